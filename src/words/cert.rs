@@ -1,0 +1,216 @@
+//! The nouns of one certificate: what is wanted, what is held, what was tried; and the step that follows.
+
+use crate::words::fault::{Failure, Trouble};
+use crate::words::name::Name;
+use crate::words::time::{Span, Unix};
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// The kind of a certificate's key. One MD has at most one certificate of each [`KeyKind::family`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum KeyKind {
+    P256,
+    P384,
+    /// RSA with this many bits: 2048, 3072 or 4096.
+    Rsa(u16),
+}
+
+impl KeyKind {
+    /// The word that mod_md's status uses; two sizes of RSA are one family.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::P256 => "secp256r1",
+            Self::P384 => "secp384r1",
+            Self::Rsa(_) => "rsa",
+        }
+    }
+}
+
+/// As an operator writes it: `P-256`, `RSA 2048`.
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::P256 => f.write_str("P-256"),
+            Self::P384 => f.write_str("P-384"),
+            Self::Rsa(bits) => write!(f, "RSA {bits}"),
+        }
+    }
+}
+
+/// How early: a fixed time, or a part of the certificate's real life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Window {
+    Fixed(Span),
+    Percent(u8),
+}
+
+impl Window {
+    /// The length of the window at the end of a life of this length.
+    pub fn of(self, life: Span) -> Span {
+        match self {
+            Self::Fixed(span) => span,
+            Self::Percent(percent) => life.percent(u32::from(percent)),
+        }
+    }
+}
+
+/// The normal form that status shows: `10d`, `33%`.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(span) => span.fmt(f),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// How far a fingerprint goes: enough to tell two configurations of one MD apart.
+pub type Fingerprint = [u8; 8];
+
+/// One certificate that the configuration asks for: an MD, seen for one of its keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Want {
+    pub md: Name,
+    pub names: Vec<Name>,
+    pub kind: KeyKind,
+    /// The directory URL of the CA that it shall come from.
+    pub ca: String,
+    pub window: Window,
+    /// Whether we may talk to the CA about it at all.
+    pub driven: bool,
+    /// Whether somebody is to be told of a new certificate: an export or a script.
+    pub tells: bool,
+    /// The base of the back-off.
+    pub retry: Span,
+    /// Changes with anything that the operator wrote for this MD.
+    pub fingerprint: Fingerprint,
+}
+
+/// Facts of the certificate that we own. Its key and chain travel beside it, as a [`Bundle`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    pub names: Vec<Name>,
+    pub kind: KeyKind,
+    /// The directory URL of the CA that gave it.
+    pub ca: String,
+    pub not_before: Unix,
+    pub not_after: Unix,
+    /// When we got it, by our clock.
+    pub since: Unix,
+    /// The DER integer's content, as it stands in the certificate.
+    pub serial: Vec<u8>,
+    /// SHA-256 of the certificate.
+    pub sha256: [u8; 32],
+}
+
+impl Held {
+    pub fn life(&self) -> Span {
+        self.not_after.since(self.not_before)
+    }
+
+    /// `03F2…`: the serial in upper-case hexadecimal, as status and browsers show it.
+    pub fn serial_hex(&self) -> String {
+        let digits = self.serial.iter().skip_while(|byte| **byte == 0);
+        let text: String = digits.map(|byte| format!("{byte:02X}")).collect();
+        if text.is_empty() { "00".into() } else { text }
+    }
+
+    /// Whether every one of these names is on the certificate, itself or under a wildcard.
+    pub fn covers(&self, names: &[Name]) -> bool {
+        names.iter().all(|name| self.names.iter().any(|held| held.covers(name)))
+    }
+}
+
+/// A private key (PKCS#8) and its certificate chain (leaf first), all DER.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    pub key: Vec<u8>,
+    pub chain: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bundle(..)")
+    }
+}
+
+/// A count of failures and the moment before which there is no next try.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Backoff {
+    pub failures: u32,
+    pub until: Option<Unix>,
+    /// The newest failure, for status.
+    pub last: Option<Failure>,
+    pub last_at: Option<Unix>,
+}
+
+/// What was tried for a want, and what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tried {
+    /// The want that `order` speaks of; for any other one it counts as never tried.
+    pub fingerprint: Fingerprint,
+    pub order: Backoff,
+    /// A wait that a CA imposed. It belongs to the CA and not to the want: a changed configuration does not forgive it.
+    pub imposed: Option<Imposed>,
+    /// The certificate (its SHA-256) whose telling is done.
+    pub told: Option<[u8; 32]>,
+    pub tell: Backoff,
+}
+
+/// `ca` (a directory URL) does not want to hear from us before `until`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Imposed {
+    pub ca: String,
+    pub until: Unix,
+}
+
+/// What to do next for one want.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The clock can't be believed: serve what is held, judge nothing.
+    NoClock,
+    /// Nothing before this moment.
+    Wait { until: Unix },
+    /// Somebody is owed the news of the certificate that is held.
+    Tell,
+    /// Get a certificate.
+    Order { why: Why },
+}
+
+/// Why a certificate is to be ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    Missing,
+    Renamed,
+    OtherCa,
+    OtherKey,
+    Expired,
+    Due,
+    Forced,
+}
+
+/// For the log and the status: `because …`.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "there is no certificate",
+            Self::Renamed => "the certificate does not cover all names",
+            Self::OtherCa => "the certificate is from another CA than the configured one",
+            Self::OtherKey => "the certificate has another kind of key",
+            Self::Expired => "the certificate has expired",
+            Self::Due => "the certificate is in its renewal window",
+            Self::Forced => "it was asked for",
+        })
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// A new certificate was committed.
+    Ordered,
+    OrderFailed(Failure),
+    /// Exports are in place and the script has answered 0, for the certificate with this SHA-256.
+    Told([u8; 32]),
+    TellFailed(Trouble),
+}

@@ -1,5 +1,6 @@
 //! The clock, and the nap that is also the mailbox.
 
+use crate::rules::control::Say;
 use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};

@@ -80,6 +80,8 @@ pub struct Want {
     pub driven: bool,
     /// Whether somebody is to be told of a new certificate: an export or a script.
     pub tells: bool,
+    /// Whether somebody asked for a new one, due or not.
+    pub forced: bool,
     /// The base of the back-off.
     pub retry: Span,
     /// Changes with anything that the operator wrote for this MD.

@@ -80,6 +80,7 @@ impl Md {
             window: self.window,
             driven: self.driven(),
             tells: self.export.is_some() || self.notify.is_some(),
+            forced: false,
             retry: self.retry,
             fingerprint,
         })

@@ -129,6 +129,11 @@ impl Span {
         Self(self.0.saturating_mul(n))
     }
 
+    /// A share of it; all of it for a divisor of 0.
+    pub const fn divided(self, by: u64) -> Self {
+        Self(self.0 / if by == 0 { 1 } else { by })
+    }
+
     /// `percent` hundredths of it, without overflow on the way.
     pub fn percent(self, percent: u32) -> Self {
         let part = u128::from(self.0) * u128::from(percent) / 100;

@@ -1,0 +1,207 @@
+//! The command line: words → one verb, and the exit code that it ends with.
+
+use crate::doors::clock::Push;
+use crate::doors::{control, log as door_log};
+use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, USAGE};
+use crate::house::preview;
+use crate::rules::conf::table;
+use crate::rules::control::Request;
+use crate::words::config::Config;
+use crate::words::name::{Labels, Name};
+use lexopt::prelude::*;
+use log::LevelFilter;
+use simple_logger::SimpleLogger;
+use std::process::ExitCode;
+
+const DEFAULT_CONFIG: &str = "/etc/edgemd.conf";
+
+const HELP: &str = "\
+edgemd: certificates that look after themselves
+
+  edgemd run                     the daemon, in the foreground; the log is on stderr
+  edgemd check                   every fault of the configuration, or what would happen
+  edgemd once                    one pass over what is due, then the end
+  edgemd renew [--force] [MD…]   renew what is due (--force: due or not), wait, say how it ended
+  edgemd status [--json] [MD]    what is held, until when, what happens next
+  edgemd reload                  have the daemon read its configuration again
+  edgemd directives [--json|--man]   everything that the configuration understands
+  edgemd --version, --help
+
+  -f FILE     the configuration; /etc/edgemd.conf if not given
+  -v          say more in the log
+
+exit codes: 0 fine, 1 a request failed, 2 usage, 69 port or store unavailable, 78 configuration
+";
+
+/// As written: the words, sorted.
+#[derive(Default)]
+struct Words {
+    file: Option<String>,
+    verb: Option<String>,
+    names: Vec<String>,
+    force: bool,
+    json: bool,
+    man: bool,
+    verbose: bool,
+}
+
+/// Runs what the command line says.
+pub fn run() -> ExitCode {
+    let code = match words(lexopt::Parser::from_env()) {
+        Ok(Some(words)) => act(&words),
+        Ok(None) => FINE,
+        Err(error) => {
+            complain(&format!("{error}; see edgemd --help"));
+            USAGE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// `None`: the question was about the program itself, and has been answered.
+fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
+    let mut words = Words::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('f') | Long("file") => words.file = Some(parser.value()?.string()?),
+            Short('v') | Long("verbose") => words.verbose = true,
+            Short('V') | Long("version") => {
+                say(concat!("edgemd ", env!("CARGO_PKG_VERSION")));
+                return Ok(None);
+            }
+            Short('h') | Long("help") => {
+                say(HELP.trim_end());
+                return Ok(None);
+            }
+            Long("force") => words.force = true,
+            Long("json") => words.json = true,
+            Long("man") => words.man = true,
+            Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
+            Value(word) => words.names.push(word.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(words))
+}
+
+fn act(words: &Words) -> u8 {
+    let Some(verb) = words.verb.as_deref() else {
+        complain(HELP.trim_end());
+        return USAGE;
+    };
+    if let Some(why) = unfit(verb, words) {
+        complain(&format!("{why}; see edgemd --help"));
+        return USAGE;
+    }
+    let file = words.file.as_deref().unwrap_or(DEFAULT_CONFIG);
+    match verb {
+        "run" => {
+            door_log::install(if words.verbose { LevelFilter::Debug } else { LevelFilter::Info });
+            boot::run(file, Stay::Daemon)
+        }
+        "once" => alone(words, file, vec![], Push::Due),
+        "directives" => directives(words),
+        _ => match boot::config(file) {
+            Err(faults) => {
+                for fault in &faults {
+                    complain(&fault.to_string());
+                }
+                CONFIG
+            }
+            Ok(config) => match verb {
+                "check" => check(&config),
+                "renew" => renew(words, file, &config),
+                "reload" => ask(&config, &Request::Reload),
+                _ => ask(&config, &Request::Status { json: words.json, name: words.names.first().cloned() }),
+            },
+        },
+    }
+}
+
+/// What is wrong with these words for this verb.
+fn unfit(verb: &str, words: &Words) -> Option<String> {
+    let (names, force, json, man) = match verb {
+        "run" | "check" | "once" | "reload" => (0, false, false, false),
+        "renew" => (usize::MAX, true, false, false),
+        "status" => (1, false, true, false),
+        "directives" => (0, false, true, true),
+        _ => return Some(format!("unknown verb \"{verb}\"")),
+    };
+    if words.names.len() > names {
+        return Some(format!("{verb}: too many words"));
+    }
+    let options = [("--force", words.force && !force), ("--json", words.json && !json), ("--man", words.man && !man)];
+    options.iter().find(|(_, unfit)| *unfit).map(|(option, _)| format!("{verb} does not know {option}"))
+}
+
+fn check(config: &Config) -> u8 {
+    for notice in &config.notices {
+        complain(notice);
+    }
+    say("configuration is fine");
+    for line in preview::lines(config) {
+        say(&line);
+    }
+    FINE
+}
+
+fn renew(words: &Words, file: &str, config: &Config) -> u8 {
+    if config.control.as_deref().is_some_and(control::is_there) {
+        return ask(config, &Request::Renew { names: words.names.clone(), force: words.force });
+    }
+    let mut names = vec![];
+    for text in &words.names {
+        let name = Name::parse(text, Labels::One).ok();
+        match name.and_then(|name| config.mds.iter().find(|md| md.name == name)) {
+            Some(md) => names.push(md.name.clone()),
+            None => {
+                complain(&format!("there is no MD \"{text}\" in {file}"));
+                return FAILED;
+            }
+        }
+    }
+    alone(words, file, names, if words.force { Push::Force } else { Push::Now })
+}
+
+/// The house for one pass, with no daemon to do it.
+fn alone(words: &Words, file: &str, names: Vec<Name>, push: Push) -> u8 {
+    let level = if words.verbose { LevelFilter::Debug } else { LevelFilter::Info };
+    // A second logger is refused; there is none.
+    let _ = SimpleLogger::new().with_level(level).init();
+    boot::run(file, Stay::Once { names, push })
+}
+
+fn ask(config: &Config, request: &Request) -> u8 {
+    let Some(socket) = &config.control else {
+        complain("MDControlSocket is off: a daemon with this configuration can't be asked");
+        return FAILED;
+    };
+    match control::ask(socket, request, &mut |line| say(line)) {
+        Ok(code) => code,
+        Err(trouble) => {
+            complain(&trouble.to_string());
+            FAILED
+        }
+    }
+}
+
+fn directives(words: &Words) -> u8 {
+    let text = match (words.json, words.man) {
+        (true, _) => table::directives_json(),
+        (_, true) => table::directives_man(),
+        _ => table::directives(),
+    };
+    say(text.trim_end());
+    FINE
+}
+
+/// A line to stdout or stderr; nobody left to read it is no reason to fail.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,158 @@
+//! Boot: the configuration opens the doors, the keeper gets its thread, and the main thread faces strangers and signals
+//! until it is told to stop.
+
+use crate::doors::clock::{Knock, Push, SystemClock};
+use crate::doors::control::Control;
+use crate::doors::dice::SystemDice;
+use crate::doors::disk::{self, SystemDisk};
+use crate::doors::https::SystemWire;
+use crate::doors::port80::Port80;
+use crate::doors::script::SystemScript;
+use crate::doors::text::SystemLibrary;
+use crate::house::front_desk::FrontDesk;
+use crate::house::keeper::{Doors, Keeper};
+use crate::house::store::Store;
+use crate::rules::conf::read;
+use crate::rules::control::Say;
+use crate::rules::http1::Facade;
+use crate::words::answers::Answers;
+use crate::words::board::Board;
+use crate::words::config::Config;
+use crate::words::fault::{Fault, Trouble};
+use crate::words::name::Name;
+use async_signal::{Signal, Signals};
+use smol::LocalExecutor;
+use smol::channel::{self, Receiver, Sender};
+use smol::stream::StreamExt;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// How long the house stands.
+pub enum Stay {
+    /// Until it is told to stop.
+    Daemon,
+    /// Until these MDs (all if none is named) have nothing left to do; each end is printed.
+    Once { names: Vec<Name>, push: Push },
+}
+
+/// Exit codes; the last two are those of sysexits.h.
+pub const FINE: u8 = 0;
+pub const FAILED: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const UNAVAILABLE: u8 = 69;
+pub const CONFIG: u8 = 78;
+
+/// Reads the configuration, or finds every fault in it.
+pub fn config(path: &str) -> Result<Config, Vec<Fault>> {
+    read::read(path, &SystemLibrary)
+}
+
+/// Opens the house and keeps it; the result is the exit code.
+pub fn run(path: &str, stay: Stay) -> u8 {
+    let config = match config(path) {
+        Ok(config) => config,
+        Err(faults) => {
+            for fault in &faults {
+                log::error!("{fault}");
+            }
+            return CONFIG;
+        }
+    };
+    match open(path, config, stay) {
+        Ok(code) => code,
+        Err(trouble) => {
+            log::error!("{trouble}");
+            UNAVAILABLE
+        }
+    }
+}
+
+fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
+    let state = config.control.as_ref().and_then(|socket| socket.parent()).map(|dir| dir.join("state"));
+    let _lock = disk::lock(&config.store)?;
+    let mut disk = SystemDisk::default();
+    let (store, loaded) = Store::open(&config.store, state.as_deref(), &mut disk)?;
+    for line in &loaded.set_aside {
+        log::error!("{line}");
+    }
+    for notice in &config.notices {
+        log::warn!("{notice}");
+    }
+
+    let executor = Rc::new(LocalExecutor::new());
+    let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
+    let mut port80 = Port80::new(executor.clone(), shared.0.clone());
+    port80.face(Facade::new(&config));
+    port80.listen(&config.listen)?;
+
+    let (knocks, mailbox) = mpsc::channel();
+    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, port80, shared.1.clone(), knocks.clone())));
+    let (stop, stopped) = channel::unbounded();
+    let _control = match stay {
+        Stay::Daemon => {
+            executor.spawn(signals(desk.clone(), stop)?).detach();
+            let answer = Rc::new(move |request| desk.borrow_mut().answer(request));
+            config.control.as_deref().map(|socket| Control::bind(&executor, socket, answer)).transpose()?
+        }
+        Stay::Once { names, push } => {
+            let (ended, ends) = channel::unbounded();
+            let _ = knocks.send(Knock::Renew { names, push, ended });
+            executor.spawn(signals(desk, stop.clone())?).detach();
+            executor.spawn(print(ends, stop)).detach();
+            None
+        }
+    };
+
+    let mut script = SystemScript::default();
+    let ending = script.ending();
+    let (gone, keeper_gone) = mpsc::channel::<()>();
+    let keeper = (shared.0.clone(), shared.1);
+    let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
+        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire::default(), SystemDice::default());
+        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        Keeper::new(doors, store, loaded, config, keeper).run();
+        drop(gone);
+    });
+    thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
+
+    let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
+    shared.0.withdraw_all();
+    let _ = knocks.send(Knock::Stop);
+    ending.end();
+    let _ = keeper_gone.recv_timeout(PATIENCE);
+    log::info!("stopped");
+    Ok(code)
+}
+
+/// How long the keeper may take to come to an end.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// SIGHUP reloads, SIGTERM and SIGINT stop.
+fn signals(desk: Rc<RefCell<FrontDesk>>, stop: Sender<u8>) -> Result<impl Future<Output = ()>, Trouble> {
+    let signals = Signals::new([Signal::Hup, Signal::Term, Signal::Int]);
+    let mut signals = signals.map_err(|error| Trouble::new("listening for signals", error))?;
+    Ok(async move {
+        while let Some(signal) = signals.next().await {
+            if matches!(signal, Ok(Signal::Hup)) {
+                // Each fault is in the log.
+                let _ = desk.borrow_mut().reload();
+            } else {
+                let _ = stop.send(FINE).await;
+            }
+        }
+    })
+}
+
+/// Prints how each renewal ended; the last of them ends the house.
+async fn print(ends: Receiver<Say>, stop: Sender<u8>) {
+    while let Ok(say) = ends.recv().await {
+        match say {
+            Say::Line(line) => println!("{line}"),
+            Say::End(code) => {
+                let _ = stop.send(code).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The front desk: what the control socket and SIGHUP ask of the house. Status is answered from the board; a reload
+//! changes the listeners here and the wants at the keeper's; a renewal is handed on.
+
+use crate::doors::clock::{Knock, Push};
+use crate::doors::port80::Port80;
+use crate::house::boot;
+use crate::rules::control::{NO_SUCH_MD, Request, Say};
+use crate::rules::http1::Facade;
+use crate::rules::status;
+use crate::words::board::{Board, Report};
+use crate::words::config::Config;
+use crate::words::name::{Labels, Name};
+use smol::channel::{self, Receiver, Sender};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+
+pub struct FrontDesk {
+    config_path: String,
+    /// What can't be changed while the house stands.
+    store: PathBuf,
+    control: Option<PathBuf>,
+    port80: Port80,
+    board: Arc<Board>,
+    knocks: mpsc::Sender<Knock>,
+}
+
+impl FrontDesk {
+    pub fn new(path: &str, config: &Config, port80: Port80, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
+        let (store, control) = (config.store.clone(), config.control.clone());
+        Self { config_path: path.into(), store, control, port80, board, knocks }
+    }
+
+    pub fn answer(&mut self, request: Request) -> Receiver<Say> {
+        let (say, answer) = channel::unbounded();
+        match request {
+            Request::Status { json, name } => self.status(json, name.as_deref(), &say),
+            Request::Renew { names, force } => self.renew(&names, force, say),
+            Request::Reload => match self.reload() {
+                Ok(line) => end(&say, vec![line], boot::FINE),
+                Err(lines) => end(&say, lines, boot::FAILED),
+            },
+        }
+        answer
+    }
+
+    /// A new configuration is in force at once; a faulty one changes nothing.
+    pub fn reload(&mut self) -> Result<String, Vec<String>> {
+        let refused = |lines: Vec<String>| {
+            for line in &lines {
+                log::error!("{line}");
+            }
+            log::error!("the configuration was not reloaded; the old one stays in force");
+            lines
+        };
+        let config = boot::config(&self.config_path)
+            .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
+        self.port80.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
+        self.port80.face(Facade::new(&config));
+        for notice in &config.notices {
+            log::warn!("{notice}");
+        }
+        if config.store != self.store || config.control != self.control {
+            log::warn!("MDStoreDir and MDControlSocket take effect at the next start");
+        }
+        let line = format!("configuration reloaded: {} MDs", config.mds.len());
+        log::info!("{line}");
+        let _ = self.knocks.send(Knock::Reload(Box::new(config)));
+        Ok(line)
+    }
+
+    fn renew(&self, names: &[String], force: bool, say: Sender<Say>) {
+        let known = self.board.read(|reports| {
+            let find = |name: &String| reports.iter().map(|report| &report.md.name).find(|md| is(md, name)).cloned();
+            names.iter().map(|name| find(name).ok_or(name)).collect::<Result<Vec<Name>, &String>>()
+        });
+        match known {
+            Ok(names) => {
+                let push = if force { Push::Force } else { Push::Now };
+                let _ = self.knocks.send(Knock::Renew { names, push, ended: say });
+            }
+            Err(name) => end(&say, vec![no_such(name)], boot::FAILED),
+        }
+    }
+
+    fn status(&self, json: bool, name: Option<&str>, say: &Sender<Say>) {
+        self.board.read(|reports| {
+            let shown: Vec<&Report> =
+                reports.iter().filter(|report| name.is_none_or(|name| is(&report.md.name, name))).collect();
+            match (name, shown.first()) {
+                (Some(name), None) => end(say, vec![no_such(name)], NO_SUCH_MD),
+                (Some(_), Some(one)) if json => end(say, vec![status::md_json(one).to_string()], boot::FINE),
+                _ if json => end(say, vec![status::all_json(reports).to_string()], boot::FINE),
+                _ => {
+                    let texts: Vec<(Vec<String>, bool)> = shown.iter().map(|report| status::text(report)).collect();
+                    let well = texts.iter().all(|(_, well)| *well);
+                    end(say, texts.into_iter().flat_map(|(lines, _)| lines).collect(), u8::from(!well));
+                }
+            }
+        });
+    }
+}
+
+/// Whether an operator's spelling means this MD.
+fn is(md: &Name, name: &str) -> bool {
+    Name::parse(name, Labels::One).is_ok_and(|name| name == *md)
+}
+
+fn no_such(name: &str) -> String {
+    format!("there is no MD \"{name}\"; `edgemd status` lists them")
+}
+
+/// The whole answer. The channel is unbounded, and whoever asked may have gone away.
+fn end(say: &Sender<Say>, lines: Vec<String>, code: u8) {
+    for line in lines {
+        let _ = say.try_send(Say::Line(line));
+    }
+    let _ = say.try_send(Say::End(code));
+}

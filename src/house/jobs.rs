@@ -1,0 +1,55 @@
+//! Jobs: renewals that somebody asked for and waits for, each told of every end and of the last one.
+
+use crate::doors::clock::Ended;
+use crate::rules::control::Say;
+use crate::words::cert::Slot;
+use std::collections::BTreeSet;
+
+#[derive(Default)]
+pub struct Jobs(Vec<Job>);
+
+struct Job {
+    left: BTreeSet<Slot>,
+    failed: bool,
+    ended: Ended,
+}
+
+impl Jobs {
+    pub fn add(&mut self, slots: Vec<Slot>, ended: Ended) {
+        self.0.push(Job { left: slots.into_iter().collect(), failed: false, ended });
+        self.sweep();
+    }
+
+    /// Everything that some job still waits for.
+    pub fn open(&self) -> BTreeSet<Slot> {
+        self.0.iter().flat_map(|job| job.left.iter().cloned()).collect()
+    }
+
+    pub fn wait_for(&self, slot: &Slot) -> bool {
+        self.0.iter().any(|job| job.left.contains(slot))
+    }
+
+    pub fn fail(&mut self, slot: &Slot, line: &str) {
+        self.end(slot, line, false);
+    }
+
+    /// This want has nothing left to do; `line` says how it stands.
+    pub fn end(&mut self, slot: &Slot, line: &str, well: bool) {
+        for job in self.0.iter_mut().filter(|job| job.left.contains(slot)) {
+            job.left.remove(slot);
+            job.failed |= !well;
+            // Whoever asked may have gone away; the work was done all the same.
+            let _ = job.ended.try_send(Say::Line(line.into()));
+        }
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
+        self.0.retain(|job| {
+            if job.left.is_empty() {
+                let _ = job.ended.try_send(Say::End(u8::from(job.failed)));
+            }
+            !job.left.is_empty()
+        });
+    }
+}

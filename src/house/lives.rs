@@ -1,0 +1,266 @@
+//! What the keeper knows: every want beside what is held for it and what was tried. Plain bookkeeping over the rules;
+//! nothing here touches a door.
+
+use crate::doors::clock::Push;
+use crate::house::store::Loaded;
+use crate::rules::{plan, record};
+use crate::words::board::{CertReport, Diary, Entry, Next, Report};
+use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Step, Tried, Want};
+use crate::words::config::{Config, Md};
+use crate::words::fault::Trouble;
+use crate::words::name::Name;
+use crate::words::time::Unix;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub struct Lives {
+    /// In the order of the configuration.
+    mds: Vec<Arc<Md>>,
+    certs: BTreeMap<Slot, Life>,
+    accounts: BTreeMap<String, Account>,
+    diaries: BTreeMap<Name, Diary>,
+}
+
+/// One certificate's life.
+#[derive(Default)]
+pub struct Life {
+    /// `None`: held, but no longer asked for.
+    want: Option<Want>,
+    held: Option<Held>,
+    tried: Tried,
+    /// A pair that the disk did not take yet, and why.
+    pub unsaved: Option<(Bundle, Trouble)>,
+    /// Why `tried` is not on the disk.
+    unsaved_tried: Option<Trouble>,
+}
+
+impl Lives {
+    pub fn new(loaded: Loaded, config: &Config) -> Self {
+        let mut certs: BTreeMap<Slot, Life> = BTreeMap::new();
+        for (slot, held) in loaded.certs {
+            certs.entry(slot).or_default().held = Some(held);
+        }
+        for (slot, tried) in loaded.tried {
+            certs.entry(slot).or_default().tried = tried;
+        }
+        let mut lives = Self { mds: vec![], certs, accounts: loaded.accounts, diaries: BTreeMap::new() };
+        lives.rewant(config);
+        lives
+    }
+
+    /// Takes over a configuration. What is held stays, wanted or not.
+    pub fn rewant(&mut self, config: &Config) {
+        for life in self.certs.values_mut() {
+            life.want = None;
+        }
+        self.mds = config.mds.iter().map(|md| Arc::new(md.clone())).collect();
+        for md in &self.mds {
+            for want in md.wants(record::fingerprint(md)) {
+                self.certs.entry(want.slot()).or_default().want = Some(want);
+            }
+        }
+        self.diaries.retain(|name, _| config.mds.iter().any(|md| md.name == *name));
+    }
+
+    /// The slots that the configuration asks for.
+    pub fn wanted(&self) -> Vec<Slot> {
+        self.certs.iter().filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect()
+    }
+
+    pub fn want(&self, slot: &Slot) -> Option<&Want> {
+        self.certs.get(slot)?.want.as_ref()
+    }
+
+    pub fn held(&self, slot: &Slot) -> Option<&Held> {
+        self.certs.get(slot)?.held.as_ref()
+    }
+
+    pub fn tried(&self, slot: &Slot) -> Option<&Tried> {
+        Some(&self.certs.get(slot)?.tried)
+    }
+
+    pub fn md(&self, name: &Name) -> Option<&Arc<Md>> {
+        self.mds.iter().find(|md| md.name == *name)
+    }
+
+    pub fn account(&self, ca: &str) -> Option<&Account> {
+        self.accounts.get(ca)
+    }
+
+    pub fn keep_account(&mut self, account: Account) {
+        self.accounts.insert(account.ca.clone(), account);
+    }
+
+    pub fn holds_nothing(&self) -> bool {
+        self.certs.values().all(|life| life.held.is_none())
+    }
+
+    /// Before this moment no clock is believed.
+    pub fn floor(&self) -> Unix {
+        plan::floor(self.certs.values().filter_map(|life| life.held.as_ref()))
+    }
+
+    /// What the rules say about a want.
+    pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
+        match self.certs.get(slot) {
+            Some(Life { want: Some(want), held, tried, .. }) => {
+                plan::decide(want, held.as_ref(), tried, self.imposed(&want.ca), now)
+            }
+            _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
+        }
+    }
+
+    /// The end of the longest wait that this CA has asked for, of whichever want.
+    fn imposed(&self, ca: &str) -> Option<Unix> {
+        let waits = self.certs.values().filter_map(|life| life.tried.imposed.as_ref());
+        waits.filter(|imposed| imposed.ca == ca).map(|imposed| imposed.until).max()
+    }
+
+    /// Ends the wait that we gave ourselves; forces an order if that is what was asked.
+    pub fn push(&mut self, slot: &Slot, push: Push) {
+        let Some(life) = self.certs.get_mut(slot) else { return };
+        if push != Push::Due {
+            life.tried.order.until = None;
+            life.tried.tell.until = None;
+        }
+        if let Some(want) = life.want.as_mut() {
+            want.forced |= push == Push::Force;
+        }
+    }
+
+    /// A new pair is here, on the disk or (`unsaved`) not yet.
+    pub fn arrived(&mut self, slot: &Slot, held: Held, unsaved: Option<(Bundle, Trouble)>) {
+        let life = self.certs.entry(slot.clone()).or_default();
+        life.held = Some(held);
+        life.unsaved = unsaved;
+    }
+
+    pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
+        let Some((life, want, now)) = self.judged(slot, now) else { return };
+        life.tried = plan::settle(&want, &life.tried, outcome, now, 0);
+        if let Some(want) = life.want.as_mut() {
+            want.forced = false;
+        }
+    }
+
+    /// Settles a failure and returns the line that says it.
+    pub fn failed(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>, throw: u32) -> String {
+        let what = match outcome {
+            Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
+            Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
+            Outcome::Ordered | Outcome::Told(_) => String::new(),
+        };
+        let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };
+        let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
+        let unforced = Want { forced: false, ..want };
+        if matches!(outcome, Outcome::OrderFailed(_)) && plan::why(&unforced, life.held.as_ref(), now).is_none() {
+            // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
+            next.order = life.tried.order.clone();
+        }
+        life.tried = next;
+        life.want = Some(unforced);
+        let step = self.step(slot, Some(now));
+        let then = match step {
+            Step::Wait { until } if until.millis() < u64::MAX => format!("next try {until}"),
+            _ => "no further try by itself".into(),
+        };
+        let entry = Entry { when: now, what: "errored", detail: what.clone() };
+        self.diaries.entry(slot.md.clone()).or_default().note(entry);
+        format!("{}: {what}; {then}", slot.md)
+    }
+
+    /// A life, its want and the time, where all three are to be had.
+    fn judged(&mut self, slot: &Slot, now: Option<Unix>) -> Option<(&mut Life, Want, Unix)> {
+        let life = self.certs.get_mut(slot)?;
+        let want = life.want.clone()?;
+        Some((life, want, now?))
+    }
+
+    pub fn note(&mut self, md: &Name, entry: Entry) {
+        self.diaries.entry(md.clone()).or_default().note(entry);
+    }
+
+    /// The exports are not what they should be: its news are owed again.
+    pub fn owe(&mut self, slot: &Slot) {
+        if let Some(life) = self.certs.get_mut(slot) {
+            life.tried.told = None;
+        }
+    }
+
+    pub fn saved_tried(&mut self, slot: &Slot, saved: Result<(), Trouble>) {
+        if let Some(life) = self.certs.get_mut(slot) {
+            life.unsaved_tried = saved.err();
+        }
+    }
+
+    /// What the disk did not take.
+    pub fn unsaved(&self) -> Vec<Slot> {
+        let unsaved = |life: &Life| life.unsaved.is_some() || life.unsaved_tried.is_some();
+        self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
+    }
+
+    pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {
+        self.certs.get_mut(slot)
+    }
+
+    /// How a want stands, in one line, and whether that is well.
+    pub fn summary(&self, slot: &Slot, now: Option<Unix>) -> (String, bool) {
+        let Some(report) = self.md(&slot.md).map(|md| self.report(md, now, |_| false)) else {
+            return (format!("{}: no longer in the configuration", slot.md), false);
+        };
+        let one = Report {
+            certs: report.certs.into_iter().filter(|cert| cert.kind.family() == slot.family).collect(),
+            ..report
+        };
+        let (lines, well) = crate::rules::status::text(&one);
+        (lines.join("\n"), well)
+    }
+
+    pub fn reports(&self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
+        self.mds.iter().map(|md| self.report(md, now, &busy)).collect()
+    }
+
+    fn report(&self, md: &Arc<Md>, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Report {
+        let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
+        let lives: Vec<(Slot, &Life)> = slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
+        let account = md.cas.first().and_then(|ca| self.accounts.get(ca)).and_then(|account| account.url.clone());
+        let trouble = lives.iter().find_map(|(_, life)| {
+            let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
+            unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
+        });
+        Report {
+            md: md.clone(),
+            account,
+            certs: lives.iter().filter_map(|(slot, life)| self.cert_report(slot, life, now, busy(slot))).collect(),
+            log: self.diaries.get(&md.name).cloned().unwrap_or_default(),
+            trouble,
+        }
+    }
+
+    fn cert_report(&self, slot: &Slot, life: &Life, now: Option<Unix>, busy: bool) -> Option<CertReport> {
+        let want = life.want.as_ref()?;
+        let held = life.held.as_ref();
+        let next = match self.step(slot, now) {
+            _ if busy => Next::Ordering,
+            Step::NoClock => Next::NoClock,
+            Step::Tell => Next::Telling,
+            Step::Order { .. } => Next::Nothing,
+            Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
+            Step::Wait { until } => Next::At(until),
+        };
+        let forgiven = life.tried.fingerprint != want.fingerprint;
+        Some(CertReport {
+            kind: want.kind,
+            held: life.held.clone(),
+            why: match now {
+                Some(now) => plan::why(want, held, now),
+                None => held.is_none().then_some(crate::words::cert::Why::Missing),
+            },
+            next,
+            renew_at: held.map(|held| plan::renew_at(want, held)),
+            order: if forgiven { Default::default() } else { life.tried.order.clone() },
+            tell: life.tried.tell.clone(),
+            told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),
+        })
+    }
+}

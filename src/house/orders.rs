@@ -1,0 +1,140 @@
+//! The two ends of an errand: what is made before an order begins, and the one commit point after it.
+
+use crate::doors::https::Route;
+use crate::doors::keys::{self, AccountKey};
+use crate::house::errand::Errand;
+use crate::house::keeper::Keeper;
+use crate::rules::acme::flow::{Brief, Flow};
+use crate::rules::x509;
+use crate::words::board::Entry;
+use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Want, Why};
+use crate::words::config::{Challenge, Md};
+use crate::words::fault::{Failure, Trouble};
+
+impl Keeper<'_> {
+    /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
+    pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
+        let Some(want) = self.lives.want(slot).cloned() else { return };
+        if !self.has_room_for(&want.ca) {
+            return;
+        }
+        log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
+        match self.set_out(slot, want, why) {
+            Ok(errand) => self.errands.push(errand),
+            Err(trouble) => self.failed(slot, Outcome::OrderFailed(trouble.into())),
+        }
+    }
+
+    fn set_out(&mut self, slot: &Slot, want: Want, why: Why) -> Result<Errand, Trouble> {
+        let Some(md) = self.lives.md(&slot.md).cloned() else {
+            return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
+        };
+        let key = keys::generate(want.kind)?;
+        let csr = keys::request(&key, &want.names)?;
+        let (account, is_new) = self.account_for(&want.ca, &md)?;
+        let account_key = AccountKey::from_pkcs8(&account.key)?;
+        let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
+        let flow = Flow::new(Brief {
+            directory: want.ca.clone(),
+            names: want.names.clone(),
+            csr,
+            thumbprint: account_key.thumbprint(),
+            account: account.url,
+            key_was_shown: !is_new,
+            contacts: md.contacts.clone(),
+            agreement: md.agreement.clone(),
+            challenges: self.challenges(&md),
+        });
+        Ok(Errand::new((slot.clone(), want, why), key, account_key, flow, line, self.answers.clone()))
+    }
+
+    /// What can be answered here: what the operator listed, else what arrives.
+    fn challenges(&self, md: &Md) -> Vec<Challenge> {
+        match &md.challenges {
+            Some(list) => list.clone(),
+            None if self.config.ports.http.is_some() => vec![Challenge::Http01],
+            None => vec![],
+        }
+    }
+
+    /// The account at this CA, and whether its key was made just now. The key is stored before any CA sees it: should
+    /// the power go before the account's URL is known, the account is found again by its key.
+    fn account_for(&mut self, ca: &str, md: &Md) -> Result<(Account, bool), Trouble> {
+        if let Some(account) = self.lives.account(ca) {
+            return Ok((account.clone(), false));
+        }
+        let account = Account {
+            ca: ca.into(),
+            url: None,
+            key: AccountKey::generate()?,
+            contacts: md.contacts.clone(),
+            agreement: md.agreement.clone(),
+        };
+        if let Err(trouble) = self.store.put_account(self.doors.disk, &account) {
+            log::error!("the new account key for {ca} is not stored: {trouble}; it is used all the same");
+        }
+        self.lives.keep_account(account.clone());
+        Ok((account, true))
+    }
+
+    /// The CA has told the account's URL: nothing else is done before it is stored.
+    pub(super) fn keep_account(&mut self, ca: &str, url: String) {
+        let Some(account) = self.lives.account(ca) else { return };
+        log::info!("account at {ca}: {url}");
+        let account = Account { url: Some(url), ..account.clone() };
+        if let Err(trouble) = self.store.put_account(self.doors.disk, &account) {
+            log::error!("the account at {ca} is not stored: {trouble}; it will be found again by its key");
+        }
+        self.lives.keep_account(account);
+        self.look_again();
+    }
+
+    /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
+    pub(super) fn arrive(&mut self, errand: Errand, chain: Vec<Vec<u8>>) {
+        match self.prove(&errand, &chain) {
+            Ok(held) => self.commit(&errand.slot, held, Bundle { key: errand.key, chain }),
+            Err(failure) => self.failed(&errand.slot, Outcome::OrderFailed(failure)),
+        }
+    }
+
+    fn prove(&self, errand: &Errand, chain: &[Vec<u8>]) -> Result<Held, Failure> {
+        let want = &errand.want;
+        let public = keys::public_key(&errand.key)?;
+        let now = self.doors.clock.now();
+        Ok(x509::accept(chain, &public, &want.names, want.kind, &want.ca, now)?)
+    }
+
+    fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {
+        let saved = self.store.put_cert(self.doors.disk, slot, &held, &bundle);
+        let line = format!("certificate until {}, serial {}", held.not_after, held.serial_hex());
+        let unsaved = match saved {
+            Ok(()) => None,
+            Err(trouble) => {
+                log::error!("{}: the new pair is not stored: {trouble}; it is used from memory and stored later", slot.md);
+                Some((bundle, trouble))
+            }
+        };
+        log::info!("{}: {line}", slot.md);
+        if let Some(when) = self.doors.clock.now() {
+            self.lives.note(&slot.md, Entry { when, what: "renewed", detail: line });
+        }
+        self.lives.arrived(slot, held, unsaved);
+        self.succeeded(slot, &Outcome::Ordered);
+    }
+
+    /// Tries again what the disk did not take.
+    pub(super) fn save_again(&mut self) {
+        for slot in self.lives.unsaved() {
+            let Some(life) = self.lives.life(&slot) else { continue };
+            if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.held().cloned()) {
+                let saved = self.store.put_cert(self.doors.disk, &slot, &held, &bundle);
+                if saved.is_ok() {
+                    log::info!("{}: the pair is stored now", slot.md);
+                }
+                let Some(life) = self.lives.life(&slot) else { continue };
+                life.unsaved = saved.err().map(|trouble| (bundle, trouble));
+            }
+            self.save_tried(&slot);
+        }
+    }
+}

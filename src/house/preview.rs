@@ -1,0 +1,40 @@
+//! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is.
+
+use crate::doors::disk::{Glass, SystemDisk};
+use crate::house::lives::Lives;
+use crate::house::store::{Loaded, Store};
+use crate::rules::plan;
+use crate::words::cert::{Slot, Step};
+use crate::words::config::Config;
+use crate::words::time::Unix;
+use std::time::SystemTime;
+
+/// One line for each certificate.
+pub fn lines(config: &Config) -> Vec<String> {
+    let mut glass = Glass(SystemDisk::default());
+    let (loaded, mut lines) = match Store::open(&config.store, None, &mut glass) {
+        Ok((_, loaded)) => (loaded, vec![]),
+        Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
+    };
+    let lives = Lives::new(loaded, config);
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let now = plan::believe(Some(Unix::from_secs(since.as_secs())), lives.floor());
+    for md in &config.mds {
+        for kind in &md.keys {
+            let slot = Slot { md: md.name.clone(), family: kind.family() };
+            let what = match lives.step(&slot, now) {
+                Step::Order { why } => {
+                    let ca = md.cas.first().map_or("", String::as_str);
+                    let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
+                    format!("would order {} from {ca}: {why}", names.join(", "))
+                }
+                Step::Tell => "would write the exports and run the notification".into(),
+                Step::NoClock => "would wait for the clock to be set".into(),
+                Step::Wait { .. } if !md.driven() => "is not driven: by hand (MDDriveMode), or unused".into(),
+                Step::Wait { until } => format!("has nothing to do until {until}"),
+            };
+            lines.push(format!("{} [{kind}]: {what}", md.name));
+        }
+    }
+    lines
+}

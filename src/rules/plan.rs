@@ -1,0 +1,437 @@
+//! The one function that decides, and the one that learns: [`decide`] names the next step for a want, [`settle`] says
+//! what to remember of how it went. Neither reads a clock or throws dice; both come in as values.
+
+use crate::rules::acme::problem::{Patience, patience};
+use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why};
+use crate::words::fault::Failure;
+use crate::words::time::{Span, Unix};
+
+/// The next step for one want. `imposed` is the end of the longest wait that its CA has asked of us, for whichever want
+/// it did so. The same values give the same step.
+pub fn decide(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
+    let Some(now) = now else { return Step::NoClock };
+    let owed = want.tells && held.is_some_and(|held| tried.told != Some(held.sha256));
+    let tell_at = owed.then(|| pending(tried.tell.until, now).unwrap_or(now));
+    if tell_at == Some(now) {
+        return Step::Tell;
+    }
+    let order_at = if want.driven { order_at(want, held, tried, imposed, now) } else { NEVER };
+    match why(want, held, now) {
+        Some(why) if order_at <= now => Step::Order { why },
+        _ => Step::Wait { until: order_at.min(tell_at.unwrap_or(NEVER)) },
+    }
+}
+
+/// When no event is in sight: the nap's own limits wake the loop long before it.
+const NEVER: Unix = Unix::from_millis(u64::MAX);
+
+/// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
+fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
+    let due = if why(want, held, now).is_some() { now } else { held.map_or(now, |held| renew_at(want, held)) };
+    let own = if tried.fingerprint == want.fingerprint { tried.order.until } else { None };
+    [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
+}
+
+/// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
+fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
+    until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
+}
+
+/// A day, and the jitter on top of it.
+const LONGEST_WAIT: Span = Span::hours(36);
+
+/// Why a certificate is due, if it is.
+pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
+    let Some(held) = held else { return Some(Why::Missing) };
+    if held.kind.family() != want.kind.family() {
+        Some(Why::OtherKey)
+    } else if !held.covers(&want.names) {
+        Some(Why::Renamed)
+    } else if held.ca != want.ca {
+        Some(Why::OtherCa)
+    } else if held.not_after <= now {
+        Some(Why::Expired)
+    } else if want.forced {
+        Some(Why::Forced)
+    } else if renew_at(want, held) <= now {
+        Some(Why::Due)
+    } else {
+        None
+    }
+}
+
+/// When a certificate enters its renewal window. A window as long as the life would order one after the other without
+/// end; it counts as half of it.
+pub fn renew_at(want: &Want, held: &Held) -> Unix {
+    let window = want.window.of(held.life());
+    let window = if window >= held.life() { held.life().percent(50) } else { window };
+    held.not_after.minus(window)
+}
+
+/// The wall clock, if it can be believed: not before `floor` (what is known to have passed), and not twenty years later.
+pub fn believe(now: Option<Unix>, floor: Unix) -> Option<Unix> {
+    now.filter(|now| *now >= floor && now.since(floor) <= Span::days(20 * 365 + 5))
+}
+
+/// What is known to have passed: the build of this program, and the issuance of everything that is held.
+pub fn floor<'a>(held: impl Iterator<Item = &'a Held>) -> Unix {
+    held.map(|held| held.not_before.min(held.since)).fold(BUILT, Unix::max)
+}
+
+/// SOURCE_DATE_EPOCH of the build, else the day of the last release.
+const BUILT: Unix = Unix::from_secs(match option_env!("SOURCE_DATE_EPOCH") {
+    Some(text) => match u64::from_str_radix(text, 10) {
+        Ok(secs) => secs,
+        Err(_) => RELEASED,
+    },
+    None => RELEASED,
+});
+
+/// 2026-11-01; raised at each release.
+const RELEASED: u64 = 1_793_491_200;
+
+/// What to remember after a step. `throw` is an even throw of 0 to [`THROW`]` - 1`: the jitter is fixed here, once.
+pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u32) -> Tried {
+    let mut next = tried.clone();
+    next.imposed = next.imposed.filter(|imposed| pending(Some(imposed.until), now).is_some());
+    if next.fingerprint != want.fingerprint {
+        next.fingerprint = want.fingerprint;
+        next.order = Backoff::default();
+    }
+    match outcome {
+        Outcome::Ordered => next.order = Backoff::default(),
+        Outcome::OrderFailed(failure) => {
+            next.order = failed(&next.order, failure, want.retry, now, throw);
+            if let Failure::Refusal(refusal) = failure
+                && let Some(span) = refusal.retry_after
+            {
+                // The CA's wait outranks ours in both directions.
+                let until = now.plus(span.min(Span::hours(24)));
+                next.order.until = Some(until);
+                next.imposed = Some(Imposed { ca: want.ca.clone(), until });
+            }
+        }
+        Outcome::Told(sha256) => {
+            next.told = Some(*sha256);
+            next.tell = Backoff::default();
+        }
+        Outcome::TellFailed(trouble) => {
+            next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
+        }
+    }
+    next
+}
+
+/// The number of faces of the dice that [`settle`] wants thrown.
+pub const THROW: u32 = 1001;
+
+fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
+    let failures = before.failures.saturating_add(1);
+    let until = now.plus(back_off(failures, patience(failure), retry, throw));
+    Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
+}
+
+/// `min(retry · 2^(n-1), cap)`, give or take a half.
+fn back_off(failures: u32, patience: Patience, retry: Span, throw: u32) -> Span {
+    let doublings = failures.saturating_sub(1).min(63);
+    let grown = retry.times(1 << doublings);
+    let base = match patience {
+        Patience::Offline => grown.min(Span::hours(1)),
+        Patience::Refused => grown.min(Span::hours(24)),
+        Patience::Ours => Span::hours(24),
+    };
+    base.times(u64::from(500 + throw.min(THROW - 1))).divided(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::cert::{KeyKind, Window};
+    use crate::words::fault::{Refusal, Trouble};
+    use crate::words::name::{Labels, Name};
+
+    const NOW: Unix = Unix::from_secs(1_800_000_000);
+
+    fn name(text: &str) -> Name {
+        Name::parse(text, Labels::Two).unwrap()
+    }
+
+    fn want() -> Want {
+        Want {
+            md: name("a.example"),
+            names: vec![name("a.example")],
+            kind: KeyKind::P256,
+            ca: "https://ca.example/dir".into(),
+            window: Window::Percent(33),
+            driven: true,
+            tells: true,
+            forced: false,
+            retry: Span::secs(30),
+            fingerprint: [1; 8],
+        }
+    }
+
+    fn held(from: Unix, until: Unix) -> Held {
+        Held {
+            names: vec![name("a.example")],
+            kind: KeyKind::P256,
+            ca: "https://ca.example/dir".into(),
+            not_before: from,
+            not_after: until,
+            since: from,
+            serial: vec![7],
+            sha256: [7; 32],
+        }
+    }
+
+    fn wants() -> Vec<Want> {
+        let mut all = vec![];
+        for driven in [true, false] {
+            for tells in [true, false] {
+                for forced in [true, false] {
+                    for window in [Window::Percent(33), Window::Fixed(Span::days(10)), Window::Fixed(Span::days(400))] {
+                        for ca in ["https://ca.example/dir", "https://other.example/dir"] {
+                            for names in [vec![name("a.example")], vec![name("a.example"), name("b.example")]] {
+                                for kind in [KeyKind::P256, KeyKind::Rsa(2048)] {
+                                    all.push(Want {
+                                        driven,
+                                        tells,
+                                        forced,
+                                        window,
+                                        ca: ca.into(),
+                                        names: names.clone(),
+                                        kind,
+                                        ..want()
+                                    });
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn helds() -> Vec<Option<Held>> {
+        let mut all = vec![None];
+        for (from, until) in [(-90, 0), (-95, -5), (-60, 30), (-61, 29), (-1, 89), (-80, 10), (1, 91), (-1, 0)] {
+            let day = |n: i64| {
+                let span = Span::days(n.unsigned_abs());
+                if n < 0 { NOW.minus(span) } else { NOW.plus(span) }
+            };
+            all.push(Some(held(day(from), day(until))));
+            all.push(Some(Held { names: vec![name("*.example")], ..held(day(from), day(until)) }));
+        }
+        all
+    }
+
+    fn untils() -> [Option<Unix>; 7] {
+        [
+            None,
+            Some(Unix::default()),
+            Some(NOW.minus(Span::millis(1))),
+            Some(NOW),
+            Some(NOW.plus(Span::millis(1))),
+            Some(NOW.plus(Span::hours(36))),
+            Some(NOW.plus(Span::days(4000))),
+        ]
+    }
+
+    fn trieds() -> Vec<Tried> {
+        let mut all = vec![];
+        for fingerprint in [[1; 8], [2; 8]] {
+            for order in untils() {
+                for tell in untils() {
+                    for told in [None, Some([7; 32]), Some([9; 32])] {
+                        all.push(Tried {
+                            fingerprint,
+                            order: Backoff { failures: 3, until: order, ..Backoff::default() },
+                            told,
+                            tell: Backoff { failures: 1, until: tell, ..Backoff::default() },
+                            ..Tried::default()
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Every value of every edge against every other: what must hold for all of them, not what comes out for each.
+    #[test]
+    fn the_whole_cross_product_keeps_the_promises() {
+        let (mut cases, mut orders, mut tells) = (0_u32, 0_u32, 0_u32);
+        for want in wants() {
+            for held in helds() {
+                for tried in trieds() {
+                    for imposed in untils() {
+                        cases += 1;
+                        match check(&want, held.as_ref(), &tried, imposed) {
+                            Step::Order { .. } => orders += 1,
+                            Step::Tell => tells += 1,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        assert!(cases > 500_000 && orders > 10_000 && tells > 10_000, "{cases} cases, {orders} orders, {tells} tells");
+    }
+
+    fn check(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>) -> Step {
+        let step = decide(want, held, tried, imposed, Some(NOW));
+        let ahead = |until: Option<Unix>| until.is_some_and(|until| until > NOW && until <= NOW.plus(Span::hours(36)));
+        let shown = || format!("{want:?}\n{held:?}\n{tried:?}\n{imposed:?}\n{step:?}");
+        assert_eq!(step, decide(want, held, tried, imposed, Some(NOW)));
+        assert_eq!(decide(want, held, tried, imposed, None), Step::NoClock);
+        match &step {
+            Step::NoClock => panic!("there is a clock: {}", shown()),
+            Step::Wait { until } => {
+                assert!(*until > NOW, "a wait ends in the future: {}", shown());
+                let due = want.driven && why(want, held, NOW).is_some();
+                let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
+                assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
+                let later = decide(want, held, tried, imposed, Some(*until));
+                assert!(*until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until), "{}", shown());
+            }
+            Step::Tell => {
+                let held = held.unwrap_or_else(|| panic!("told of nothing: {}", shown()));
+                assert!(want.tells && tried.told != Some(held.sha256) && !ahead(tried.tell.until), "{}", shown());
+            }
+            Step::Order { why: reason } => {
+                assert!(want.driven, "{}", shown());
+                assert_eq!(Some(*reason), why(want, held, NOW), "{}", shown());
+                assert!(!ahead(imposed), "the CA asked us to wait: {}", shown());
+                let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
+                assert!(!own, "backing off for this very want: {}", shown());
+                for later in [Span::millis(1), Span::days(1), Span::days(500)] {
+                    let now = NOW.plus(later);
+                    assert!(why(want, held, now).is_some(), "once due, due for ever: {}", shown());
+                }
+            }
+        }
+        step
+    }
+
+    #[test]
+    fn the_step_to_expiry() {
+        let held = held(NOW.minus(Span::days(60)), NOW.plus(Span::days(30)));
+        let tried = Tried { told: Some([7; 32]), ..Tried::default() };
+        let at = |now: Unix| decide(&want(), Some(&held), &tried, None, Some(now));
+        let due = held.not_after.minus(Span::days(90).percent(33));
+        assert_eq!(at(NOW.minus(Span::days(10))), Step::Wait { until: due });
+        assert_eq!(at(due.minus(Span::millis(1))), Step::Wait { until: due });
+        assert_eq!(at(due), Step::Order { why: Why::Due });
+        assert_eq!(at(held.not_after), Step::Order { why: Why::Expired });
+    }
+
+    #[test]
+    fn a_window_longer_than_life_does_not_order_for_ever() {
+        let want = Want { window: Window::Fixed(Span::days(400)), ..want() };
+        let held = held(NOW, NOW.plus(Span::days(90)));
+        assert_eq!(renew_at(&want, &held), NOW.plus(Span::days(45)));
+    }
+
+    #[test]
+    fn a_clock_is_believed_from_the_newest_issuance_for_twenty_years() {
+        let from = NOW.plus(Span::days(100));
+        let floor = floor([held(from, from.plus(Span::days(90)))].iter());
+        assert_eq!(floor, from);
+        assert_eq!(believe(Some(from.minus(Span::millis(1))), floor), None);
+        assert_eq!(believe(Some(from), floor), Some(from));
+        assert_eq!(believe(Some(from.plus(Span::days(20 * 365))), floor), Some(from.plus(Span::days(20 * 365))));
+        assert_eq!(believe(Some(from.plus(Span::days(21 * 365))), floor), None);
+        assert_eq!(believe(Some(Unix::from_secs(0)), BUILT), None);
+        assert_eq!(believe(None, BUILT), None);
+    }
+
+    fn refused(problem: &str, retry_after: Option<Span>) -> Outcome {
+        let problem = format!("{}{problem}", crate::words::fault::ACME_ERROR);
+        Outcome::OrderFailed(Failure::Refusal(Refusal { problem, retry_after, ..Refusal::default() }))
+    }
+
+    fn offline() -> Outcome {
+        Outcome::OrderFailed(Failure::Trouble(Trouble::new("asking", "no route")))
+    }
+
+    /// The waits of a row of failures, each with the lowest or the highest throw.
+    fn waits(outcome: &Outcome, throw: u32, count: u32) -> Vec<Span> {
+        let mut tried = Tried::default();
+        let wait = |_| {
+            tried = settle(&want(), &tried, outcome, NOW, throw);
+            tried.order.until.unwrap().since(NOW)
+        };
+        (0..count).map(wait).collect()
+    }
+
+    #[test]
+    fn the_back_off_doubles_to_its_cap() {
+        let secs = |list: &[u64]| list.iter().map(|n| Span::secs(*n)).collect::<Vec<_>>();
+        assert_eq!(waits(&offline(), 500, 9), secs(&[30, 60, 120, 240, 480, 960, 1920, 3600, 3600]));
+        assert_eq!(waits(&offline(), 0, 3), secs(&[15, 30, 60]));
+        assert_eq!(waits(&offline(), 1000, 3), secs(&[45, 90, 180]));
+        let refused_waits = waits(&refused("connection", None), 500, 14);
+        assert_eq!(refused_waits[..3], secs(&[30, 60, 120])[..]);
+        assert_eq!(refused_waits[11..], secs(&[61_440, 86_400, 86_400])[..]);
+        assert_eq!(waits(&refused("caa", None), 500, 2), secs(&[86_400, 86_400]));
+    }
+
+    /// CVE-2025-55753: a doubling that overflowed to nothing.
+    #[test]
+    fn a_million_failures_still_wait() {
+        for failures in [1, 31, 32, 33, 63, 64, 65, 1_000_000, u32::MAX] {
+            for (patience, cap) in [(Patience::Offline, Span::hours(1)), (Patience::Refused, Span::hours(24))] {
+                for retry in [Span::millis(100), Span::secs(30), Span::millis(u64::MAX)] {
+                    for throw in [0, 500, 1000] {
+                        let wait = back_off(failures, patience, retry, throw);
+                        assert!(wait >= retry.min(cap).percent(50) && wait <= cap.percent(150), "{failures} {wait:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_ca_s_wait_outranks_ours_and_is_not_forgiven() {
+        let short = settle(&want(), &Tried::default(), &refused("serverInternal", Some(Span::secs(3))), NOW, 1000);
+        assert_eq!(short.order.until, Some(NOW.plus(Span::secs(3))));
+        let long = settle(&want(), &Tried::default(), &refused("rateLimited", Some(Span::days(9))), NOW, 0);
+        let day = NOW.plus(Span::hours(24));
+        assert_eq!(long.imposed, Some(Imposed { ca: want().ca, until: day }));
+
+        let other = Want { fingerprint: [2; 8], ..want() };
+        let imposed = long.imposed.as_ref().map(|imposed| imposed.until);
+        assert_eq!(decide(&other, None, &long, imposed, Some(NOW)), Step::Wait { until: day });
+        assert_eq!(decide(&other, None, &long, None, Some(NOW)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&want(), None, &long, None, Some(NOW)), Step::Wait { until: day });
+        assert_eq!(decide(&want(), None, &long, imposed, Some(day)), Step::Order { why: Why::Missing });
+    }
+
+    #[test]
+    fn a_changed_configuration_starts_counting_anew() {
+        let mut tried = Tried::default();
+        for _ in 0..5 {
+            tried = settle(&want(), &tried, &offline(), NOW, 500);
+        }
+        assert_eq!(tried.order.failures, 5);
+        let other = Want { fingerprint: [2; 8], ..want() };
+        assert_eq!(decide(&other, None, &tried, None, Some(NOW)), Step::Order { why: Why::Missing });
+        assert_eq!(settle(&other, &tried, &offline(), NOW, 500).order.failures, 1);
+    }
+
+    #[test]
+    fn telling_is_owed_until_it_is_done() {
+        let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
+        let mut tried = Tried::default();
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Tell);
+        tried = settle(&want(), &tried, &Outcome::TellFailed(Trouble::new("hook", "exit status 1")), NOW, 500);
+        let again = NOW.plus(Span::secs(30));
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(again)), Step::Tell);
+        tried = settle(&want(), &tried, &Outcome::Told(held.sha256), NOW, 500);
+        assert_eq!((tried.told, tried.tell.failures), (Some(held.sha256), 0));
+        let due = renew_at(&want(), &held);
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
+    }
+}

@@ -1,0 +1,97 @@
+//! The board: the last status of every MD, from which the control socket answers at any time. One of the three locks.
+
+use crate::words::cert::{Backoff, Held, KeyKind, Why};
+use crate::words::config::Md;
+use crate::words::time::Unix;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// In the order of the configuration.
+#[derive(Default, Debug)]
+pub struct Board(Mutex<Vec<Report>>);
+
+impl Board {
+    pub fn post(&self, reports: Vec<Report>) {
+        *self.lock() = reports;
+    }
+
+    /// Puts one MD's report in the place of its older one.
+    pub fn repost(&self, report: Report) {
+        if let Some(place) = self.lock().iter_mut().find(|old| old.md.name == report.md.name) {
+            *place = report;
+        }
+    }
+
+    pub fn read<T>(&self, view: impl FnOnce(&[Report]) -> T) -> T {
+        view(&self.lock())
+    }
+
+    /// A panic ends the process, so a poisoned lock is never met; should it be, the list is whole all the same.
+    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be said of one MD.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub md: Arc<Md>,
+    /// The account's URL at the configured CA.
+    pub account: Option<String>,
+    pub certs: Vec<CertReport>,
+    pub log: Diary,
+    /// Something that a person must see to and that belongs to no try: the store can't be written.
+    pub trouble: Option<String>,
+}
+
+/// What is to be said of one of its certificates.
+#[derive(Clone, Debug)]
+pub struct CertReport {
+    pub kind: KeyKind,
+    pub held: Option<Held>,
+    pub why: Option<Why>,
+    pub next: Next,
+    pub renew_at: Option<Unix>,
+    pub order: Backoff,
+    pub tell: Backoff,
+    pub told: bool,
+}
+
+/// What happens next for it, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Not looked at yet, or nothing will happen by itself.
+    Nothing,
+    NoClock,
+    Ordering,
+    Telling,
+    At(Unix),
+}
+
+/// The newest entries of one MD's log; kept in memory alone.
+#[derive(Clone, Default, Debug)]
+pub struct Diary(VecDeque<Entry>);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub when: Unix,
+    /// The event's word: `renewed`, `errored`.
+    pub what: &'static str,
+    pub detail: String,
+}
+
+impl Diary {
+    const LONGEST: usize = 128;
+
+    pub fn note(&mut self, entry: Entry) {
+        if self.0.len() >= Self::LONGEST {
+            self.0.pop_front();
+        }
+        self.0.push_back(entry);
+    }
+
+    /// The newest first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().rev()
+    }
+}

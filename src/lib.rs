@@ -28,6 +28,7 @@ pub mod rules {
         pub mod flow;
         pub mod types;
     }
+    pub mod record;
 }
 
 /// Floor 3, touching: one outside thing each.
@@ -36,5 +37,11 @@ pub mod doors {
     pub mod dice;
     pub mod disk;
     pub mod https;
+    pub mod log;
     pub mod script;
+}
+
+/// Floor 4, living: the only rooms that know two doors.
+pub mod house {
+    pub mod store;
 }

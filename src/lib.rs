@@ -28,13 +28,17 @@ pub mod rules {
         pub mod flow;
         pub mod types;
     }
+    pub mod control;
+    pub mod http1;
 }
 
 /// Floor 3, touching: one outside thing each.
 pub mod doors {
     pub mod clock;
+    pub mod control;
     pub mod dice;
     pub mod disk;
     pub mod https;
+    pub mod port80;
     pub mod script;
 }

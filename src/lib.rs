@@ -14,6 +14,7 @@
 /// Floor 0, nouns: plain data, total functions, no effects.
 pub mod words {
     pub mod answers;
+    pub mod board;
     pub mod cert;
     pub mod config;
     pub mod fault;
@@ -23,6 +24,12 @@ pub mod words {
 
 /// Floor 1, thinking: values in, values out.
 pub mod rules {
+    pub mod control;
+    pub mod export;
+    pub mod http1;
+    pub mod plan;
+    pub mod record;
+    pub mod status;
     /// One order with a CA.
     pub mod acme {
         pub mod flow;
@@ -33,8 +40,27 @@ pub mod rules {
 /// Floor 3, touching: one outside thing each.
 pub mod doors {
     pub mod clock;
+    pub mod control;
     pub mod dice;
     pub mod disk;
     pub mod https;
+    pub mod log;
+    pub mod port80;
     pub mod script;
 }
+
+/// Floor 4, living: the only code that knows two doors.
+pub mod house {
+    pub mod boot;
+    pub mod errand;
+    pub mod front_desk;
+    pub mod jobs;
+    pub mod keeper;
+    pub mod lives;
+    pub mod orders;
+    pub mod preview;
+    pub mod store;
+    pub mod tell;
+}
+
+pub mod cli;

@@ -4,6 +4,8 @@ use crate::rules::control::Say;
 use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What wakes the keeper.
 #[derive(Debug)]
@@ -27,4 +29,68 @@ pub trait Clock {
     fn steady(&self) -> Span;
     /// Sleeps until the span is over or somebody knocks.
     fn nap(&mut self, span: Span) -> Knock;
+}
+
+/// The machine's own clock, and the mailbox of the thread that naps by it.
+pub struct SystemClock {
+    mailbox: Receiver<Knock>,
+    start: Instant,
+}
+
+/// The longest nap: the wall clock may have jumped meanwhile, and no deadline becomes one long sleep.
+const LONGEST: Span = Span::hours(1);
+
+impl SystemClock {
+    pub fn new(mailbox: Receiver<Knock>) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
+        let start = Instant::now();
+        Self { mailbox, start }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Option<Unix> {
+        #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok().map(Unix::from_millis)
+    }
+
+    fn steady(&self) -> Span {
+        Span::millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn nap(&mut self, span: Span) -> Knock {
+        match self.mailbox.recv_timeout(span.min(LONGEST).duration()) {
+            Ok(knock) => knock,
+            Err(RecvTimeoutError::Timeout) => Knock::Nobody,
+            // Nobody is left who could ever knock: the program is ending.
+            Err(RecvTimeoutError::Disconnected) => Knock::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_nap_ends_by_time_by_a_knock_or_with_the_last_sender() {
+        let (sender, mailbox) = channel();
+        let mut clock = SystemClock::new(mailbox);
+        assert!(matches!(clock.nap(Span::millis(1)), Knock::Nobody));
+        assert!(clock.steady() >= Span::millis(1));
+        sender.send(Knock::Stop).unwrap();
+        sender.send(Knock::Renew { names: vec![], force: true, ended: smol::channel::bounded(1).0 }).unwrap();
+        assert!(matches!(clock.nap(Span::days(400)), Knock::Stop));
+        assert!(matches!(clock.nap(Span::ZERO), Knock::Renew { force: true, .. }));
+        drop(sender);
+        assert!(matches!(clock.nap(Span::days(400)), Knock::Stop), "and not after an hour");
+    }
+
+    #[test]
+    fn the_wall_clock_is_read_anew() {
+        let clock = SystemClock::new(channel().1);
+        assert!(clock.now() > Some(Unix::from_secs(1_700_000_000)));
+    }
 }

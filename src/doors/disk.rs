@@ -1,6 +1,11 @@
 //! The disk: files that are whole or absent, whatever happens to the power.
 
 use crate::words::fault::Trouble;
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Who may touch a file.
@@ -17,14 +22,22 @@ impl Access {
     pub const PRIVATE: Self = Self { mode: 0o600, owner: None, group: None };
     /// For every program: 0644.
     pub const PUBLIC: Self = Self { mode: 0o644, owner: None, group: None };
+
+    /// For a folder that is made for such a file: who may read the file may enter.
+    fn of_folder(self) -> Self {
+        Self { mode: self.mode | (self.mode & 0o444) >> 2, owner: None, group: self.group }
+    }
 }
 
 /// One primitive operation; a power cut falls between two of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op<'a> {
-    /// Makes a folder (and those above it), for our own eyes; nothing if it is there.
-    MakeDir(&'a Path),
-    /// Creates or truncates a file and writes all of it.
+    /// Makes one folder; nothing if it is there.
+    MakeDir {
+        path: &'a Path,
+        access: Access,
+    },
+    /// Writes a new file with these bytes, in the place of a leftover one.
     Write {
         path: &'a Path,
         bytes: &'a [u8],
@@ -36,6 +49,7 @@ pub enum Op<'a> {
         from: &'a Path,
         to: &'a Path,
     },
+    /// Removes a file; nothing if there is none.
     Unlink(&'a Path),
     /// Returns when the folder's entries are on the medium.
     SyncDir(&'a Path),
@@ -47,26 +61,234 @@ pub trait Disk {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Trouble>;
     /// The names in a folder, sorted; none where there is no folder.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble>;
+    fn has_dir(&self, dir: &Path) -> bool;
 
-    /// After this the file holds `bytes`, after a power cut within it the old bytes or the new ones.
+    /// After this the file holds `bytes`, after a power cut within it the old bytes or the new ones. Folders on the way
+    /// are made.
     fn replace(&mut self, path: &Path, bytes: &[u8], access: Access) -> Result<(), Trouble> {
-        let dir = path.parent().unwrap_or(Path::new("/"));
+        let dir = folder_of(path);
         let temp = temp_of(path);
-        self.act(Op::MakeDir(dir))?;
-        self.act(Op::Write { path: &temp, bytes, access })?;
-        self.act(Op::Sync(&temp))?;
-        self.act(Op::Rename { from: &temp, to: path })?;
+        self.make_dirs(dir, access.of_folder())?;
+        let written = self.act(Op::Write { path: &temp, bytes, access });
+        let ready = written.and_then(|()| self.act(Op::Sync(&temp)));
+        if let Err(trouble) = ready.and_then(|()| self.act(Op::Rename { from: &temp, to: path })) {
+            // Half a file would keep the space that the next try needs. The first trouble is the one to tell of.
+            let _ = self.act(Op::Unlink(&temp));
+            return Err(trouble);
+        }
         self.act(Op::SyncDir(dir))
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), Trouble> {
         self.act(Op::Unlink(path))?;
-        self.act(Op::SyncDir(path.parent().unwrap_or(Path::new("/"))))
+        self.act(Op::SyncDir(folder_of(path)))
+    }
+
+    /// Makes a folder and those above it to last; costs nothing if it is there.
+    fn make_dirs(&mut self, dir: &Path, access: Access) -> Result<(), Trouble> {
+        if self.has_dir(dir) {
+            return Ok(());
+        }
+        let above = folder_of(dir);
+        if above != dir {
+            self.make_dirs(above, access)?;
+        }
+        self.act(Op::MakeDir { path: dir, access })?;
+        self.act(Op::SyncDir(above))
     }
 }
 
 /// Where a file stands while it is being written: beside its place, under a name that no record has.
 pub fn temp_of(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.new"))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // File systems end a name at 255 bytes.
+    if name.len() <= 250 {
+        return path.with_file_name(format!(".{name}.new"));
+    }
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    path.with_file_name(format!(".{hash:08x}.new"))
+}
+
+/// Whether a name is one that [`temp_of`] gives.
+pub fn is_temp(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".new")
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+        Some(dir) => dir,
+        None => Path::new("/"),
+    }
+}
+
+/// The machine's own disk.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SystemDisk;
+
+/// No file of ours, and none that we compare with ours, is longer.
+const LONGEST: u64 = 1 << 20;
+
+impl Disk for SystemDisk {
+    fn act(&mut self, op: Op<'_>) -> Result<(), Trouble> {
+        match op {
+            Op::MakeDir { path, access } => make_dir(path, access).map_err(|error| said("making", path, &error)),
+            Op::Write { path, bytes, access } => {
+                write_new(path, bytes, access).map_err(|error| match Errno::from_io_error(&error) {
+                    Some(Errno::NOSPC) => full(path, bytes.len()),
+                    _ => said("writing", path, &error),
+                })
+            }
+            Op::Sync(path) => {
+                File::open(path).and_then(|file| file.sync_all()).map_err(|error| said("syncing", path, &error))
+            }
+            Op::Rename { from, to } => fs::rename(from, to).map_err(|error| said("replacing", to, &error)),
+            Op::Unlink(path) => absent(fs::remove_file(path)).map_err(|error| said("removing", path, &error)),
+            Op::SyncDir(path) => sync_dir(path).map_err(|error| said("syncing", path, &error)),
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Trouble> {
+        read_file(path).map_err(|error| said("reading", path, &error))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
+        list_dir(dir).map_err(|error| said("listing", dir, &error))
+    }
+
+    fn has_dir(&self, dir: &Path) -> bool {
+        dir.is_dir()
+    }
+}
+
+fn make_dir(path: &Path, access: Access) -> io::Result<()> {
+    match DirBuilder::new().mode(access.mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    hand_over(&File::open(path)?, access)
+}
+
+/// The leftover is unlinked and the new file must not be there yet: so no link, and no program that holds the old file
+/// open, gets at the new bytes.
+fn write_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    absent(fs::remove_file(path))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    hand_over(&file, access)?;
+    file.write_all(bytes)
+}
+
+/// The owner first: a changed mode would let the old group in for a moment.
+fn hand_over(file: &File, access: Access) -> io::Result<()> {
+    if access.owner.is_some() || access.group.is_some() {
+        fchown(file, access.owner, access.group)?;
+    }
+    file.set_permissions(Permissions::from_mode(access.mode))
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // A file system that knows no such thing for folders.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let about = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        about => about?,
+    };
+    // Opening a pipe would wait for somebody to write into it.
+    if !about.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other("longer than 1 MB"));
+    }
+    Ok(Some(bytes))
+}
+
+/// A name that is not UTF-8 is none of ours.
+fn list_dir(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The reason, and what a person can do about it.
+fn said(doing: &str, path: &Path, error: &io::Error) -> Trouble {
+    let remedy = match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => "; free some space there",
+        Some(Errno::ROFS) => "; mount it writable, or name another place",
+        Some(Errno::ACCESS | Errno::PERM) => "; the daemon's user needs the right to it",
+        Some(Errno::IO) => "; the medium may be failing",
+        _ => "",
+    };
+    Trouble::new(format!("{doing} {}", path.display()), format!("{}{remedy}", reason(error)))
+}
+
+/// The system's words without Rust's `(os error 28)`.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let cut = text.find(" (os error ").unwrap_or(text.len());
+    text.get(..cut).unwrap_or(&text).into()
+}
+
+/// How much is free says whether a person has to tidy up a little or a lot.
+fn full(path: &Path, needed: usize) -> Trouble {
+    let free = rustix::fs::statvfs(folder_of(path)).map_or(0, |about| about.f_bavail.saturating_mul(about.f_frsize));
+    Trouble::new(
+        format!("writing {}", path.display()),
+        format!("no space left: {needed} bytes needed, {free} free; free some space there"),
+    )
+}
+
+/// The store is ours until this is dropped.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not read: closing the file ends the lock")] Option<File>);
+
+/// Takes the record lock on this file, making it (empty) and its folder where they are missing. The kernel ends the lock
+/// with the process, however that ends, and with the first of its descriptors of the file that is closed: nothing else
+/// may open the file.
+pub fn lock(path: &Path) -> Result<Lock, Trouble> {
+    SystemDisk.make_dirs(folder_of(path), Access::PRIVATE.of_folder())?;
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = match opened {
+        // Two daemons can do no harm where neither can write, and what is held can still be served.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Lock(None)),
+        opened => opened.map_err(|error| said("locking", path, &error))?,
+    };
+    // The holder may end between the refusal and the question who it is.
+    for _ in 0..3 {
+        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(Some(file))),
+            Err(Errno::AGAIN | Errno::ACCESS) => {}
+            Err(errno) => return Err(said("locking", path, &errno.into())),
+        }
+        if let Ok(Some(holder)) = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
+            let who = holder.pid.map_or("in another container".into(), |pid| format!("with process id {pid}"));
+            return Err(Trouble::new(
+                format!("locking {}", path.display()),
+                format!("another edgemd {who} is at work in this store; stop that one, or use another MDStoreDir"),
+            ));
+        }
+    }
+    Err(Trouble::new(format!("locking {}", path.display()), "another edgemd is at work in this store"))
 }

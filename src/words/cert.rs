@@ -136,6 +136,49 @@ impl fmt::Debug for Bundle {
     }
 }
 
+/// One certificate's place: an MD and one of its key families.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Slot {
+    pub md: Name,
+    pub family: &'static str,
+}
+
+impl Slot {
+    /// `None` where no kind of key has a family of this name.
+    pub fn new(md: Name, family: &str) -> Option<Self> {
+        let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)];
+        let family = kinds.into_iter().map(KeyKind::family).find(|known| *known == family)?;
+        Some(Self { md, family })
+    }
+}
+
+/// `example.org (rsa)`: for the log.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.md, self.family)
+    }
+}
+
+/// Our account with one CA.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The CA's directory URL.
+    pub ca: String,
+    /// `None` where it was never learnt: the key finds it again.
+    pub url: Option<String>,
+    /// PKCS#8.
+    pub key: Vec<u8>,
+    /// The `mailto:` URLs that the CA knows.
+    pub contacts: Vec<String>,
+    pub agreement: Option<String>,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("ca", &self.ca).finish_non_exhaustive()
+    }
+}
+
 /// A count of failures and the moment before which there is no next try.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Backoff {

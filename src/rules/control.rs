@@ -1,0 +1,186 @@
+//! The language of the control socket: one request line, either a command's words or the first line of an HTTP GET.
+
+/// What the daemon can be asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    Status {
+        json: bool,
+        name: Option<String>,
+    },
+    /// Renew these MDs; all of them if none is named.
+    Renew {
+        names: Vec<String>,
+        force: bool,
+    },
+    Reload,
+}
+
+/// A request line as it arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asked {
+    Command(Request),
+    /// A GET; header lines follow, and the answer is HTTP's. `None`: no such page.
+    Page(Option<Request>),
+}
+
+/// The exit code that stands for "no MD has this name"; as a page it is a 404.
+pub const NO_SUCH_MD: u8 = 2;
+
+/// Reads one line, its end included or not; says what is wrong with it.
+pub fn read(line: &[u8]) -> Result<Asked, String> {
+    let line = core::str::from_utf8(line).map_err(|_| "the request is not text".to_owned())?;
+    if let Some(target) = line.strip_prefix("GET /") {
+        let path = target.split([' ', '?', '\r', '\n']).next().unwrap_or_default();
+        return Ok(Asked::Page(page(path)));
+    }
+    let mut words = line.split_ascii_whitespace();
+    let request = match words.next() {
+        Some("status") => status(words)?,
+        Some("renew") => renew(words)?,
+        Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
+        Some(word) => return Err(format!("unknown request \"{word}\"; there are status, renew and reload")),
+        None => return Err("an empty request; there are status, renew and reload".into()),
+    };
+    Ok(Asked::Command(request))
+}
+
+fn page(path: &str) -> Option<Request> {
+    let name = match path.strip_prefix("md-status")? {
+        "" | "/" => None,
+        rest => Some(rest.strip_prefix('/')?.to_owned()),
+    };
+    Some(Request::Status { json: true, name })
+}
+
+fn status<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let (mut json, mut name) = (false, None);
+    for word in words {
+        match word {
+            "--json" => json = true,
+            _ if word.starts_with('-') => return Err(unknown("status", word)),
+            _ if name.is_some() => return Err("status takes one name".into()),
+            _ => name = Some(word.to_owned()),
+        }
+    }
+    Ok(Request::Status { json, name })
+}
+
+fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let (mut names, mut force) = (Vec::new(), false);
+    for word in words {
+        match word {
+            "--force" => force = true,
+            _ if word.starts_with('-') => return Err(unknown("renew", word)),
+            _ => names.push(word.to_owned()),
+        }
+    }
+    Ok(Request::Renew { names, force })
+}
+
+fn no_more<'a>(verb: &str, mut words: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    words.next().map_or(Ok(()), |word| Err(unknown(verb, word)))
+}
+
+fn unknown(verb: &str, word: &str) -> String {
+    format!("{verb} does not know \"{word}\"")
+}
+
+impl Request {
+    /// The line that [`read`] understands as this request, without its end.
+    pub fn line(&self) -> Result<String, String> {
+        let (mut line, names) = match self {
+            Self::Status { json: false, name } => ("status".to_owned(), name.as_slice()),
+            Self::Status { json: true, name } => ("status --json".to_owned(), name.as_slice()),
+            Self::Renew { names, force: false } => ("renew".to_owned(), names.as_slice()),
+            Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
+            Self::Reload => ("reload".to_owned(), [].as_slice()),
+        };
+        for name in names {
+            let odd = |c: char| c.is_ascii_whitespace() || c.is_control();
+            if name.is_empty() || name.starts_with('-') || name.contains(odd) {
+                return Err(format!("{name:?} is no name of an MD"));
+            }
+            line.push(' ');
+            line.push_str(name);
+        }
+        Ok(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: bool, name: Option<&str>) -> Request {
+        Request::Status { json, name: name.map(str::to_owned) }
+    }
+
+    fn renew(names: &[&str], force: bool) -> Request {
+        Request::Renew { names: names.iter().map(|name| (*name).to_owned()).collect(), force }
+    }
+
+    #[test]
+    fn commands() {
+        for (line, request) in [
+            ("status", status(false, None)),
+            ("  status\t--json  \r\n", status(true, None)),
+            ("status a.example.org --json\n", status(true, Some("a.example.org"))),
+            ("status *.example.org", status(false, Some("*.example.org"))),
+            ("renew", renew(&[], false)),
+            ("renew --force b.example.org a.example.org", renew(&["b.example.org", "a.example.org"], true)),
+            ("reload\n", Request::Reload),
+        ] {
+            assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_answered_with_a_sentence() {
+        for (line, why) in [
+            ("", "an empty request; there are status, renew and reload"),
+            ("halt", "unknown request \"halt\"; there are status, renew and reload"),
+            ("STATUS", "unknown request \"STATUS\"; there are status, renew and reload"),
+            ("status --xml", "status does not know \"--xml\""),
+            ("status a b", "status takes one name"),
+            ("renew -f", "renew does not know \"-f\""),
+            ("reload now", "reload does not know \"now\""),
+            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew and reload"),
+        ] {
+            assert_eq!(read(line.as_bytes()), Err(why.to_owned()), "{line:?}");
+        }
+        assert_eq!(read(b"status \xff"), Err("the request is not text".to_owned()));
+    }
+
+    #[test]
+    fn pages() {
+        for (line, request) in [
+            ("GET /md-status HTTP/1.1\r\n", Some(status(true, None))),
+            ("GET /md-status/ HTTP/1.1", Some(status(true, None))),
+            ("GET /md-status?auto HTTP/1.0\r\n", Some(status(true, None))),
+            ("GET /md-status/a.example.org HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
+            ("GET /md-status/a.example.org?x=/ HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
+            ("GET /md-statuses HTTP/1.1\r\n", None),
+            ("GET / HTTP/1.1\r\n", None),
+            ("GET /", None),
+        ] {
+            assert_eq!(read(line.as_bytes()), Ok(Asked::Page(request)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_understood() {
+        for request in [
+            status(false, None),
+            status(true, Some("a.example.org")),
+            renew(&[], true),
+            renew(&["a.example.org", "2001:db8::1"], false),
+            Request::Reload,
+        ] {
+            let line = request.line().unwrap();
+            assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line}");
+        }
+        for name in ["", "-x", "a b", "a\nreload"] {
+            assert!(renew(&[name], false).line().unwrap_err().ends_with("is no name of an MD"), "{name:?}");
+        }
+    }
+}

@@ -34,6 +34,12 @@ pub struct Life {
     unsaved_tried: Option<Trouble>,
 }
 
+impl Life {
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+}
+
 impl Lives {
     pub fn new(loaded: Loaded, config: &Config) -> Self {
         let mut certs: BTreeMap<Slot, Life> = BTreeMap::new();
@@ -50,13 +56,17 @@ impl Lives {
 
     /// Takes over a configuration. What is held stays, wanted or not.
     pub fn rewant(&mut self, config: &Config) {
+        let mut before: BTreeMap<Slot, Want> = BTreeMap::new();
         for life in self.certs.values_mut() {
-            life.want = None;
+            before.extend(life.want.take().map(|want| (want.slot(), want)));
         }
         self.mds = config.mds.iter().map(|md| Arc::new(md.clone())).collect();
         for md in &self.mds {
-            for want in md.wants(record::fingerprint(md)) {
-                self.certs.entry(want.slot()).or_default().want = Some(want);
+            for mut want in md.wants(record::fingerprint(md)) {
+                let slot = want.slot();
+                let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
+                want.forced = same.is_some_and(|before| before.forced);
+                self.certs.entry(slot).or_default().want = Some(want);
             }
         }
         self.diaries.retain(|name, _| config.mds.iter().any(|md| md.name == *name));

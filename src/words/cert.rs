@@ -88,6 +88,12 @@ pub struct Want {
     pub fingerprint: Fingerprint,
 }
 
+impl Want {
+    pub fn slot(&self) -> Slot {
+        Slot { md: self.md.clone(), family: self.kind.family() }
+    }
+}
+
 /// Facts of the certificate that we own. Its key and chain travel beside it, as a [`Bundle`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Held {

@@ -1,14 +1,32 @@
 //! Which record lives under which path: loads all, puts one.
+//!
+//! ```text
+//! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
+//! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
+//! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
+//! <state>                             in RAM: all that was tried
+//! ```
+//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
+//! ours are left alone.
 
-use crate::doors::disk::Disk;
-use crate::words::cert::{Account, Bundle, Held, Slot, Tried};
-use crate::words::fault::Trouble;
-use std::collections::BTreeMap;
+use crate::doors::disk::{Access, Disk, Op, is_temp, temp_of};
+use crate::rules::record;
+use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
+use crate::words::fault::{Failure, Trouble};
+use crate::words::name::{Labels, Name};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub struct Store {
     root: PathBuf,
     state_path: Option<PathBuf>,
+    certs: BTreeMap<Slot, Newest>,
+    /// By the stem of their files.
+    accounts: BTreeMap<String, Newest>,
+    /// As it stands in flash.
+    flash: BTreeMap<Slot, Tried>,
+    /// As it stands in the state file.
+    state: BTreeMap<Slot, Tried>,
 }
 
 /// What stood in the store when it was opened.
@@ -22,32 +40,304 @@ pub struct Loaded {
     pub set_aside: Vec<String>,
 }
 
+/// Which of the two files of a record counts.
+#[derive(Clone, Copy)]
+struct Newest {
+    side: Side,
+    sequence: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Zero,
+    One,
+}
+
 impl Store {
-    /// Loads all that decodes; only a store that can't be looked into at all is trouble.
+    /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
     pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Store, Loaded), Trouble> {
-        let _ = disk;
-        Ok((Store { root: root.into(), state_path: state.map(Into::into) }, Loaded::default()))
+        let mut store = Store {
+            root: root.into(),
+            state_path: state.map(Into::into),
+            certs: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            flash: BTreeMap::new(),
+            state: BTreeMap::new(),
+        };
+        let mut loaded = Loaded::default();
+        let mut reader = Reader { disk, set_aside: Vec::new() };
+        for text in reader.disk.list(&root.join("certs"))? {
+            match Name::parse(&text, Labels::One) {
+                Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
+                _ => {}
+            }
+        }
+        store.load_accounts(&mut reader, &mut loaded)?;
+        store.load_state(&mut reader);
+        loaded.set_aside = reader.set_aside;
+        loaded.tried = store.merge(&loaded.certs);
+        Ok((store, loaded))
     }
 
     /// Key and chain of what is held there.
     pub fn read_bundle(&self, disk: &dyn Disk, slot: &Slot) -> Result<Option<Bundle>, Trouble> {
-        let _ = (&self.root, &self.state_path, disk, slot);
-        Ok(None)
+        let Some(newest) = self.certs.get(slot) else { return Ok(None) };
+        let path = self.cert_path(slot, newest.side);
+        let Some(bytes) = disk.read(&path)? else { return Ok(None) };
+        match record::decode_cert(&bytes) {
+            Ok((_, _, bundle)) => Ok(Some(bundle)),
+            Err(why) => Err(Trouble::new(format!("reading {}", path.display()), why)),
+        }
     }
 
-    /// The one commit point of a certificate.
-    pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
-        let _ = (disk, slot, held, bundle);
+    /// The one commit point of a certificate. The one before stays beside it until the next.
+    pub fn put_cert(
+        &mut self,
+        disk: &mut dyn Disk,
+        slot: &Slot,
+        held: &Held,
+        bundle: &Bundle,
+    ) -> Result<(), Trouble> {
+        let next = Newest::after(self.certs.get(slot));
+        let bytes = record::encode_cert(next.sequence, held, bundle);
+        disk.replace(&self.cert_path(slot, next.side), &bytes, Access::PRIVATE)?;
+        self.certs.insert(slot.clone(), next);
         Ok(())
     }
 
+    /// Writes to each of the two places only what belongs there and is not there yet.
     pub fn put_tried(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        let _ = (disk, slot, tried);
-        Ok(())
+        let flash = self.put_flash(disk, slot, tried);
+        let state = self.put_state(disk, slot, tried);
+        flash.and(state)
     }
 
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {
-        let _ = (disk, account);
+        let stem = record::file_stem(&account.ca);
+        let newest = self.accounts.get(&stem).copied();
+        if let Some(newest) = newest
+            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
+            && record::decode_account(&bytes).is_ok_and(|(_, stored)| stored == *account)
+        {
+            return Ok(());
+        }
+        let next = Newest::after(newest.as_ref());
+        let bytes = record::encode_account(next.sequence, account);
+        disk.replace(&self.account_path(&stem, next.side), &bytes, Access::PRIVATE)?;
+        self.accounts.insert(stem, next);
         Ok(())
+    }
+
+    fn put_flash(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
+        let there = self.flash.get(slot).cloned().unwrap_or_default();
+        let lasting = lasting(tried, &there);
+        if lasting != there {
+            disk.replace(&self.tried_path(slot), &record::encode_tried(&lasting), Access::PRIVATE)?;
+            self.flash.insert(slot.clone(), lasting);
+        }
+        Ok(())
+    }
+
+    fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
+        let Some(path) = &self.state_path else { return Ok(()) };
+        // What would be loaded for it after a restart.
+        let there = self.state.get(slot).or_else(|| self.flash.get(slot));
+        if there.map_or(*tried == Tried::default(), |there| there == tried) {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        state.insert(slot.clone(), tried.clone());
+        disk.replace(path, &record::encode_state(&state), Access::PRIVATE)?;
+        self.state = state;
+        Ok(())
+    }
+
+    fn load_md(&mut self, reader: &mut Reader<'_>, md: &Name, loaded: &mut Loaded) {
+        let dir = self.root.join("certs").join(md.as_str());
+        let names = match reader.disk.list(&dir) {
+            Ok(names) => reader.sweep(&dir, names),
+            Err(trouble) => return reader.set_aside.push(trouble.to_string()),
+        };
+        let stems: BTreeSet<&str> = names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
+        for slot in stems.into_iter().filter_map(|stem| Slot::new(md.clone(), stem)) {
+            let facts = |bytes: &[u8]| record::decode_cert(bytes).map(|(sequence, held, _)| (sequence, held));
+            if let Some((newest, held)) = reader.newest(|side| self.cert_path(&slot, side), facts) {
+                self.certs.insert(slot.clone(), newest);
+                loaded.certs.insert(slot.clone(), held);
+            }
+            if let Some(tried) = reader.record(&self.tried_path(&slot), record::decode_tried) {
+                self.flash.insert(slot, tried);
+            }
+        }
+    }
+
+    fn load_accounts(&mut self, reader: &mut Reader<'_>, loaded: &mut Loaded) -> Result<(), Trouble> {
+        let dir = self.root.join("accounts");
+        let names = reader.disk.list(&dir)?;
+        let names = reader.sweep(&dir, names);
+        let ours = |name: &String| name.strip_suffix(".0").or(name.strip_suffix(".1")).map(String::from);
+        let stems: BTreeSet<String> = names.iter().filter_map(ours).filter(|stem| stem.len() == 32).collect();
+        for stem in stems {
+            let in_place = |bytes: &[u8]| match record::decode_account(bytes)? {
+                (_, account) if record::file_stem(&account.ca) != stem => Err("the account of another CA".into()),
+                found => Ok(found),
+            };
+            if let Some((newest, account)) = reader.newest(|side| self.account_path(&stem, side), in_place) {
+                self.accounts.insert(stem, newest);
+                loaded.accounts.insert(account.ca.clone(), account);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_state(&mut self, reader: &mut Reader<'_>) {
+        let Some(path) = &self.state_path else { return };
+        // The folder may be one that is shared with others: only our own leftover is looked for.
+        let temp = temp_of(path);
+        if matches!(reader.disk.read(&temp), Ok(Some(_))) {
+            let _ = reader.disk.act(Op::Unlink(&temp));
+        }
+        self.state = reader.record(path, record::decode_state).unwrap_or_default();
+    }
+
+    /// That something was told is believed of flash alone, so that nothing is told too seldom; all else is newer in the
+    /// state file.
+    fn merge(&self, certs: &BTreeMap<Slot, Held>) -> BTreeMap<Slot, Tried> {
+        let mut all = self.flash.clone();
+        all.extend(self.state.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
+        for (slot, tried) in &mut all {
+            tried.told = self.flash.get(slot).and_then(|there| there.told);
+            // A success forgives, but its record does not say so: that would be a third file for a renewal.
+            let since = certs.get(slot).map(|held| held.since);
+            if tried.order.last_at.is_some_and(|at| Some(at) < since) {
+                tried.order = Backoff::default();
+            }
+        }
+        all
+    }
+
+    fn cert_path(&self, slot: &Slot, side: Side) -> PathBuf {
+        self.md_path(slot, side.suffix())
+    }
+
+    fn tried_path(&self, slot: &Slot) -> PathBuf {
+        self.md_path(slot, "tried")
+    }
+
+    fn md_path(&self, slot: &Slot, suffix: &str) -> PathBuf {
+        self.root.join("certs").join(slot.md.as_str()).join(format!("{}.{suffix}", slot.family))
+    }
+
+    fn account_path(&self, stem: &str, side: Side) -> PathBuf {
+        self.root.join("accounts").join(format!("{stem}.{}", side.suffix()))
+    }
+}
+
+/// What flash shall hold, given what it holds. Losing the net or a script is no reason to wear it; nor is it that
+/// something is forgiven, which can wait for the next real news.
+fn lasting(tried: &Tried, there: &Tried) -> Tried {
+    let mut lasting = Tried { told: tried.told, imposed: tried.imposed.clone(), ..Tried::default() };
+    let mut news = lasting.told != there.told || (lasting.imposed.is_some() && lasting.imposed != there.imposed);
+    let source = match tried.order.last {
+        Some(Failure::Refusal(_)) => {
+            news |= (tried.fingerprint, &tried.order) != (there.fingerprint, &there.order);
+            tried
+        }
+        Some(Failure::Trouble(_)) => there,
+        None => &lasting,
+    };
+    (lasting.fingerprint, lasting.order) = (source.fingerprint, source.order.clone());
+    if news { lasting } else { there.clone() }
+}
+
+impl Newest {
+    /// The older one makes room.
+    fn after(newest: Option<&Newest>) -> Self {
+        match newest {
+            None => Self { side: Side::Zero, sequence: 1 },
+            Some(newest) => Self { side: newest.side.other(), sequence: newest.sequence.saturating_add(1) },
+        }
+    }
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Zero => Self::One,
+            Self::One => Self::Zero,
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Zero => "0",
+            Self::One => "1",
+        }
+    }
+}
+
+/// Reads what may be damaged.
+struct Reader<'a> {
+    disk: &'a mut dyn Disk,
+    set_aside: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// The newer one of the two that decodes.
+    fn newest<T>(
+        &mut self,
+        path: impl Fn(Side) -> PathBuf,
+        decode: impl Fn(&[u8]) -> Result<(u32, T), String>,
+    ) -> Option<(Newest, T)> {
+        let [zero, one] = [Side::Zero, Side::One].map(|side| {
+            let (sequence, value) = self.record(&path(side), &decode)?;
+            Some((Newest { side, sequence }, value))
+        });
+        match (zero, one) {
+            (Some(zero), Some(one)) if zero.0.sequence > one.0.sequence => Some(zero),
+            (zero, one) => one.or(zero),
+        }
+    }
+
+    /// What can't be read stays where it is: it may be readable once somebody has set it right.
+    fn record<T>(&mut self, path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> Option<T> {
+        let why = match self.disk.read(path) {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => match decode(&bytes) {
+                Ok(value) => return Some(value),
+                Err(why) => why,
+            },
+            Err(trouble) => {
+                self.set_aside.push(trouble.to_string());
+                return None;
+            }
+        };
+        self.put_aside(path, &why);
+        None
+    }
+
+    /// One bad file of a name is kept for a person to look at; a later one takes its place.
+    fn put_aside(&mut self, path: &Path, why: &str) {
+        let mut bad = path.as_os_str().to_owned();
+        bad.push(".bad");
+        let moved = self.disk.act(Op::Rename { from: path, to: Path::new(&bad) });
+        let settled = moved.and_then(|()| self.disk.act(Op::SyncDir(path.parent().unwrap_or(path))));
+        let path = path.display();
+        self.set_aside.push(match settled {
+            Ok(()) => format!("{path}: {why}; set aside as {}", Path::new(&bad).display()),
+            Err(trouble) => format!("{path}: {why}; it can't be set aside: {}", trouble.why),
+        });
+    }
+
+    /// Removes what a power cut left half-written; a read-only disk may keep it.
+    fn sweep(&mut self, dir: &Path, mut names: Vec<String>) -> Vec<String> {
+        names.retain(|name| {
+            let leftover = is_temp(name);
+            if leftover {
+                let _ = self.disk.act(Op::Unlink(&dir.join(name)));
+            }
+            !leftover
+        });
+        names
     }
 }

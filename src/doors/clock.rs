@@ -14,13 +14,27 @@ pub enum Knock {
     Nobody,
     Reload(Box<Config>),
     Stop,
-    /// Renew these MDs (all if none is named) and say how it ended, one line a time, down `ended`.
+    /// Renew these MDs (all if none is named) and say how each ended.
     Renew {
         names: Vec<Name>,
-        force: bool,
-        ended: smol::channel::Sender<String>,
+        push: Push,
+        ended: Ended,
     },
 }
+
+/// How hard a renewal is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Push {
+    /// What is due.
+    Due,
+    /// What is due, now: the wait that we gave ourselves is over.
+    Now,
+    /// Due or not.
+    Force,
+}
+
+/// Where the ends of a renewal are said.
+pub type Ended = smol::channel::Sender<Say>;
 
 pub trait Clock {
     /// The wall clock, or `None` while it has none worth reading.
@@ -48,11 +62,16 @@ impl SystemClock {
     }
 }
 
+/// The wall clock as the machine has it; `None` before 1970.
+pub fn wall() -> Option<Unix> {
+    #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok().map(Unix::from_millis)
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Option<Unix> {
-        #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        u64::try_from(since.as_millis()).ok().map(Unix::from_millis)
+        wall()
     }
 
     fn steady(&self) -> Span {
@@ -81,9 +100,9 @@ mod tests {
         assert!(matches!(clock.nap(Span::millis(1)), Knock::Nobody));
         assert!(clock.steady() >= Span::millis(1));
         sender.send(Knock::Stop).unwrap();
-        sender.send(Knock::Renew { names: vec![], force: true, ended: smol::channel::bounded(1).0 }).unwrap();
+        sender.send(Knock::Renew { names: vec![], push: Push::Force, ended: smol::channel::bounded(1).0 }).unwrap();
         assert!(matches!(clock.nap(Span::days(400)), Knock::Stop));
-        assert!(matches!(clock.nap(Span::ZERO), Knock::Renew { force: true, .. }));
+        assert!(matches!(clock.nap(Span::ZERO), Knock::Renew { push: Push::Force, .. }));
         drop(sender);
         assert!(matches!(clock.nap(Span::days(400)), Knock::Stop), "and not after an hour");
     }

@@ -1,20 +1,11 @@
 //! The control socket: a Unix socket of mode 0660 where one line is asked and one answer is given.
 
-use crate::rules::control::Request;
+use crate::rules::control::{Request, Say};
 use crate::words::fault::Trouble;
 use smol::LocalExecutor;
 use smol::channel::Receiver;
 use std::path::Path;
 use std::rc::Rc;
-
-/// A part of an answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Say {
-    /// Written at once; may itself be several lines.
-    Line(String),
-    /// The last part: the exit code of the verb.
-    End(u8),
-}
 
 /// Answers a request, a part at a time; closing the channel without an [`Say::End`] is code 1.
 pub type Answer = Rc<dyn Fn(Request) -> Receiver<Say>>;

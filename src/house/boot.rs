@@ -110,7 +110,7 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let (gone, keeper_gone) = mpsc::channel::<()>();
     let keeper = (shared.0.clone(), shared.1);
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire::default(), SystemDice::default());
+        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire, SystemDice::default());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);

@@ -1,7 +1,7 @@
 //! The keeper: the loop that looks at every want, takes the step that the rules name, writes down how it went, and naps.
 //! It blocks wherever it likes; it has a thread of its own.
 
-use crate::doors::clock::{Clock, Knock, Push};
+use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
 use crate::doors::https::Wire;
@@ -16,6 +16,7 @@ use crate::words::board::Board;
 use crate::words::cert::{Outcome, Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Failure;
+use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 use std::sync::Arc;
 
@@ -52,7 +53,13 @@ const LONGEST_NAP: Span = Span::hours(1);
 const CLOCKLESS_NAP: Span = Span::mins(1);
 
 impl<'a> Keeper<'a> {
-    pub fn new(doors: Doors<'a>, store: Store, loaded: Loaded, config: Config, shared: (Arc<Answers>, Arc<Board>)) -> Self {
+    pub fn new(
+        doors: Doors<'a>,
+        store: Store,
+        loaded: Loaded,
+        config: Config,
+        shared: (Arc<Answers>, Arc<Board>),
+    ) -> Self {
         let (answers, board) = shared;
         let lives = Lives::new(loaded, &config);
         let mut keeper = Self {
@@ -105,12 +112,12 @@ impl<'a> Keeper<'a> {
         until_rest.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
     }
 
-    fn now(&self) -> Option<Unix> {
+    pub(super) fn now(&self) -> Option<Unix> {
         plan::believe(self.doors.clock.now(), self.lives.floor())
     }
 
     /// The next round begins with a look.
-    fn look_again(&mut self) {
+    pub(super) fn look_again(&mut self) {
         self.look_by = Span::ZERO;
     }
 
@@ -168,7 +175,7 @@ impl<'a> Keeper<'a> {
                 }
                 Came::Chain(chain) => {
                     let errand = self.errands.remove(index);
-                    self.arrive(errand, &chain);
+                    self.arrive(errand, chain);
                 }
                 Came::Nowhere(failure) => {
                     let errand = self.errands.remove(index);
@@ -200,7 +207,7 @@ impl<'a> Keeper<'a> {
         self.look_again();
     }
 
-    fn save_tried(&mut self, slot: &Slot) {
+    pub(super) fn save_tried(&mut self, slot: &Slot) {
         let Some(tried) = self.lives.tried(slot) else { return };
         let saved = self.store.put_tried(self.doors.disk, slot, tried);
         self.lives.saved_tried(slot, saved);
@@ -218,8 +225,9 @@ impl<'a> Keeper<'a> {
     }
 
     /// Somebody asked for a renewal and waits for its end.
-    fn push(&mut self, names: &[crate::words::name::Name], push: Push, ended: crate::doors::clock::Ended) {
-        let slots: Vec<Slot> = self.lives.wanted().into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)).collect();
+    fn push(&mut self, names: &[Name], push: Push, ended: Ended) {
+        let slots: Vec<Slot> =
+            self.lives.wanted().into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)).collect();
         for slot in slots.iter().filter(|slot| !self.errands.iter().any(|errand| errand.slot == **slot)) {
             self.lives.push(slot, push);
         }

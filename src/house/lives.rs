@@ -232,7 +232,8 @@ impl Lives {
 
     fn report(&self, md: &Arc<Md>, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Report {
         let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
-        let lives: Vec<(Slot, &Life)> = slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
+        let lives: Vec<(Slot, &Life)> =
+            slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
         let account = md.cas.first().and_then(|ca| self.accounts.get(ca)).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);

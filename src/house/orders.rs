@@ -110,7 +110,10 @@ impl Keeper<'_> {
         let unsaved = match saved {
             Ok(()) => None,
             Err(trouble) => {
-                log::error!("{}: the new pair is not stored: {trouble}; it is used from memory and stored later", slot.md);
+                log::error!(
+                    "{}: the new pair is not stored: {trouble}; it is used from memory and stored later",
+                    slot.md
+                );
                 Some((bundle, trouble))
             }
         };

@@ -51,6 +51,10 @@ impl Disk for Glass {
         self.0.read(path)
     }
 
+    fn has_dir(&self, dir: &Path) -> bool {
+        self.0.has_dir(dir)
+    }
+
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
         self.0.list(dir)
     }

@@ -184,3 +184,12 @@ mod tests {
         }
     }
 }
+
+/// A part of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Say {
+    /// Written at once; may itself be several lines.
+    Line(String),
+    /// The last part: the exit code of the verb.
+    End(u8),
+}

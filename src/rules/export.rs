@@ -44,7 +44,8 @@ mod tests {
         let md = Name::parse("a.example", Labels::Two).unwrap();
         let bundle = Bundle { key: vec![1], chain: vec![vec![2], vec![3]] };
         let names = |layout, extra| {
-            let mut names: Vec<_> = files(layout, &md, extra, &bundle).into_iter().map(|f| (f.name, f.secret)).collect();
+            let mut names: Vec<_> =
+                files(layout, &md, extra, &bundle).into_iter().map(|f| (f.name, f.secret)).collect();
             names.sort();
             names
         };

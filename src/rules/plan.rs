@@ -293,7 +293,11 @@ mod tests {
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
                 assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
-                assert!(*until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until), "{}", shown());
+                assert!(
+                    *until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until),
+                    "{}",
+                    shown()
+                );
             }
             Step::Tell => {
                 let held = held.unwrap_or_else(|| panic!("told of nothing: {}", shown()));

@@ -100,9 +100,9 @@ fn renewal_json(report: &Report) -> Option<Value> {
     if !certs.iter().any(under_way) {
         return None;
     }
-    let errors = certs.iter().fold(0_u32, |sum, cert| {
-        sum.saturating_add(cert.order.failures).saturating_add(cert.tell.failures)
-    });
+    let errors = certs
+        .iter()
+        .fold(0_u32, |sum, cert| sum.saturating_add(cert.order.failures).saturating_add(cert.tell.failures));
     let tried = certs.iter().flat_map(|cert| [(&cert.order, false), (&cert.tell, true)]);
     let last = tried.filter(|(backoff, _)| backoff.last.is_some()).max_by_key(|(backoff, _)| backoff.last_at);
     let next = certs.iter().filter_map(|cert| if let Next::At(at) = cert.next { Some(at) } else { None }).min();

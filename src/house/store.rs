@@ -91,13 +91,7 @@ impl Store {
     }
 
     /// The one commit point of a certificate. The one before stays beside it until the next.
-    pub fn put_cert(
-        &mut self,
-        disk: &mut dyn Disk,
-        slot: &Slot,
-        held: &Held,
-        bundle: &Bundle,
-    ) -> Result<(), Trouble> {
+    pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
         let next = Newest::after(self.certs.get(slot));
         let bytes = record::encode_cert(next.sequence, held, bundle);
         disk.replace(&self.cert_path(slot, next.side), &bytes, Access::PRIVATE)?;
@@ -158,7 +152,8 @@ impl Store {
             Ok(names) => reader.sweep(&dir, names),
             Err(trouble) => return reader.set_aside.push(trouble.to_string()),
         };
-        let stems: BTreeSet<&str> = names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
+        let stems: BTreeSet<&str> =
+            names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
         for slot in stems.into_iter().filter_map(|stem| Slot::new(md.clone(), stem)) {
             let facts = |bytes: &[u8]| record::decode_cert(bytes).map(|(sequence, held, _)| (sequence, held));
             if let Some((newest, held)) = reader.newest(|side| self.cert_path(&slot, side), facts) {

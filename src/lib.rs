@@ -27,12 +27,17 @@ pub mod rules {
     pub mod control;
     pub mod export;
     pub mod http1;
+    pub mod pem;
     pub mod plan;
     pub mod record;
     pub mod status;
+    pub mod x509;
     /// One order with a CA.
     pub mod acme {
         pub mod flow;
+        pub mod headers;
+        pub mod jws;
+        pub mod problem;
         pub mod types;
     }
 }
@@ -44,6 +49,7 @@ pub mod doors {
     pub mod dice;
     pub mod disk;
     pub mod https;
+    pub mod keys;
     pub mod log;
     pub mod port80;
     pub mod script;

@@ -3,12 +3,10 @@
 
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
-use crate::rules::acme::flow::{Ask, Flow, Heard, How, Signer, Turn};
-use crate::rules::acme::jws;
-use crate::rules::acme::types::{Method, Request};
+use crate::rules::acme::flow::{Ask, Flow, Heard, Turn};
 use crate::words::answers::Answers;
 use crate::words::cert::{Slot, Want, Why};
-use crate::words::fault::{Failure, Trouble};
+use crate::words::fault::Failure;
 use crate::words::time::Span;
 use std::sync::Arc;
 
@@ -68,30 +66,11 @@ impl Errand {
     }
 
     fn call(&mut self, ask: &Ask) -> Heard {
-        let request = self.sign(ask);
+        let request = self.account.request(ask);
         match request.and_then(|request| self.line.call(&request)) {
             Ok(reply) => Heard::Reply(reply),
             Err(trouble) => Heard::Silence(trouble),
         }
-    }
-
-    fn sign(&self, ask: &Ask) -> Result<Request, Trouble> {
-        let (method, body) = match &ask.how {
-            How::Get => (Method::Get, vec![]),
-            How::Head => (Method::Head, vec![]),
-            How::Post { payload, nonce, signer } => {
-                let jwk;
-                let signer = match signer {
-                    Signer::Key => {
-                        jwk = self.account.jwk();
-                        jws::Signer::Jwk(&jwk)
-                    }
-                    Signer::Account(url) => jws::Signer::Kid(url),
-                };
-                (Method::Post, jws::sign(&ask.url, nonce, signer, payload, |bytes| self.account.sign(bytes))?)
-            }
-        };
-        Ok(Request { method, url: ask.url.clone(), accept: ask.accept, body })
     }
 }
 

@@ -30,7 +30,7 @@ impl Keeper<'_> {
             return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
         };
         let key = keys::generate(want.kind)?;
-        let csr = keys::request(&key, &want.names)?;
+        let csr = keys::request(&key, want.kind, &want.names)?;
         let (account, is_new) = self.account_for(&want.ca, &md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
@@ -99,7 +99,7 @@ impl Keeper<'_> {
 
     fn prove(&self, errand: &Errand, chain: &[Vec<u8>]) -> Result<Held, Failure> {
         let want = &errand.want;
-        let public = keys::public_key(&errand.key)?;
+        let public = keys::public_key(&errand.key, want.kind)?;
         let now = self.now();
         Ok(x509::accept(chain, &public, &want.names, want.kind, &want.ca, now)?)
     }

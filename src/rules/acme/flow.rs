@@ -94,3 +94,21 @@ pub struct Proof {
     /// `token.thumbprint` (RFC 8555 §8.1).
     pub key_authorization: String,
 }
+
+/// One order, from the directory to the chain.
+#[derive(Debug)]
+pub struct Flow {
+    brief: Brief,
+}
+
+impl Flow {
+    pub fn new(brief: Brief) -> Self {
+        Self { brief }
+    }
+
+    /// Takes what was heard of the last turn and says the next one. After `Done` or `Fail` there is nothing to say.
+    pub fn turn(&mut self, heard: Heard) -> Turn {
+        let _ = (&self.brief, heard);
+        Turn::Fail(Trouble::new("ordering", "not yet").into())
+    }
+}

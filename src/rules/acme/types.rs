@@ -1,6 +1,8 @@
 //! What goes over the wire of RFC 8555: requests, replies, and the JSON in them.
 
 use crate::words::time::Span;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 /// A request, ready to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,4 +32,118 @@ pub struct Reply {
     /// The values of all Link headers, unread.
     pub links: Vec<String>,
     pub body: Vec<u8>,
+}
+
+/// RFC 8555 §7.1.1. Unknown members are skipped: some CAs put random ones in.
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Directory {
+    pub new_nonce: String,
+    pub new_account: String,
+    pub new_order: String,
+    pub meta: Option<Meta>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    pub terms_of_service: Option<String>,
+}
+
+/// The body of newAccount (RFC 8555 §7.3, §7.3.1).
+#[derive(Serialize, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct NewAccount<'a> {
+    #[serde(skip_serializing_if = "no_contact")]
+    pub contact: &'a [String],
+    #[serde(skip_serializing_if = "is_false")]
+    pub terms_of_service_agreed: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub only_return_existing: bool,
+}
+
+fn no_contact(contact: &&[String]) -> bool {
+    contact.is_empty()
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// RFC 8555 §9.7.7, RFC 8738 §3: `dns` or `ip`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Identifier {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub value: String,
+}
+
+/// The body of newOrder (RFC 8555 §7.4).
+#[derive(Serialize, Debug)]
+pub struct NewOrder {
+    pub identifiers: Vec<Identifier>,
+}
+
+/// The body of finalize (RFC 8555 §7.4): the request's DER in base64url.
+#[derive(Serialize, Debug)]
+pub struct Finalize {
+    pub csr: String,
+}
+
+/// RFC 8555 §7.1.3.
+#[derive(Deserialize, Debug)]
+pub struct Order {
+    pub status: String,
+    #[serde(default)]
+    pub authorizations: Vec<String>,
+    pub finalize: Option<String>,
+    pub certificate: Option<String>,
+    pub error: Option<Problem>,
+}
+
+/// RFC 8555 §7.1.4.
+#[derive(Deserialize, Debug)]
+pub struct Authorization {
+    pub identifier: Identifier,
+    pub status: String,
+    pub wildcard: Option<bool>,
+    #[serde(default)]
+    pub challenges: Vec<Offer>,
+}
+
+/// One challenge of an authorization. What has not even this shape is skipped unread: CAs offer types to come.
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+pub enum Offer {
+    Known(Challenge),
+    Other(IgnoredAny),
+}
+
+/// RFC 8555 §7.1.5. Not every type has a token.
+#[derive(Deserialize, Debug)]
+pub struct Challenge {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub url: String,
+    pub status: Option<String>,
+    pub token: Option<String>,
+    pub error: Option<Problem>,
+}
+
+/// RFC 7807, RFC 8555 §6.7. Its `status` is not read: the reply's own counts, and some CAs write it as text.
+#[derive(Deserialize, Debug)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub detail: Option<String>,
+    pub subproblems: Option<Vec<Subproblem>>,
+}
+
+/// RFC 8555 §6.7.1.
+#[derive(Deserialize, Debug)]
+pub struct Subproblem {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub detail: Option<String>,
+    pub identifier: Option<Identifier>,
 }

@@ -1,0 +1,229 @@
+//! Keys: made here, from the system's dice; signatures and certificate requests by them. Nothing here prints a key.
+
+use crate::rules::acme::flow::Ask;
+use crate::rules::acme::jws::{self, Jwk};
+use crate::rules::acme::types::Request;
+use crate::rules::x509::requested;
+use crate::words::cert::KeyKind;
+use crate::words::fault::Trouble;
+use crate::words::name::Name;
+use core::fmt;
+use rcgen::string::Ia5String;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, KeyPair as _,
+};
+use rsa::pkcs8::EncodePrivateKey;
+use rsa::rand_core::{TryCryptoRng, TryRng};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+
+/// A fresh private key, PKCS#8 DER.
+pub fn generate(kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+    match kind {
+        KeyKind::P256 => generate_ec(&ECDSA_P256_SHA256_ASN1_SIGNING, kind),
+        KeyKind::P384 => generate_ec(&ECDSA_P384_SHA384_ASN1_SIGNING, kind),
+        KeyKind::Rsa(bits) => generate_rsa(bits, kind),
+    }
+}
+
+/// The SubjectPublicKeyInfo of a private key, DER.
+pub fn public_key(pkcs8: &[u8], kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+    Ok(read(pkcs8, kind)?.subject_public_key_info())
+}
+
+/// A certificate request (RFC 2986), DER: the names as SANs, and nothing else.
+pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name]) -> Result<Vec<u8>, Trouble> {
+    let doing = "writing the certificate request";
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for name in requested(names) {
+        let san = match name.ip() {
+            Some(address) => SanType::IpAddress(address),
+            None => SanType::DnsName(Ia5String::try_from(name.as_str()).map_err(|why| Trouble::new(doing, why))?),
+        };
+        params.subject_alt_names.push(san);
+    }
+    let request = params.serialize_request(&read(pkcs8, kind)?).map_err(|why| Trouble::new(doing, why))?;
+    Ok(request.der().to_vec())
+}
+
+/// The key of an account: P-256, for ES256.
+pub struct AccountKey {
+    pair: EcdsaKeyPair,
+    jwk: Jwk,
+}
+
+impl AccountKey {
+    /// A fresh one, PKCS#8 DER.
+    pub fn generate() -> Result<Vec<u8>, Trouble> {
+        generate(KeyKind::P256)
+    }
+
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Trouble> {
+        let doing = "reading the account key";
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
+            .map_err(|why| Trouble::new(doing, why))?;
+        let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is not a P-256 key"))?;
+        Ok(Self { pair, jwk })
+    }
+
+    pub fn jwk(&self) -> &Jwk {
+        &self.jwk
+    }
+
+    pub fn thumbprint(&self) -> String {
+        self.jwk.thumbprint()
+    }
+
+    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4).
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Trouble> {
+        let signature = self.pair.sign(&SystemRandom::new(), message);
+        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| Trouble::new("signing", NO_DICE))
+    }
+
+    /// The request for a flow's question, signed where it has to be.
+    pub fn request(&self, ask: &Ask) -> Result<Request, Trouble> {
+        jws::request(ask, &self.jwk, |message| self.sign(message))
+    }
+}
+
+impl fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccountKey(..)")
+    }
+}
+
+const NO_DICE: &str = "the system gives no random numbers";
+
+fn making(kind: KeyKind) -> String {
+    format!("making a key of kind {kind}")
+}
+
+fn generate_ec(algorithm: &'static EcdsaSigningAlgorithm, kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+    let document = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new());
+    document.map(|document| document.as_ref().to_vec()).map_err(|_| Trouble::new(making(kind), NO_DICE))
+}
+
+fn generate_rsa(bits: u16, kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+    if !matches!(bits, 2048 | 3072 | 4096) {
+        return Err(Trouble::new(making(kind), "RSA keys have 2048, 3072 or 4096 bits here"));
+    }
+    let key = rsa::PrivateKey::new(&mut RingDice(SystemRandom::new()), usize::from(bits))
+        .map_err(|why| Trouble::new(making(kind), why))?;
+    let document = key.to_pkcs8_der().map_err(|why| Trouble::new(making(kind), why))?;
+    Ok(document.as_bytes().to_vec())
+}
+
+fn read(pkcs8: &[u8], kind: KeyKind) -> Result<KeyPair, Trouble> {
+    let algorithm: &'static SignatureAlgorithm = match kind {
+        KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
+    };
+    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), algorithm)
+        .map_err(|why| Trouble::new(format!("reading a key of kind {kind}"), why))
+}
+
+/// The system's dice in the form that `rsa` takes.
+struct RingDice(SystemRandom);
+
+#[derive(Debug)]
+struct NoDice;
+
+impl fmt::Display for NoDice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NO_DICE)
+    }
+}
+
+impl core::error::Error for NoDice {}
+
+impl TryRng for RingDice {
+    type Error = NoDice;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.fill(bytes).map_err(|_| NoDice)
+    }
+}
+
+impl TryCryptoRng for RingDice {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::name::Labels;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use x509_parser::certification_request::X509CertificationRequest;
+    use x509_parser::extensions::{GeneralName, ParsedExtension};
+    use x509_parser::prelude::FromDer;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text, Labels::One).unwrap()
+    }
+
+    #[test]
+    fn each_kind_makes_keys_that_can_ask() {
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)] {
+            let key = generate(kind).unwrap();
+            assert_ne!(key, generate(kind).unwrap());
+            let names = [name("a.example.org"), name("*.example.net"), name("b.example.net"), name("2001:db8::1")];
+            let der = request(&key, kind, &names).unwrap();
+            let (rest, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+            assert!(rest.is_empty());
+            let info = &parsed.certification_request_info;
+            assert_eq!(info.subject_pki.raw, public_key(&key, kind).unwrap());
+            assert_eq!(info.subject.iter().count(), 0, "no common name");
+            let mut sans = Vec::new();
+            for extension in parsed.requested_extensions().unwrap() {
+                let ParsedExtension::SubjectAlternativeName(names) = extension else { panic!("SANs only") };
+                sans.extend(names.general_names.iter().cloned());
+            }
+            let ip = name("2001:db8::1").ip().map(|ip| match ip {
+                std::net::IpAddr::V6(v6) => v6.octets(),
+                std::net::IpAddr::V4(_) => unreachable!(),
+            });
+            assert_eq!(
+                sans,
+                [
+                    GeneralName::DNSName("a.example.org"),
+                    GeneralName::DNSName("*.example.net"),
+                    GeneralName::IPAddress(&ip.unwrap()),
+                ]
+            );
+            for other in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)] {
+                assert_eq!(public_key(&key, other).is_ok(), other == kind);
+            }
+        }
+        assert!(generate(KeyKind::Rsa(1024)).is_err());
+    }
+
+    #[test]
+    fn an_account_key_signs_es256() {
+        let pkcs8 = AccountKey::generate().unwrap();
+        let key = AccountKey::from_pkcs8(&pkcs8).unwrap();
+        let signature = key.sign(b"message").unwrap();
+        assert_eq!(signature.len(), 64);
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref())
+            .verify(b"message", &signature)
+            .unwrap();
+        assert_eq!(key.thumbprint(), AccountKey::from_pkcs8(&pkcs8).unwrap().thumbprint());
+        assert_eq!(key.thumbprint().len(), 43);
+        assert_eq!(format!("{key:?}"), "AccountKey(..)");
+        assert!(AccountKey::from_pkcs8(&generate(KeyKind::P384).unwrap()).is_err());
+        assert!(AccountKey::from_pkcs8(b"").is_err());
+    }
+}

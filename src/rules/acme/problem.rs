@@ -1,0 +1,217 @@
+//! What a CA's no means: the problem document (RFC 7807, RFC 8555 §6.7), and how much patience it asks of us.
+
+use crate::rules::acme::headers::links;
+use crate::rules::acme::types::{Problem, Reply};
+use crate::words::fault::{ACME_ERROR, Failure, Refusal, Subproblem};
+
+/// How the waits grow after a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// The CA was not reached: nothing is lost by trying, so the waits grow to an hour only.
+    Offline,
+    /// The CA refused: the waits grow to a day.
+    Refused,
+    /// Our own input is at fault and trying again cannot help: a day at once.
+    Ours,
+}
+
+pub fn patience(failure: &Failure) -> Patience {
+    match failure {
+        Failure::Trouble(_) => Patience::Offline,
+        Failure::Refusal(refusal) if OURS.iter().any(|short| is(refusal, short)) => Patience::Ours,
+        Failure::Refusal(_) => Patience::Refused,
+    }
+}
+
+/// The types that say "the same question will get the same answer".
+const OURS: [&str; 14] = [
+    "agreementRequired",
+    "badCSR",
+    "badPublicKey",
+    "badRevocationReason",
+    "badSignatureAlgorithm",
+    "caa",
+    "externalAccountRequired",
+    "invalidContact",
+    "invalidProfile",
+    "malformed",
+    "rejectedIdentifier",
+    "unsupportedContact",
+    "unsupportedIdentifier",
+    "userActionRequired",
+];
+
+/// Our own word for an answer that RFC 8555 does not know.
+pub const UNEXPECTED: &str = "unexpected-answer";
+
+/// Whether the refusal is of this ACME type, given without its name space.
+pub fn is(refusal: &Refusal, short: &str) -> bool {
+    refusal.problem.strip_prefix(ACME_ERROR) == Some(short)
+}
+
+/// The refusal in a reply that is not 2xx, whether or not it brought a document.
+pub fn refusal(doing: &str, reply: &Reply) -> Refusal {
+    let document: Option<Problem> = serde_json::from_slice(&reply.body).ok();
+    let mut refusal = match document {
+        Some(problem) if problem.kind.is_some() => from_problem(doing, &problem),
+        _ => Refusal::ours(doing, UNEXPECTED, bare(reply)),
+    };
+    refusal.status = Some(reply.status);
+    refusal.retry_after = reply.retry_after;
+    // RFC 8555 §7.3.3: new terms stand in a link.
+    if let Some(terms) = links(&reply.links, "terms-of-service").first() {
+        refusal.detail = format!("{}; the terms of service are at {}", refusal.detail, tame(terms));
+    }
+    refusal
+}
+
+/// The refusal in a document that stands inside of an order or a challenge.
+pub fn from_problem(doing: &str, problem: &Problem) -> Refusal {
+    let mut refusal =
+        Refusal::ours(doing, &tame(problem.kind.as_deref().unwrap_or(UNEXPECTED)), said(problem.detail.as_deref()));
+    for sub in problem.subproblems.iter().flatten().take(MOST_SUBPROBLEMS) {
+        let name = sub.identifier.as_ref().map(|identifier| tame(&identifier.value)).unwrap_or_default();
+        let problem = tame(sub.kind.as_deref().unwrap_or(UNEXPECTED));
+        refusal.subproblems.push(Subproblem { problem, detail: said(sub.detail.as_deref()), name });
+    }
+    refusal
+}
+
+/// As many as an order may have names.
+const MOST_SUBPROBLEMS: usize = 100;
+
+fn said(detail: Option<&str>) -> String {
+    tame(detail.unwrap_or("the CA gave no reason"))
+}
+
+/// What to say of a refusal that came without a document.
+fn bare(reply: &Reply) -> String {
+    let kind = reply.content_type.as_deref().unwrap_or("no content type");
+    match reply.status {
+        300..=399 => {
+            let to = reply.location.as_deref().unwrap_or("nowhere");
+            format!("the CA answered {} and points to {}; ACME knows no redirects", reply.status, tame(to))
+        }
+        status if reply.body.is_empty() => format!("the CA answered {status} and gave no reason"),
+        status => format!("the CA answered {status} without a problem document ({})", tame(kind)),
+    }
+}
+
+/// Text from the CA as it may stand in a log or on a terminal: control characters and what turns text around are
+/// escaped, and it ends after 1 kB.
+pub fn tame(text: &str) -> String {
+    let mut tamed = String::new();
+    for c in text.chars() {
+        if tamed.len() >= LONGEST {
+            tamed.push('…');
+            break;
+        }
+        if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            tamed.extend(c.escape_default());
+        } else {
+            tamed.push(c);
+        }
+    }
+    tamed
+}
+
+const LONGEST: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::fault::Trouble;
+    use crate::words::time::Span;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, body: body.into(), ..Reply::default() }
+    }
+
+    #[test]
+    fn rfc_8555_6_7_1_subproblems() {
+        let body = r#"{
+            "type": "urn:ietf:params:acme:error:malformed",
+            "detail": "Some of the identifiers requested were rejected",
+            "subproblems": [
+                {
+                    "type": "urn:ietf:params:acme:error:malformed",
+                    "detail": "Invalid underscore in DNS name \"_example.org\"",
+                    "identifier": { "type": "dns", "value": "_example.org" }
+                },
+                {
+                    "type": "urn:ietf:params:acme:error:rejectedIdentifier",
+                    "detail": "This CA will not issue for \"example.net\"",
+                    "identifier": { "type": "dns", "value": "example.net" }
+                }
+            ]
+        }"#;
+        let refusal = refusal("placing the order", &reply(400, body));
+        assert_eq!(refusal.status, Some(400));
+        assert_eq!(refusal.short(), "malformed");
+        assert_eq!(refusal.subproblems.len(), 2);
+        assert_eq!(
+            refusal.to_string(),
+            "placing the order: malformed: Some of the identifiers requested were rejected; \
+             _example.org: malformed: Invalid underscore in DNS name \"_example.org\"; \
+             example.net: rejectedIdentifier: This CA will not issue for \"example.net\""
+        );
+    }
+
+    #[test]
+    fn a_no_without_a_document_is_told_too() {
+        for (status, kind, body, said) in [
+            (503, Some("text/html"), "<html>", "the CA answered 503 without a problem document (text/html)"),
+            (404, None, "", "the CA answered 404 and gave no reason"),
+            (400, None, "{}", "the CA answered 400 without a problem document (no content type)"),
+            (301, None, "", "the CA answered 301 and points to nowhere; ACME knows no redirects"),
+        ] {
+            let mut reply = reply(status, body);
+            reply.content_type = kind.map(Into::into);
+            reply.retry_after = Some(Span::secs(7));
+            let refusal = refusal("placing the order", &reply);
+            assert_eq!(refusal.detail, said);
+            assert_eq!(refusal.problem, UNEXPECTED);
+            assert_eq!(refusal.retry_after, Some(Span::secs(7)));
+        }
+    }
+
+    #[test]
+    fn odd_documents_keep_their_type() {
+        for body in [
+            r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#,
+            r#"{"type":"urn:ietf:params:acme:error:badNonce","detail":null,"status":null,"subproblems":null}"#,
+            r#"{"type":"urn:ietf:params:acme:error:badNonce","status":"400","instance":7}"#,
+        ] {
+            assert!(is(&refusal("x", &reply(400, body)), "badNonce"), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_link_to_new_terms_is_printed() {
+        let mut reply =
+            reply(403, r#"{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms changed"}"#);
+        reply.links = vec!["<https://ca/tos>;rel=\"terms-of-service\"".into()];
+        assert_eq!(refusal("x", &reply).detail, "Terms changed; the terms of service are at https://ca/tos");
+    }
+
+    #[test]
+    fn text_from_the_ca_is_bounded_and_tame() {
+        assert_eq!(tame("a\r\nb\x1b[31m\u{202e}c"), "a\\r\\nb\\u{1b}[31m\\u{202e}c");
+        assert!(tame(&"ä\n".repeat(5000)).len() < 1020);
+        let long = tame(&"x".repeat(1001));
+        assert!(long.ends_with('…') && long.len() == 1003);
+        assert_eq!(tame(&"x".repeat(1000)).len(), 1000);
+    }
+
+    #[test]
+    fn patience_by_type() {
+        let refusal = |problem: &str| Failure::Refusal(Refusal::ours("x", problem, "y"));
+        assert_eq!(patience(&Trouble::new("x", "y").into()), Patience::Offline);
+        for short in OURS {
+            assert_eq!(patience(&refusal(&format!("{ACME_ERROR}{short}"))), Patience::Ours);
+        }
+        for problem in ["urn:ietf:params:acme:error:rateLimited", "malformed", "challenge-mismatch", ""] {
+            assert_eq!(patience(&refusal(problem)), Patience::Refused, "{problem}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! PEM (RFC 7468): a CA's chain in, our exports out.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// The longest chains in use have four certificates, a cross-signed root included; ten leaves room for any private CA
+/// and still bounds what a reply can make us keep in flash.
+const MOST: usize = 10;
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// The certificates of a chain, DER, in their order. What stands between them is skipped (RFC 7468 §2 allows it).
+pub fn decode_chain(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = core::str::from_utf8(bytes).map_err(|_| "the chain is not text".to_string())?;
+    let mut chain = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(BEGIN) {
+        let number = chain.len() + 1;
+        if number > MOST {
+            return Err(format!("the chain has more than {MOST} certificates"));
+        }
+        let (body, after) = after.split_once(END).ok_or_else(|| format!("certificate {number} breaks off"))?;
+        let digits: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let der = STANDARD.decode(digits).map_err(|_| format!("certificate {number} is not base64"))?;
+        if der.is_empty() {
+            return Err(format!("certificate {number} is empty"));
+        }
+        chain.push(der);
+        rest = after;
+    }
+    if chain.is_empty() { Err("there is no certificate in it".into()) } else { Ok(chain) }
+}
+
+/// One PEM block with lines of 64 characters.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let digits = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = digits.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        for length in [1, 2, 3, 47, 48, 49, 95, 96, 97, 1000] {
+            let der: Vec<u8> = (0u8..=255).cycle().take(length).collect();
+            let text = encode("CERTIFICATE", &der);
+            assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----\n"), "{text}");
+            assert_eq!(decode_chain(text.as_bytes()).unwrap(), [der]);
+        }
+    }
+
+    #[test]
+    fn chains_as_cas_write_them() {
+        let one = encode("CERTIFICATE", b"one");
+        let two = encode("CERTIFICATE", b"two").replace('\n', "\r\n");
+        let text = format!("subject=/CN=a\n{one}\n\nissuer=/CN=b\n{two}trailing words");
+        assert_eq!(decode_chain(text.as_bytes()).unwrap(), [b"one".to_vec(), b"two".to_vec()]);
+    }
+
+    #[test]
+    fn what_is_no_chain_says_why() {
+        let one = encode("CERTIFICATE", b"one");
+        for (text, why) in [
+            (String::new(), "there is no certificate in it"),
+            ("<html>".into(), "there is no certificate in it"),
+            (encode("PRIVATE KEY", b"key"), "there is no certificate in it"),
+            (format!("{one}{BEGIN}\nQUJD\n"), "certificate 2 breaks off"),
+            (format!("{one}{BEGIN}\n#!?\n{END}"), "certificate 2 is not base64"),
+            (format!("{BEGIN}\n{END}"), "certificate 1 is empty"),
+            (one.repeat(11), "the chain has more than 10 certificates"),
+        ] {
+            assert_eq!(decode_chain(text.as_bytes()).unwrap_err(), why);
+        }
+        assert_eq!(decode_chain(&[0xff, 0xfe]).unwrap_err(), "the chain is not text");
+        assert_eq!(decode_chain(one.repeat(10).as_bytes()).unwrap().len(), 10);
+    }
+}

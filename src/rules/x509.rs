@@ -1,0 +1,246 @@
+//! Facts of a certificate chain, and whether it is the one that was asked for.
+
+use crate::words::cert::{Held, KeyKind};
+use crate::words::fault::Refusal;
+use crate::words::name::{Labels, Name};
+use crate::words::time::{Span, Unix};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// The names that go into an order and its certificate request: those under a wildcard of the same list are dropped,
+/// because public CAs refuse a request that says the same thing twice.
+pub fn requested(names: &[Name]) -> Vec<&Name> {
+    let spare = |name: &Name| names.iter().any(|other| other != name && other.covers(name));
+    names.iter().filter(|name| !spare(name)).collect()
+}
+
+/// What a certificate says of itself; `since` is when we got it.
+pub fn facts(der: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, String> {
+    let leaf = parse(der)?;
+    let sha256 = ring::digest::digest(&ring::digest::SHA256, der);
+    Ok(Held {
+        names: names_of(&leaf),
+        kind,
+        ca: ca.into(),
+        not_before: moment(leaf.validity().not_before.timestamp()),
+        not_after: moment(leaf.validity().not_after.timestamp()),
+        since,
+        serial: leaf.raw_serial().into(),
+        sha256: sha256.as_ref().try_into().expect("a SHA-256 has 32 bytes"),
+    })
+}
+
+/// The facts of a chain, leaf first, that a CA gave for these names and this key (its SubjectPublicKeyInfo, DER); or
+/// what is wrong with it. Without a clock its dates are not judged against today.
+pub fn accept(
+    chain: &[Vec<u8>],
+    public_key: &[u8],
+    names: &[Name],
+    kind: KeyKind,
+    ca: &str,
+    now: Option<Unix>,
+) -> Result<Held, Refusal> {
+    judge(chain, public_key, names, kind, ca, now)
+        .map_err(|why| Refusal::ours("looking at the new certificate", "bad-certificate", why))
+}
+
+fn judge(
+    chain: &[Vec<u8>],
+    public_key: &[u8],
+    names: &[Name],
+    kind: KeyKind,
+    ca: &str,
+    now: Option<Unix>,
+) -> Result<Held, String> {
+    let first = chain.first().ok_or("the CA gave no certificate")?;
+    let leaf = parse(first)?;
+    if leaf.public_key().raw != public_key {
+        return Err("it is for another key than the one that it was asked for".into());
+    }
+    let mut held = facts(first, kind, ca, Unix::default())?;
+    held.since = now.unwrap_or(held.not_before);
+    let covered = |name: &Name| held.covers(core::slice::from_ref(name));
+    let missing: Vec<&str> = names.iter().filter(|name| !covered(name)).map(Name::as_str).collect();
+    if !missing.is_empty() {
+        return Err(format!("it does not cover {}", missing.join(", ")));
+    }
+    if held.not_after <= held.not_before {
+        return Err(format!("it ends ({}) before it begins ({})", held.not_after, held.not_before));
+    }
+    if let Some(now) = now {
+        if held.not_after <= now {
+            return Err(format!("it has expired already, at {}; the clock here says {now}", held.not_after));
+        }
+        if held.not_before > now.plus(AHEAD) {
+            return Err(format!("it is valid only from {}; the clock here says {now}", held.not_before));
+        }
+    }
+    linked(chain)?;
+    Ok(held)
+}
+
+/// How far a certificate's beginning may lie in the future: a clock that is a time zone off is common, and harmless.
+const AHEAD: Span = Span::days(1);
+
+/// Each certificate must be issued by the next one; signatures are left to those who hold the roots.
+fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
+    for (at, (below, above)) in chain.iter().zip(chain.iter().skip(1)).enumerate() {
+        let issued = parse(below)?.issuer().as_raw() == parse(above)?.subject().as_raw();
+        if !issued {
+            return Err(format!("the chain is broken: certificate {} is not issued by certificate {}", at + 1, at + 2));
+        }
+    }
+    Ok(())
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err("it can't be read: bytes follow its end".into()),
+        Err(_) => Err("it can't be read: it is not DER of X.509".into()),
+    }
+}
+
+/// The names that a client looks at; other kinds, and what is no name of ours, are left out.
+fn names_of(leaf: &X509Certificate<'_>) -> Vec<Name> {
+    let extension = leaf.subject_alternative_name().ok().flatten();
+    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+    let text = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_string()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    });
+    text.filter_map(|text| Name::parse(&text, Labels::One).ok()).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|sixteen| Ipv6Addr::from(sixteen).into())
+}
+
+fn moment(secs: i64) -> Unix {
+    Unix::from_secs(u64::try_from(secs).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType};
+    use time::OffsetDateTime;
+
+    const BEGIN: i64 = 1_790_000_000;
+    const END: i64 = BEGIN + 90 * 86_400;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text, Labels::One).unwrap()
+    }
+
+    fn names(list: &[&str]) -> Vec<Name> {
+        list.iter().map(|text| name(text)).collect()
+    }
+
+    fn at(secs: i64) -> Option<Unix> {
+        Some(moment(secs))
+    }
+
+    struct Made {
+        chain: Vec<Vec<u8>>,
+        public_key: Vec<u8>,
+    }
+
+    fn made(sans: &[&str], begin: i64, end: i64) -> Made {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name.push(DnType::CommonName, "Test Issuer");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = ca.self_signed(&ca_key).unwrap().der().to_vec();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = sans
+            .iter()
+            .map(|text| match text.parse() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName((*text).try_into().unwrap()),
+            })
+            .collect();
+        params.not_before = OffsetDateTime::from_unix_timestamp(begin).unwrap();
+        params.not_after = OffsetDateTime::from_unix_timestamp(end).unwrap();
+        let leaf = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap().der().to_vec();
+        Made { chain: vec![leaf, root], public_key: key.subject_public_key_info() }
+    }
+
+    fn verdict(made: &Made, list: &[&str], now: Option<Unix>) -> Result<Held, String> {
+        accept(&made.chain, &made.public_key, &names(list), KeyKind::P256, "https://ca", now).map_err(|refusal| {
+            assert_eq!(refusal.problem, "bad-certificate");
+            refusal.detail
+        })
+    }
+
+    #[test]
+    fn a_good_chain_and_its_facts() {
+        let made = made(&["a.example.org", "*.example.net", "192.0.2.1", "2001:db8::1"], BEGIN, END);
+        let asked = ["a.example.org", "b.example.net", "192.0.2.1", "2001:db8::1"];
+        let held = verdict(&made, &asked, at(BEGIN + 5)).unwrap();
+        assert_eq!(held.names, names(&["a.example.org", "*.example.net", "192.0.2.1", "2001:db8::1"]));
+        assert_eq!((held.not_before, held.not_after), (moment(BEGIN), moment(END)));
+        assert_eq!(held.since, moment(BEGIN + 5));
+        assert!(!held.serial.is_empty());
+        assert_eq!(verdict(&made, &asked, None).unwrap().since, moment(BEGIN));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let good = made(&["a.example.org"], BEGIN, END);
+        let says = |result: Result<Held, String>, why: &str| {
+            let said = result.unwrap_err();
+            assert!(said.contains(why), "{said}");
+        };
+        let asked = &["a.example.org"];
+        says(
+            verdict(&good, &["a.example.org", "b.example.org", "c.example.org"], at(BEGIN)),
+            "it does not cover b.example.org, c.example.org",
+        );
+        says(verdict(&good, asked, at(END)), "it has expired already, at 2026-");
+        says(verdict(&good, asked, at(BEGIN - 86_401)), "it is valid only from 2026-");
+        assert!(verdict(&good, asked, at(BEGIN - 86_400)).is_ok());
+        assert!(verdict(&good, asked, at(END - 1)).is_ok());
+        let other = made(&["a.example.org"], BEGIN, END);
+        let swapped = Made { chain: good.chain.clone(), public_key: other.public_key.clone() };
+        says(verdict(&swapped, asked, None), "it is for another key");
+        let backwards = made(asked, END, BEGIN);
+        says(verdict(&backwards, asked, None), "before it begins");
+        let broken = Made { chain: vec![good.chain[0].clone(), good.chain[0].clone()], ..swapped };
+        let broken = Made { public_key: good.public_key.clone(), ..broken };
+        says(verdict(&broken, asked, None), "certificate 1 is not issued by certificate 2");
+        let nothing = Made { chain: vec![], public_key: vec![] };
+        says(verdict(&nothing, asked, None), "the CA gave no certificate");
+    }
+
+    #[test]
+    fn any_bytes_are_survived() {
+        let good = made(&["a.example.org"], BEGIN, END);
+        let leaf = &good.chain[0];
+        for cut in 0..leaf.len() {
+            assert!(facts(&leaf[..cut], KeyKind::P256, "ca", moment(0)).is_err(), "{cut}");
+        }
+        let mut longer = leaf.clone();
+        longer.push(0);
+        assert!(facts(&longer, KeyKind::P256, "ca", moment(0)).unwrap_err().contains("bytes follow its end"));
+        for flip in 0..leaf.len() {
+            let mut bytes = leaf.clone();
+            bytes[flip] ^= 0x55;
+            let _ = facts(&bytes, KeyKind::P256, "ca", moment(0));
+        }
+    }
+
+    #[test]
+    fn names_under_a_wildcard_are_not_asked_for_twice() {
+        let list = names(&["example.org", "*.example.org", "a.example.org", "b.a.example.org"]);
+        let asked: Vec<&str> = requested(&list).into_iter().map(Name::as_str).collect();
+        assert_eq!(asked, ["example.org", "*.example.org", "b.a.example.org"]);
+    }
+}

@@ -1,0 +1,70 @@
+//! A script that hears all it is told, and may refuse or hang.
+
+use super::hands::Hands;
+use super::locked;
+use edgemd::doors::script::{Event, Script};
+use edgemd::words::fault::Trouble;
+use edgemd::words::time::{Span, Unix};
+use std::sync::{Arc, Mutex};
+
+#[derive(Clone)]
+pub struct Ear(Arc<Mutex<Inner>>);
+
+struct Inner {
+    hands: Hands,
+    heard: Vec<(Option<Unix>, Event)>,
+    manners: Vec<Manner>,
+    takes: Span,
+}
+
+/// How it answers one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    Refuse,
+    Hang,
+}
+
+impl Ear {
+    pub fn new(hands: &Hands) -> Self {
+        let hands = hands.clone();
+        Self(Arc::new(Mutex::new(Inner { hands, heard: Vec::new(), manners: Vec::new(), takes: Span::ZERO })))
+    }
+
+    /// The next calls are answered with 1.
+    pub fn refuse(&self, times: usize) {
+        locked(&self.0).manners.extend(vec![Manner::Refuse; times]);
+    }
+
+    /// And the next ones after these not at all.
+    pub fn hang(&self, times: usize) {
+        locked(&self.0).manners.extend(vec![Manner::Hang; times]);
+    }
+
+    /// How long each answer takes.
+    pub fn takes(&self, span: Span) {
+        locked(&self.0).takes = span;
+    }
+
+    /// Every call, refused ones too, and when it came.
+    pub fn heard(&self) -> Vec<(Option<Unix>, Event)> {
+        locked(&self.0).heard.clone()
+    }
+}
+
+impl Script for Ear {
+    fn run(&mut self, event: &Event) -> Result<(), Trouble> {
+        use edgemd::doors::clock::Clock;
+        let mut inner = locked(&self.0);
+        let now = inner.hands.now();
+        inner.heard.push((now, event.clone()));
+        let manner = if inner.manners.is_empty() { None } else { Some(inner.manners.remove(0)) };
+        let doing = format!("running {}", event.argv.first().map_or("", String::as_str));
+        let overdue = inner.takes > event.limit;
+        inner.hands.turn(if manner == Some(Manner::Hang) { event.limit } else { inner.takes.min(event.limit) });
+        match manner {
+            None if !overdue => Ok(()),
+            Some(Manner::Refuse) if !overdue => Err(Trouble::new(doing, "exited with 1")),
+            _ => Err(Trouble::new(doing, format!("still running after {}, so it was ended", event.limit))),
+        }
+    }
+}

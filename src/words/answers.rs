@@ -20,6 +20,10 @@ impl Answers {
         self.lock().clear();
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     pub fn find(&self, token: &str) -> Option<String> {
         self.lock().get(token).cloned()
     }

@@ -21,6 +21,7 @@ struct Inner {
 enum Deed {
     Knock(Knock),
     Jump(Option<Unix>),
+    Do(Box<dyn FnOnce() + Send>),
 }
 
 impl Hands {
@@ -47,6 +48,16 @@ impl Hands {
     /// Somebody will set the clock after this much time; a nap that it falls into goes on.
     pub fn jump_in(&self, span: Span, wall: Option<Unix>) {
         locked(&self.0).plan(span, Deed::Jump(wall));
+    }
+
+    /// Something will happen after this much time, in the midst of a nap.
+    pub fn do_in(&self, span: Span, deed: impl FnOnce() + Send + 'static) {
+        locked(&self.0).plan(span, Deed::Do(Box::new(deed)));
+    }
+
+    /// Nothing of what was planned will happen.
+    pub fn forget(&self) {
+        locked(&self.0).script.clear();
     }
 
     pub fn naps(&self) -> u32 {
@@ -92,6 +103,7 @@ impl Clock for Hands {
                     return knock;
                 }
                 Deed::Jump(wall) => inner.wall = wall,
+                Deed::Do(deed) => deed(),
             }
         }
         let rest = end.minus(inner.steady);

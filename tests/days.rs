@@ -1,0 +1,413 @@
+//! Whole lives of a device, on fake doors: the real keeper, store, flow and rules, and a clock whose hands are turned.
+
+mod fake;
+
+use edgemd::doors::clock::{Knock, Push};
+use edgemd::doors::disk::{Disk, Op};
+use edgemd::house::keeper::{Doors, Keeper};
+use edgemd::house::store::Store;
+use edgemd::rules::conf::read::{self, Library};
+use edgemd::rules::control::Say;
+use edgemd::rules::status;
+use edgemd::words::answers::Answers;
+use edgemd::words::board::Board;
+use edgemd::words::config::Config;
+use edgemd::words::fault::Trouble;
+use edgemd::words::time::{Span, Unix};
+use fake::ca::{FakeCa, Weather};
+use fake::dice::Counter;
+use fake::disk::{Keep, NO_SPACE, RamDisk};
+use fake::ear::Ear;
+use fake::hands::Hands;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// 2027-01-15: any day after the release.
+const START: Unix = Unix::from_secs(1_800_000_000);
+
+const ONE: &str = "
+MDCertificateAgreement accepted
+MDCertificateAuthority https://ca.example/dir
+MDInitialDelay 0
+MDExport /run/tls combined
+MDNotifyCmd /bin/reload-ui now
+MDomain a.example b.example
+";
+
+struct World {
+    hands: Hands,
+    answers: Arc<Answers>,
+    board: Arc<Board>,
+    ca: FakeCa,
+    disk: RamDisk,
+    ear: Ear,
+    dice: Counter,
+}
+
+impl World {
+    fn new() -> Self {
+        let hands = Hands::at(Some(START));
+        let answers = Arc::new(Answers::default());
+        let ca = FakeCa::new(&hands, answers.clone());
+        let ear = Ear::new(&hands);
+        let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
+        Self { hands, answers, board, ca, disk, ear, dice }
+    }
+
+    /// One life of the daemon: from a start to a stop after `span`.
+    fn live(&self, conf: &str, span: Span) {
+        self.hands.knock_in(span, Knock::Stop);
+        self.run(conf);
+    }
+
+    fn run(&self, conf: &str) {
+        let mut disk = Mortal(self.disk.clone());
+        let state = Path::new("/run/edgemd/state");
+        let (store, loaded) = Store::open(Path::new("/store"), Some(state), &mut disk).unwrap();
+        let (mut clock, mut wire, mut script, mut dice) =
+            (self.hands.clone(), self.ca.wire(), self.ear.clone(), self.dice.clone());
+        let doors =
+            Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        Keeper::new(doors, store, loaded, config(conf), (self.answers.clone(), self.board.clone())).run();
+        assert!(self.answers.is_empty(), "an answer was left standing");
+    }
+
+    /// A life that a power cut may end; whether it did. What is in memory is gone then.
+    fn live_or_die(&self, conf: &str, span: Span) -> bool {
+        let life = catch_unwind(AssertUnwindSafe(|| self.live(conf, span)));
+        match life {
+            Ok(()) => false,
+            Err(_) if self.disk.is_dead() => {
+                self.answers.withdraw_all();
+                self.hands.forget();
+                true
+            }
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// What `edgemd status` says of everything, and whether all is well.
+    fn status(&self) -> (String, bool) {
+        self.board.read(|reports| {
+            let texts: Vec<_> = reports.iter().map(status::text).collect();
+            let lines: Vec<_> = texts.iter().flat_map(|(lines, _)| lines.clone()).collect();
+            (lines.join("\n"), texts.iter().all(|(_, well)| *well))
+        })
+    }
+
+    fn served(&self) -> String {
+        let pem = self.disk.read(Path::new("/run/tls/a.example.crt")).unwrap().unwrap_or_default();
+        String::from_utf8(pem).unwrap()
+    }
+}
+
+/// A disk whose power cut ends the program in that instant.
+struct Mortal(RamDisk);
+
+impl Disk for Mortal {
+    fn act(&mut self, op: Op<'_>) -> Result<(), Trouble> {
+        let done = self.0.act(op);
+        if self.0.is_dead() {
+            // Not a panic of the program's: no report, no backtrace.
+            resume_unwind(Box::new("the power went"));
+        }
+        done
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Trouble> {
+        self.0.read(path)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
+        self.0.list(dir)
+    }
+
+    fn has_dir(&self, dir: &Path) -> bool {
+        self.0.has_dir(dir)
+    }
+}
+
+fn config(text: &str) -> Config {
+    struct Only<'a>(&'a str);
+    impl Library for Only<'_> {
+        fn text(&self, _: &Path) -> Result<Vec<u8>, String> {
+            Ok(self.0.as_bytes().to_vec())
+        }
+        fn glob(&self, _: &Path) -> Result<Vec<std::path::PathBuf>, String> {
+            Ok(vec![])
+        }
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+    read::read("/etc/edgemd.conf", &Only(text)).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+#[test]
+fn two_years_of_one_device() {
+    let world = World::new();
+    let mut told = 0;
+    let mut orders = vec![];
+    for day in 0..730 {
+        let (issued, replaced) = (world.ca.issued(), world.disk.replaced().len());
+        world.live(ONE, Span::days(1));
+        let flash = world.disk.replaced().len() - replaced;
+        let heard = world.ear.heard().len();
+        match world.ca.issued() - issued {
+            0 => assert_eq!((flash, heard), (0, told), "nothing is written and nobody called on idle day {day}"),
+            1 => {
+                // The account once: its key before the CA sees it, its URL after.
+                assert_eq!(flash, if day == 0 { 4 } else { 2 }, "files replaced on day {day}");
+                assert_eq!(heard, told + 1, "one call on day {day}");
+                orders.push(day);
+            }
+            many => panic!("{many} orders on day {day}"),
+        }
+        told = heard;
+        assert!(world.status().1, "{}", world.status().0);
+    }
+    // Of 90 days a third is left after 60.3: with a restart at each midnight and a look at least every 12 hours.
+    assert_eq!(orders, [0, 60, 120, 181, 241, 301, 361, 422, 482, 542, 603, 663, 723]);
+    let (_, event) = world.ear.heard().remove(0);
+    assert_eq!(event.argv, ["/bin/reload-ui", "now", "a.example"]);
+    assert_eq!(world.ca.accounts(), 1);
+}
+
+#[test]
+fn a_hundred_restarts_order_nothing() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let (requests, heard) = (world.ca.requests(), world.ear.heard().len());
+    for _ in 0..100 {
+        world.live(ONE, Span::mins(1));
+    }
+    assert_eq!((world.ca.requests(), world.ear.heard().len()), (requests, heard));
+}
+
+/// The plug is pulled in every operation of a first issuance and of a renewal, and either nothing or all of what was
+/// not synced survives. The next start serves the old pair or the new one, and the script hears of the new one.
+#[test]
+fn the_plug_is_pulled_at_every_operation() {
+    for keep in [Keep::Synced, Keep::All] {
+        for renewal in [false, true] {
+            let mut cuts = 0;
+            for n in 1.. {
+                let world = World::new();
+                if renewal {
+                    world.live(ONE, Span::hours(1));
+                    world.hands.turn(Span::days(61));
+                }
+                let old = world.served();
+                world.disk.cut_at(n);
+                if !world.live_or_die(ONE, Span::hours(1)) {
+                    break;
+                }
+                cuts += 1;
+                world.disk.reboot(keep);
+                let issued = world.ca.issued();
+                let heard = world.ear.heard().len();
+                world.live(ONE, Span::hours(1));
+
+                let context = format!("{keep:?}, renewal {renewal}, cut in operation {n}:\n{}", world.status().0);
+                let new = world.served();
+                assert!(world.status().1, "{context}");
+                assert_ne!(new, old, "{context}");
+                assert_eq!(new.trim_end(), world.ca.last_chain_pem().trim_end(), "{context}");
+                assert!(world.ear.heard().len() > heard, "the script is owed a call: {context}");
+                assert!(world.ca.issued() - issued <= 1, "{context}");
+                assert_eq!(world.ca.accounts(), 1, "{context}");
+            }
+            assert!(cuts >= if renewal { 15 } else { 30 }, "only {cuts} cuts, renewal {renewal}");
+        }
+    }
+}
+
+#[test]
+fn a_ca_that_is_down_is_asked_with_patience_and_costs_no_flash() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    world.hands.turn(Span::days(60));
+    let (served, replaced) = (world.served(), world.disk.replaced().len());
+    world.ca.weather(Weather::Down);
+    let requests = world.ca.requests();
+    world.live(ONE, Span::days(2));
+    assert_eq!(world.served(), served, "what is held is served");
+    assert_eq!(world.disk.replaced().len(), replaced, "being offline writes nothing");
+    // 30 s doubling to an hour, each with its jitter: about ten in the first two hours, then one an hour.
+    let asked = world.ca.requests() - requests;
+    assert!((40..160).contains(&asked), "{asked} requests in two days");
+    assert!(!world.status().1, "{}", world.status().0);
+
+    world.ca.weather(Weather::Fair);
+    world.live(ONE, Span::hours(2));
+    assert_ne!(world.served(), served);
+    assert!(world.status().1, "{}", world.status().0);
+}
+
+/// A restart does not forgive: the next try comes when it was due.
+#[test]
+fn back_off_survives_a_restart() {
+    let world = World::new();
+    world.ca.weather(Weather::Down);
+    world.live(ONE, Span::hours(3));
+    let requests = world.ca.requests();
+    for _ in 0..60 {
+        world.live(ONE, Span::secs(10));
+    }
+    assert!(world.ca.requests() - requests <= 6, "{} requests in ten minutes", world.ca.requests() - requests);
+}
+
+#[test]
+fn a_script_that_refuses_is_owed_until_it_answers() {
+    let world = World::new();
+    world.ear.refuse(3);
+    world.ear.hang(1);
+    world.live(ONE, Span::mins(2));
+    assert!(!world.status().1, "{}", world.status().0);
+    assert!(world.status().0.contains("notification failed"), "{}", world.status().0);
+    world.live(ONE, Span::hours(2));
+    assert_eq!(world.ear.heard().len(), 5);
+    assert_eq!(world.ca.issued(), 1);
+    assert!(world.status().1, "{}", world.status().0);
+    world.live(ONE, Span::days(10));
+    assert_eq!(world.ear.heard().len(), 5, "told once, told for good");
+}
+
+/// The export folder is in memory: after a boot its files are written again and the script is called, once.
+#[test]
+fn exports_in_memory_come_back_after_a_boot() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let (served, requests) = (world.served(), world.ca.requests());
+    world.disk.reboot(Keep::Synced);
+    assert_eq!(world.served(), "");
+    world.live(ONE, Span::hours(1));
+    world.live(ONE, Span::hours(1));
+    assert_eq!((world.served(), world.ca.requests(), world.ear.heard().len()), (served, requests, 2));
+}
+
+#[test]
+fn without_a_clock_nothing_is_asked_and_nothing_judged() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let (served, requests) = (world.served(), world.ca.requests());
+    for wrong in [None, Some(Unix::from_secs(0)), Some(START.minus(Span::days(1))), Some(START.plus(Span::days(9000)))] {
+        world.hands.jump(wrong);
+        world.live(ONE, Span::days(3));
+        assert_eq!((world.served(), world.ca.requests()), (served.clone(), requests), "{wrong:?}");
+        assert!(world.status().0.contains("waiting for the clock"), "{}", world.status().0);
+    }
+    world.hands.jump_in(Span::hours(1), Some(START.plus(Span::days(70))));
+    world.live(ONE, Span::hours(3));
+    assert_ne!(world.served(), served, "once the clock is set, work goes on by itself");
+}
+
+#[test]
+fn a_full_disk_keeps_the_new_pair_in_memory_and_stores_it_later() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    world.hands.turn(Span::days(61));
+    let served = world.served();
+    world.disk.fail_from(1, NO_SPACE);
+    world.hands.knock_in(Span::hours(1), Knock::Stop);
+    let disk = world.disk.clone();
+    // Space comes back after half an hour; no restart.
+    let board = world.board.clone();
+    world.hands.do_in(Span::mins(30), move || {
+        let (lines, well) = board.read(|reports| status::text(&reports[0]));
+        assert!(!well && lines.join("\n").contains(NO_SPACE), "{lines:?}");
+        disk.mend();
+    });
+    world.run(ONE);
+    assert_ne!(world.served(), served);
+    assert_eq!(world.ca.issued(), 2, "what is held in memory is not ordered again");
+    assert!(world.status().1, "{}", world.status().0);
+    world.live(ONE, Span::hours(1));
+    assert_eq!(world.ca.issued(), 2, "and after a restart it is held");
+}
+
+#[test]
+fn two_mds_and_two_kinds_of_key_share_one_account() {
+    let world = World::new();
+    let conf = format!("{ONE}\nMDomain c.example\nMDPrivateKeys P-256 P-384\n");
+    world.live(&conf, Span::hours(1));
+    assert_eq!((world.ca.issued(), world.ca.accounts()), (4, 1));
+    let mds: Vec<String> = world.ear.heard().into_iter().filter_map(|(_, event)| event.argv.last().cloned()).collect();
+    assert_eq!(mds.len(), 2, "each MD is told of once, for both of its keys: {mds:?}");
+    let files = world.disk.files();
+    for file in ["a.example.crt", "a.example.p384.crt", "c.example.key", "c.example.p384.pem"] {
+        assert!(files.contains(&Path::new("/run/tls").join(file)), "{file} is not among {files:?}");
+    }
+    assert_eq!(world.disk.mode(Path::new("/run/tls/a.example.key")), Some(0o600));
+    assert_eq!(world.disk.mode(Path::new("/run/tls/a.example.pem")), Some(0o600));
+}
+
+/// Whatever the CA answers, the old pair is served, the sentence says what it was, and the next try waits.
+#[test]
+fn a_ca_that_answers_nonsense_gets_a_sentence_and_time() {
+    for (weather, words) in [
+        (Weather::Html, "HTML"),
+        (Weather::Huge, "more than"),
+        (Weather::Truncated, "JSON"),
+        (Weather::WrongNames, "does not cover"),
+        (Weather::WrongKey, "key"),
+        (Weather::Busy(Span::mins(10)), "rateLimited"),
+    ] {
+        let world = World::new();
+        world.live(ONE, Span::hours(1));
+        world.hands.turn(Span::days(61));
+        let served = world.served();
+        world.ca.weather(weather);
+        let requests = world.ca.requests();
+        world.live(ONE, Span::mins(5));
+        let (text, well) = world.status();
+        assert!(!well && text.contains(words), "{weather:?}: {text}");
+        assert_eq!(world.served(), served, "{weather:?}");
+        assert!(world.ca.requests() - requests < 80, "{weather:?}: {} requests", world.ca.requests() - requests);
+        world.ca.weather(Weather::Fair);
+        world.live(ONE, Span::days(2));
+        assert!(world.status().1, "{weather:?}: {}", world.status().0);
+        assert_ne!(world.served(), served, "{weather:?}");
+    }
+}
+
+/// A renewal that somebody asks for says how it ended, and does not wait for a window.
+#[test]
+fn a_renewal_on_demand_says_how_it_ended() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    for (push, orders, code) in [(Push::Due, 0, 0), (Push::Now, 0, 0), (Push::Force, 1, 0)] {
+        let issued = world.ca.issued();
+        let (ended, ends) = smol::channel::unbounded();
+        world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push, ended });
+        world.live(ONE, Span::mins(5));
+        let said: Vec<Say> = std::iter::from_fn(|| ends.try_recv().ok()).collect();
+        assert_eq!(said.last(), Some(&Say::End(code)), "{push:?}: {said:?}");
+        assert!(matches!(said.first(), Some(Say::Line(line)) if line.contains("a.example")), "{push:?}: {said:?}");
+        assert_eq!(world.ca.issued() - issued, orders, "{push:?}");
+    }
+    world.ca.weather(Weather::Down);
+    let (ended, ends) = smol::channel::unbounded();
+    world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Force, ended });
+    world.live(ONE, Span::mins(5));
+    let said: Vec<Say> = std::iter::from_fn(|| ends.try_recv().ok()).collect();
+    assert_eq!(said.last(), Some(&Say::End(1)), "{said:?}");
+    assert!(world.status().1, "what was only asked for is no worry: {}", world.status().0);
+}
+
+/// A reload in the midst of an order: what changed is begun anew, what did not goes on.
+#[test]
+fn a_reload_changes_what_is_wanted_at_once() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let more = ONE.replace("b.example", "b.example c.example");
+    let less = ONE.replace(" b.example", "");
+    for (conf, orders) in [(ONE, 0), (less.as_str(), 0), (more.as_str(), 1), (ONE, 0)] {
+        let issued = world.ca.issued();
+        world.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(conf))));
+        world.live(ONE, Span::mins(10));
+        assert_eq!(world.ca.issued() - issued, orders, "{conf}");
+        world.hands.turn(Span::mins(1));
+    }
+}

@@ -5,7 +5,6 @@ mod fake;
 use edgemd::doors::script::{Event, Script, SystemScript};
 use edgemd::words::time::Span;
 use fake::Fresh;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, Once};
@@ -100,20 +99,22 @@ fn the_exit_status_is_the_answer() {
 #[test]
 fn a_program_that_can_t_be_run_is_said_in_a_sentence() {
     let fresh = Fresh::new();
-    let file = |name: &str, text: &[u8], mode: u32| {
+    // Another process writes them: a file that this one has open for writing, or a child of another test that has just
+    // been forked, can't be run.
+    let file = |name: &str, text: &str, mode: &str| {
         let path = fresh.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let place = path.display();
+        run(&sh(&format!("printf '{text}' > {place}; chmod {mode} {place}"))).unwrap();
         path
     };
     let said = |path: &Path| run(&event(&[path.to_str().unwrap()], Span::secs(60))).unwrap_err();
     let missing = fresh.path().join("missing");
     assert_eq!(said(&missing), format!("running {}: not found", missing.display()));
-    let plain = file("plain", b"#!/bin/sh\n", 0o644);
+    let plain = file("plain", r"#!/bin/sh\n", "644");
     assert_eq!(said(&plain), format!("running {}: not executable; chmod +x makes it so", plain.display()));
-    let lost = file("lost", b"#!/nowhere/python\n", 0o755);
+    let lost = file("lost", r"#!/nowhere/python\n", "755");
     assert!(said(&lost).ends_with(": its interpreter was not found: see its first line"), "{}", said(&lost));
-    let text = file("text", b"\x01\x02\x03\x04", 0o755);
+    let text = file("text", r"\001\002\003\004", "755");
     assert!(said(&text).ends_with(": not a program: a script needs a first line like #!/bin/sh"), "{}", said(&text));
     let said = run(&event(&["edgemd-no-such-program"], Span::secs(60))).unwrap_err();
     assert_eq!(said, "running edgemd-no-such-program: not found in PATH; give its full path");

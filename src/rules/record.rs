@@ -118,3 +118,255 @@ fn short(bytes: &[u8]) -> Checksum {
     let hash = digest(&SHA256, bytes);
     hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
+
+/// For a fuzzer: no bytes may do harm, in a frame or without one, and what decodes is what encodes again.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    for kind in [&CERT, &TRIED, &ACCOUNT, &STATE] {
+        let mut framed = vec![kind.byte, kind.version];
+        framed.extend(bytes);
+        framed.extend(short(&framed));
+        for bytes in [bytes, &framed] {
+            if let Ok((sequence, held, bundle)) = decode_cert(bytes) {
+                let again = decode_cert(&encode_cert(sequence, &held, &bundle));
+                assert!(again == Ok((sequence, held, bundle)), "a certificate changes");
+            }
+            if let Ok(tried) = decode_tried(bytes) {
+                assert!(decode_tried(&encode_tried(&tried)) == Ok(tried), "a trial changes");
+            }
+            if let Ok((sequence, account)) = decode_account(bytes) {
+                assert!(
+                    decode_account(&encode_account(sequence, &account)) == Ok((sequence, account)),
+                    "an account changes"
+                );
+            }
+            if let Ok(state) = decode_state(bytes) {
+                assert!(decode_state(&encode_state(&state)) == Ok(state), "a state changes");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::cert::{Imposed, KeyKind, Window};
+    use crate::words::config::{Challenge, DriveMode, Export, Layout};
+    use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
+    use crate::words::name::Labels;
+    use crate::words::time::{Span, Unix};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text, Labels::One).unwrap()
+    }
+
+    fn held() -> Held {
+        Held {
+            names: vec![name("example.org"), name("*.example.org"), name("2001:db8::1")],
+            kind: KeyKind::Rsa(3072),
+            ca: "https://ca.example/directory".into(),
+            not_before: Unix::from_secs(1_790_000_000),
+            not_after: Unix::from_secs(1_797_776_000),
+            since: Unix::from_secs(1_790_003_600),
+            serial: vec![0, 0xa5, 3],
+            sha256: [0x5a; 32],
+        }
+    }
+
+    fn bundle() -> Bundle {
+        Bundle { key: vec![1, 2, 3], chain: vec![vec![4; 300], vec![]] }
+    }
+
+    fn tried() -> Tried {
+        let mut tried = Tried { fingerprint: [3; 8], told: Some([1; 32]), ..Tried::default() };
+        tried.imposed = Some(Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) });
+        let mut refusal = Refusal::ours("new order", "urn:ietf:params:acme:error:rateLimited", "too many");
+        refusal.status = Some(429);
+        refusal.retry_after = Some(Span::secs(7));
+        refusal.subproblems.push(Subproblem { name: "example.org".into(), ..Subproblem::default() });
+        tried.order.last = Some(refusal.into());
+        tried.order.failures = u32::MAX;
+        tried.tell.last = Some(Trouble::new("running hook", "exited with 1").into());
+        tried.tell.until = Some(Unix::from_millis(u64::MAX));
+        tried
+    }
+
+    fn account() -> Account {
+        Account {
+            ca: "https://ca.example/directory".into(),
+            url: Some("https://ca.example/account/1".into()),
+            key: vec![7; 138],
+            contacts: vec!["mailto:admin@example.org".into()],
+            agreement: Some("accepted".into()),
+        }
+    }
+
+    fn state() -> BTreeMap<Slot, Tried> {
+        [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)]
+            .map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried()))
+            .into()
+    }
+
+    type Same = fn(&[u8]) -> Result<bool, String>;
+
+    /// One of each, and whether it decodes to itself.
+    fn records() -> [(Vec<u8>, Same); 4] {
+        [
+            (encode_cert(5, &held(), &bundle()), |bytes| decode_cert(bytes).map(|got| got == (5, held(), bundle()))),
+            (encode_tried(&tried()), |bytes| decode_tried(bytes).map(|got| got == tried())),
+            (encode_account(u32::MAX, &account()), |bytes| {
+                decode_account(bytes).map(|got| got == (u32::MAX, account()))
+            }),
+            (encode_state(&state()), |bytes| decode_state(bytes).map(|got| got == state())),
+        ]
+    }
+
+    #[test]
+    fn records_come_back_as_they_were() {
+        for (bytes, same) in records() {
+            assert_eq!(same(&bytes), Ok(true));
+        }
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        let facts = encode_cert(1, &held(), &Bundle { key: vec![], chain: vec![] });
+        assert!(facts.len() < 180, "{} bytes of facts", facts.len());
+        assert!(encode_tried(&Tried { told: Some([1; 32]), ..Tried::default() }).len() <= 64, "what a renewal writes");
+    }
+
+    #[test]
+    fn a_flipped_bit_or_a_lost_byte_is_seen() {
+        for (bytes, same) in records() {
+            for place in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut bytes = bytes.clone();
+                    bytes[place] ^= 1 << bit;
+                    assert_eq!(same(&bytes), Err("checksum differs".into()), "byte {place}, bit {bit}");
+                }
+                assert!(same(&bytes[..place]).is_err(), "cut at {place}");
+                assert!(same(&bytes[place + 1..]).is_err(), "begun at {place}");
+            }
+            assert!(same(&[&bytes[..], b"\0"].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn damage_is_told_apart() {
+        let framed = |head: [u8; 2], body: &[u8]| {
+            let bytes = [&head[..], body].concat();
+            [&bytes[..], &short(&bytes)].concat()
+        };
+        let whole = encode_tried(&tried());
+        let body = &whole[2..whole.len() - 8];
+        assert_eq!(decode_tried(&framed([b'T', 1], body)), Ok(tried()));
+        for (bytes, why) in [
+            (vec![], "too short for a record"),
+            (vec![0; 9], "too short for a record"),
+            (vec![0; 10], "checksum differs"),
+            (framed([b'T', 9], body), "version 9 is newer than this program knows"),
+            (framed([b'T', 0], body), "version 0 was never in use"),
+            (encode_account(1, &account()), "not a trial record"),
+            (framed([b'T', 1], &[body, b"x"].concat()), "more bytes than a trial record has"),
+            (framed([b'T', 1], &body[..body.len() - 1]), "not the fields of a trial record"),
+        ] {
+            assert_eq!(decode_tried(&bytes), Err(why.into()));
+        }
+    }
+
+    #[test]
+    fn a_family_of_a_later_version_is_left_out() {
+        let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
+        let read = decode_state(&seal(&STATE, &rows)).unwrap();
+        assert_eq!(read.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
+    }
+
+    #[test]
+    fn no_bytes_do_harm() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut dice = move || {
+            // The xorshift of George Marsaglia.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for (whole, _) in records() {
+            let body = &whole[2..whole.len() - 8];
+            for _ in 0..4000 {
+                let mut bytes = body.to_vec();
+                for _ in 0..=dice() % 4 {
+                    let place = (dice() % bytes.len() as u64) as usize;
+                    match dice() % 4 {
+                        0 => bytes[place] = dice() as u8,
+                        1 => bytes[place] ^= 1 << (dice() % 8),
+                        2 => bytes.insert(place, 0xff),
+                        _ => bytes.truncate(place.max(1)),
+                    }
+                }
+                fuzz(&bytes);
+            }
+        }
+        for length in 0..64 {
+            fuzz(&(0..length).map(|_| dice() as u8).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let text = format!("{:?}{:?}", account(), bundle());
+        assert!(!text.contains('7') && !text.contains("account/1") && text.contains("ca.example"), "{text}");
+    }
+
+    fn md() -> Md {
+        Md {
+            name: name("example.org"),
+            names: vec![name("example.org")],
+            place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
+            drive: DriveMode::Auto,
+            used: true,
+            cas: vec!["https://ca.example/directory".into()],
+            roots: None,
+            proxy: None,
+            agreement: Some("accepted".into()),
+            contacts: vec![],
+            keys: vec![KeyKind::P256],
+            window: Window::Percent(33),
+            retry: Span::secs(5),
+            challenges: None,
+            export: None,
+            notify: None,
+            hook_limit: Span::secs(60),
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_follows_what_the_operator_wrote_and_not_where() {
+        let first = fingerprint(&md());
+        assert_eq!(first, fingerprint(&Md { place: Place { file: "other".into(), line: 9, column: 9 }, ..md() }));
+        let changes: [fn(&mut Md); 8] = [
+            |md| md.names.push(name("www.example.org")),
+            |md| md.cas.push("https://other.example/".into()),
+            |md| md.contacts.push("mailto:admin@example.org".into()),
+            |md| md.window = Window::Fixed(Span::days(33)),
+            |md| md.challenges = Some(vec![Challenge::Http01]),
+            |md| md.export = Some(Export { dir: "/etc/ssl".into(), layout: Layout::Pair }),
+            |md| md.notify = Some(vec!["/bin/true".into()]),
+            |md| md.proxy = Some("http://proxy.example:3128".into()),
+        ];
+        let mut seen = vec![first];
+        for change in changes {
+            let mut md = md();
+            change(&mut md);
+            let changed = fingerprint(&md);
+            assert!(!seen.contains(&changed), "{md:?}");
+            seen.push(changed);
+        }
+    }
+
+    #[test]
+    fn a_url_has_one_file_name() {
+        // SHA-256 of "abc" (FIPS 180-4's example), its first half.
+        assert_eq!(file_stem("abc"), "ba7816bf8f01cfea414140de5dae2223");
+    }
+}

@@ -3,9 +3,36 @@
 //! Text becomes *wants*, flash becomes *holdings*; one pure function compares them and names the next *step*; one loop
 //! takes that step through a *door* and writes down what happened.
 //!
+//! # Vocabulary
+//!
+//! An *MD* (managed domain) is what the operator configures: names that share a certificate, and one certificate for
+//! each kind of key. A [`Want`](words::cert::Want) is one such certificate asked for, a [`Held`](words::cert::Held) one
+//! that we own, [`Tried`](words::cert::Tried) what came of the efforts, a [`Slot`](words::cert::Slot) its place in the
+//! store. A [`Fault`](words::fault::Fault) is in the operator's text, a [`Refusal`](words::fault::Refusal) comes from
+//! the CA, a [`Trouble`](words::fault::Trouble) from the world.
+//!
+//! # The way of one certificate
+//!
+//! 1. `rules::conf` reads the file into a [`Config`](words::config::Config); each of its MDs says what it wants.
+//! 2. `house::store` reads what is held and what was tried.
+//! 3. [`rules::plan::decide`] compares the three and names a [`Step`](words::cert::Step).
+//! 4. On `Order`, `house::orders` makes a key and sets an errand going: `rules::acme::flow` says turn by turn what to
+//!    ask the CA and what to answer on port 80, `house::errand` does it.
+//! 5. The chain arrives: `rules::x509` proves it, the store commits it in one record. From here on it is held.
+//! 6. [`decide`](rules::plan::decide) is asked again and says `Tell`: `house::tell` writes the exports and runs the script, until both are done.
+//! 7. It is asked again and says `Wait`: `house::keeper` naps, and is back at 3 when the renewal window opens.
+//!
+//! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between
+//! any two of these steps restarts at 2 and comes to the same next step.
+//!
 //! # Floors
 //!
 //! Imports only go down; rooms on the doors' floor don't know each other (`tests/floors.rs` holds both).
+//!
+//! The main thread runs everything that faces strangers (port 80, the control socket) on one async executor; the
+//! keeper is a second thread of plain blocking code. Three things are shared between them, each behind its own lock:
+//! the [`Answers`](words::answers::Answers) to challenges, the [`Board`](words::board::Board) with the last status, and
+//! (with the TLS front) the shelf of certificates.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)

@@ -251,8 +251,9 @@ fn reason(error: &io::Error) -> String {
     text.get(..cut).unwrap_or(&text).into()
 }
 
-/// How much is free says whether a person has to tidy up a little or a lot.
+/// How much is free, without the part of the file that got there, says whether a person has to tidy up a little or a lot.
 fn full(path: &Path, needed: usize) -> Trouble {
+    let _ = fs::remove_file(path);
     let free = rustix::fs::statvfs(folder_of(path)).map_or(0, |about| about.f_bavail.saturating_mul(about.f_frsize));
     Trouble::new(
         format!("writing {}", path.display()),

@@ -25,10 +25,14 @@ pub mod words {
 pub mod rules {
     /// One order with a CA.
     pub mod acme {
+        pub mod asking;
         pub mod flow;
         pub mod headers;
         pub mod jws;
+        pub mod pace;
         pub mod problem;
+        pub mod proving;
+        pub mod turns;
         pub mod types;
     }
     pub mod pem;

@@ -61,10 +61,14 @@ pub mod rules {
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
+        pub mod asking;
         pub mod flow;
         pub mod headers;
         pub mod jws;
+        pub mod pace;
         pub mod problem;
+        pub mod proving;
+        pub mod turns;
         pub mod types;
     }
 }

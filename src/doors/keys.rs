@@ -1,7 +1,7 @@
 //! Keys: made here, from the system's dice; signatures and certificate requests by them. Nothing here prints a key.
 
-use crate::rules::acme::flow::Ask;
 use crate::rules::acme::jws::{self, Jwk};
+use crate::rules::acme::turns::Ask;
 use crate::rules::acme::types::Request;
 use crate::rules::x509::requested;
 use crate::words::cert::KeyKind;

@@ -1,114 +1,460 @@
 //! One order as turns: the house tells what it heard, the flow says what to do next. No key, clock, socket or dice.
 
-use crate::rules::acme::types::Reply;
-use crate::words::config::Challenge;
-use crate::words::fault::{Failure, Trouble};
+use crate::rules::acme::asking::{Asking, Question, Word, is_success, out_of_turn};
+use crate::rules::acme::jws::base64url;
+use crate::rules::acme::pace::Pace;
+use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
+use crate::rules::acme::proving::{Candidate, MISMATCH, READING, candidates, name_of, rejected};
+use crate::rules::acme::types::{
+    Authorization, Directory, Finalize, Identifier, NewAccount, NewOrder, Order, Problem, Reply,
+};
+use crate::rules::pem::decode_chain;
+use crate::rules::x509::requested;
+use crate::words::fault::{ACME_ERROR, Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
+use serde::Serialize;
+use std::collections::VecDeque;
 
-/// The public facts that an order begins with.
-#[derive(Clone, Debug)]
-pub struct Brief {
-    /// The CA's directory URL.
-    pub directory: String,
-    pub names: Vec<Name>,
-    /// The certificate request, DER (RFC 2986).
-    pub csr: Vec<u8>,
-    /// Of the account key (RFC 7638), base64url.
-    pub thumbprint: String,
-    /// The account's URL, unless it was never made or was lost.
-    pub account: Option<String>,
-    /// Whether the CA may know the account key although its URL is not known here.
-    pub key_was_shown: bool,
-    /// `mailto:` URLs.
-    pub contacts: Vec<String>,
-    /// `accepted`, or the URL of the terms that were accepted.
-    pub agreement: Option<String>,
-    /// The types that can be answered here, the preferred first.
-    pub challenges: Vec<Challenge>,
-}
+pub use crate::rules::acme::turns::{Ask, Brief, Heard, How, Proof, Signer, Turn};
 
-/// What the flow is told.
-#[derive(Clone, Debug)]
-pub enum Heard {
-    Start,
-    /// The answer to the last [`Turn::Call`].
-    Reply(Reply),
-    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done.
-    Silence(Trouble),
-    /// The last turn, which had no answer to give, is done.
-    Done,
-}
-
-/// What is to be done next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Turn {
-    Call(Ask),
-    Serve(Proof),
-    Unserve(Proof),
-    Rest(Span),
-    /// The account exists at this URL: keep it before anything else.
-    Keep {
-        account: String,
-    },
-    /// The chain, DER, leaf first, as the CA gave it.
-    Done(Vec<Vec<u8>>),
-    Fail(Failure),
-}
-
-/// A question for the CA, unsigned.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ask {
-    pub url: String,
-    pub accept: Option<&'static str>,
-    pub how: How,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum How {
-    Get,
-    Head,
-    /// To be signed (RFC 8555 §6.2). An empty payload is POST-as-GET.
-    Post {
-        payload: String,
-        nonce: String,
-        signer: Signer,
-    },
-}
-
-/// Which member of the protected header names the key (RFC 8555 §6.2).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Signer {
-    /// `jwk`: the key itself.
-    Key,
-    /// `kid`: the account's URL.
-    Account(String),
-}
-
-/// An answer to be put in place for one name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Proof {
-    pub challenge: Challenge,
-    pub name: Name,
-    pub token: String,
-    /// `token.thumbprint` (RFC 8555 §8.1).
-    pub key_authorization: String,
-}
-
-/// One order, from the directory to the chain.
+/// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
 pub struct Flow {
     brief: Brief,
+    stage: Stage,
+    asking: Asking,
+    pace: Pace,
+    directory: Directory,
+    account: Option<String>,
+    /// An account that the CA forgets right after it was made is not made a second time.
+    account_is_fresh: bool,
+    /// The order's own URL: it comes with newOrder and never again.
+    order: String,
+    finalize: Option<String>,
+    finalized: bool,
+    /// Authorizations still to be looked at.
+    authorizations: VecDeque<String>,
+    authorization: String,
+    name: Option<Name>,
+    candidates: VecDeque<Candidate>,
+    candidate: Option<Candidate>,
+    /// Set from a `Serve` to its `Unserve`.
+    serving: Option<Proof>,
+    /// What is to be told when the `Unserve` is done.
+    failure: Option<Failure>,
 }
+
+/// What the next [`Heard`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Start,
+    Directory,
+    FindAccount,
+    MakeAccount,
+    KeepAccount,
+    NewOrder,
+    Authorization,
+    Serve,
+    /// The answer could not be put in place and is being taken away.
+    Unset,
+    Challenge,
+    RestAuthorization,
+    PollAuthorization,
+    /// The name is proven and its answer is being taken away.
+    Proven,
+    Finalize,
+    RestOrder,
+    PollOrder,
+    Certificate,
+    /// The order has failed and the answer is being taken away.
+    Failing,
+    Over,
+}
+
+type Next = Result<Turn, Failure>;
 
 impl Flow {
     pub fn new(brief: Brief) -> Self {
-        Self { brief }
+        Self {
+            account: brief.account.clone(),
+            brief,
+            stage: Stage::Start,
+            asking: Asking::default(),
+            pace: Pace::default(),
+            directory: Directory::default(),
+            account_is_fresh: false,
+            order: String::new(),
+            finalize: None,
+            finalized: false,
+            authorizations: VecDeque::new(),
+            authorization: String::new(),
+            name: None,
+            candidates: VecDeque::new(),
+            candidate: None,
+            serving: None,
+            failure: None,
+        }
     }
 
-    /// Takes what was heard of the last turn and says the next one. After `Done` or `Fail` there is nothing to say.
+    /// Takes what was heard of the last turn and says the next one. `Done` and `Fail` are the last.
     pub fn turn(&mut self, heard: Heard) -> Turn {
-        let _ = (&self.brief, heard);
-        Turn::Fail(Trouble::new("ordering", "not yet").into())
+        let doing = self.doing();
+        let next = match self.asking.hear(heard, &doing) {
+            Word::Call(ask) => Ok(Turn::Call(ask)),
+            Word::Answer { reply, again } => self.answered(&doing, &reply, again),
+            Word::Failed(failure) => Err(failure),
+            Word::Other(heard) => self.told(&doing, heard),
+        };
+        next.unwrap_or_else(|failure| self.fail(failure))
     }
+
+    fn answered(&mut self, doing: &str, reply: &Reply, again: bool) -> Next {
+        let no = (!is_success(reply.status)).then(|| refusal(doing, reply));
+        match (self.stage, no) {
+            (Stage::Directory, None) => self.read_directory(json(doing, reply)?),
+            (Stage::FindAccount, Some(no)) if is(&no, "accountDoesNotExist") => self.make_account(),
+            (Stage::FindAccount | Stage::MakeAccount, None) => self.keep_account(doing, reply),
+            (Stage::NewOrder, Some(no)) if is(&no, "accountDoesNotExist") && !self.account_is_fresh => {
+                self.make_account()
+            }
+            (Stage::NewOrder, None) => self.read_new_order(doing, reply),
+            (Stage::Authorization, None) => self.read_authorization(doing, reply),
+            (Stage::Challenge, None) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
+            // What arrived once before may be refused the second time; the thing itself tells the truth.
+            (Stage::Challenge, Some(_)) if again && is_ours(reply.status) => {
+                self.rest(Stage::RestAuthorization, doing, None)
+            }
+            (Stage::Finalize, Some(_)) if again && is_ours(reply.status) => self.rest(Stage::RestOrder, doing, None),
+            (Stage::PollAuthorization, None) => self.read_verdict(doing, reply),
+            (Stage::Finalize, None) => {
+                self.finalized = true;
+                self.read_order(doing, reply)
+            }
+            (Stage::Finalize, Some(no)) if is(&no, "orderNotReady") => {
+                self.rest(Stage::RestOrder, doing, reply.retry_after)
+            }
+            (Stage::PollOrder, None) => self.read_order(doing, reply),
+            (Stage::Certificate, None) => self.read_certificate(doing, reply),
+            (_, Some(no)) => Err(no.into()),
+            (_, None) => Err(out_of_turn(doing)),
+        }
+    }
+
+    /// What was heard of a turn that asked the CA nothing.
+    fn told(&mut self, doing: &str, heard: Heard) -> Next {
+        match (self.stage, heard) {
+            (Stage::Start, Heard::Start) => self.start(doing),
+            (Stage::KeepAccount, Heard::Done) => self.new_order(),
+            (Stage::Serve, Heard::Done) => self.answer_challenge(doing),
+            (Stage::Serve, Heard::Silence(why)) => Ok(self.give_up_candidate(&why)),
+            (Stage::Unset, Heard::Done | Heard::Silence(_)) => self.serve(),
+            (Stage::RestAuthorization, Heard::Done) => {
+                self.post(Stage::PollAuthorization, self.authorization.clone(), String::new())
+            }
+            (Stage::Proven, Heard::Done | Heard::Silence(_)) => self.next_authorization(),
+            (Stage::RestOrder, Heard::Done) => self.post(Stage::PollOrder, self.order.clone(), String::new()),
+            (Stage::Failing, _) => Err(self.failure.take().unwrap_or_else(|| out_of_turn(doing))),
+            (_, Heard::Silence(why)) => Err(Trouble::new(doing, why).into()),
+            _ => Err(out_of_turn(doing)),
+        }
+    }
+
+    /// The one way out for failures: an answer that is served is taken away first.
+    fn fail(&mut self, failure: Failure) -> Turn {
+        if let Some(proof) = self.serving.take() {
+            self.stage = Stage::Failing;
+            self.failure = Some(failure);
+            return Turn::Unserve(proof);
+        }
+        self.stage = Stage::Over;
+        Turn::Fail(failure)
+    }
+
+    fn start(&mut self, doing: &str) -> Next {
+        if self.brief.challenges.is_empty() {
+            let why = "None of the ACME challenge methods configured for this domain are suitable.";
+            return Err(Refusal::ours("choosing a challenge", MISMATCH, why).into());
+        }
+        self.absolute(doing, "its directory", &self.brief.directory)?;
+        self.stage = Stage::Directory;
+        Ok(Turn::Call(self.asking.directory(&self.brief.directory)))
+    }
+
+    fn read_directory(&mut self, directory: Directory) -> Next {
+        self.absolute("reading the directory", "newNonce", &directory.new_nonce)?;
+        self.asking.nonces_from(&directory.new_nonce);
+        self.directory = directory;
+        if self.account.is_some() {
+            self.new_order()
+        } else if self.brief.key_was_shown {
+            self.find_account()
+        } else {
+            self.make_account()
+        }
+    }
+
+    /// RFC 8555 §7.3.1: the CA knows an account by its key.
+    fn find_account(&mut self) -> Next {
+        let payload = NewAccount { only_return_existing: true, ..NewAccount::default() };
+        self.post_by_key(Stage::FindAccount, &payload)
+    }
+
+    fn make_account(&mut self) -> Next {
+        let terms_of_service_agreed = self.terms_are_agreed()?;
+        let contact = self.brief.contacts.clone();
+        let payload = NewAccount { contact: &contact, terms_of_service_agreed, ..NewAccount::default() };
+        self.post_by_key(Stage::MakeAccount, &payload)
+    }
+
+    fn terms_are_agreed(&self) -> Result<bool, Refusal> {
+        let terms = self.directory.meta.as_ref().and_then(|meta| meta.terms_of_service.as_deref());
+        let agreement = self.brief.agreement.as_deref();
+        let Some(terms) = terms else { return Ok(agreement.is_some()) };
+        if agreement.is_some_and(|agreed| agreed.eq_ignore_ascii_case("accepted") || agreed == terms) {
+            return Ok(true);
+        }
+        let mut why = format!("the CA requires you to accept the terms-of-service as specified in {}", tame(terms));
+        if let Some(agreed) = agreement {
+            why.push_str(&format!("; MDCertificateAgreement names others, {agreed}"));
+        } else {
+            why.push_str("; if you do, write \"MDCertificateAgreement accepted\"");
+        }
+        Err(Refusal::ours("making an account", &format!("{ACME_ERROR}userActionRequired"), why))
+    }
+
+    fn keep_account(&mut self, doing: &str, reply: &Reply) -> Next {
+        let account = self.location(doing, "the account", reply)?;
+        self.account = Some(account.clone());
+        self.account_is_fresh = true;
+        self.stage = Stage::KeepAccount;
+        Ok(Turn::Keep { account })
+    }
+
+    fn new_order(&mut self) -> Next {
+        let identifiers = requested(&self.brief.names).into_iter().map(|name| Identifier {
+            kind: if name.ip().is_some() { "ip" } else { "dns" }.into(),
+            value: name.as_str().into(),
+        });
+        let payload = text(&NewOrder { identifiers: identifiers.collect() });
+        self.post(Stage::NewOrder, self.directory.new_order.clone(), payload)
+    }
+
+    fn read_new_order(&mut self, doing: &str, reply: &Reply) -> Next {
+        let order: Order = json(doing, reply)?;
+        self.order = self.location(doing, "the order", reply)?;
+        if order.authorizations.len() > MOST_AUTHORIZATIONS {
+            let why = format!("the order has more than {MOST_AUTHORIZATIONS} authorizations");
+            return Err(Refusal::ours(doing, UNEXPECTED, why).into());
+        }
+        if order.status != "pending" {
+            return self.follow(doing, order, reply.retry_after);
+        }
+        self.finalize = order.finalize;
+        self.authorizations = order.authorizations.into();
+        self.next_authorization()
+    }
+
+    fn next_authorization(&mut self) -> Next {
+        self.name = None;
+        self.candidate = None;
+        match self.authorizations.pop_front() {
+            Some(url) => {
+                self.authorization.clone_from(&url);
+                self.post(Stage::Authorization, url, String::new())
+            }
+            None => self.finalize(),
+        }
+    }
+
+    fn read_authorization(&mut self, doing: &str, reply: &Reply) -> Next {
+        let authorization: Authorization = json(doing, reply)?;
+        if authorization.status == "valid" {
+            return self.next_authorization();
+        }
+        let name = name_of(&authorization, &self.brief)?;
+        if authorization.status != "pending" {
+            return Err(rejected(&authorization, &name).into());
+        }
+        self.candidates = candidates(authorization, &name, &self.brief)?;
+        self.name = Some(name);
+        self.pace = Pace::default();
+        self.serve()
+    }
+
+    fn serve(&mut self) -> Next {
+        let Some(candidate) = self.candidates.pop_front() else {
+            return Err(self.failure.take().unwrap_or_else(|| out_of_turn("proving a name")));
+        };
+        let proof = candidate.proof.clone();
+        self.candidate = Some(candidate);
+        self.serving = Some(proof.clone());
+        self.stage = Stage::Serve;
+        Ok(Turn::Serve(proof))
+    }
+
+    /// Another type may work; if none is left, this is the reason to tell.
+    fn give_up_candidate(&mut self, why: &Trouble) -> Turn {
+        let no = Refusal::ours(&self.doing(), "challenge-setup-failure", why.to_string());
+        let turn = self.fail(no.into());
+        self.stage = Stage::Unset;
+        turn
+    }
+
+    fn answer_challenge(&mut self, doing: &str) -> Next {
+        match &self.candidate {
+            Some(candidate) if !candidate.begun => {
+                let url = candidate.url.clone();
+                self.post(Stage::Challenge, url, "{}".into())
+            }
+            _ => self.rest(Stage::RestAuthorization, doing, None),
+        }
+    }
+
+    fn read_verdict(&mut self, doing: &str, reply: &Reply) -> Next {
+        let authorization: Authorization = json(doing, reply)?;
+        match (authorization.status.as_str(), &self.name) {
+            ("valid", _) => {
+                let proof = self.serving.take().ok_or_else(|| out_of_turn(doing))?;
+                self.stage = Stage::Proven;
+                Ok(Turn::Unserve(proof))
+            }
+            // RFC 8555 §7.1.6 knows no processing authorization, but some CAs do.
+            ("pending" | "processing", _) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
+            (_, Some(name)) => {
+                let no = Refusal { retry_after: reply.retry_after, ..rejected(&authorization, name) };
+                Err(no.into())
+            }
+            (_, None) => Err(out_of_turn(doing)),
+        }
+    }
+
+    fn finalize(&mut self) -> Next {
+        let payload = text(&Finalize { csr: base64url(&self.brief.csr) });
+        let url = self.finalize.clone().unwrap_or_default();
+        // A CA that was not ready yet gets no new five minutes by asking for the same again.
+        if self.stage != Stage::PollOrder {
+            self.pace = Pace::default();
+        }
+        self.post(Stage::Finalize, url, payload)
+    }
+
+    fn read_order(&mut self, doing: &str, reply: &Reply) -> Next {
+        let order = json(doing, reply)?;
+        self.follow(doing, order, reply.retry_after)
+    }
+
+    fn follow(&mut self, doing: &str, order: Order, asked: Option<Span>) -> Next {
+        self.finalize = order.finalize.or(self.finalize.take());
+        match order.status.as_str() {
+            "ready" if !self.finalized => self.finalize(),
+            "pending" | "ready" | "processing" => self.rest(Stage::RestOrder, doing, asked),
+            "valid" => self.fetch_certificate(doing, order.certificate),
+            status => Err(order_failed(doing, status, order.error).into()),
+        }
+    }
+
+    fn fetch_certificate(&mut self, doing: &str, url: Option<String>) -> Next {
+        let Some(url) = url else {
+            return Err(Refusal::ours(doing, UNEXPECTED, "the order is valid but names no certificate").into());
+        };
+        self.post(Stage::Certificate, url, String::new())
+    }
+
+    fn read_certificate(&mut self, doing: &str, reply: &Reply) -> Next {
+        let chain = decode_chain(&reply.body).map_err(|why| Refusal::ours(doing, "bad-certificate", why))?;
+        self.stage = Stage::Over;
+        Ok(Turn::Done(chain))
+    }
+
+    fn rest(&mut self, stage: Stage, doing: &str, asked: Option<Span>) -> Next {
+        self.stage = stage;
+        match self.pace.rest(asked) {
+            Some(span) => Ok(Turn::Rest(span)),
+            None => {
+                let no = Refusal::ours(doing, "still-pending", "the CA was not done within 5 minutes");
+                Err(Refusal { retry_after: asked, ..no }.into())
+            }
+        }
+    }
+
+    fn post_by_key(&mut self, stage: Stage, payload: &NewAccount<'_>) -> Next {
+        let url = self.directory.new_account.clone();
+        self.stage = stage;
+        self.absolute(&self.doing(), "newAccount", &url)?;
+        Ok(Turn::Call(self.asking.signed(Question::new(&url, text(payload), Signer::Key))))
+    }
+
+    fn post(&mut self, stage: Stage, url: String, payload: String) -> Next {
+        self.stage = stage;
+        let doing = self.doing();
+        self.absolute(&doing, "the next step", &url)?;
+        let account = self.account.clone().ok_or_else(|| out_of_turn(&doing))?;
+        let mut question = Question::new(&url, payload, Signer::Account(account));
+        if stage == Stage::Certificate {
+            question.accept = Some("application/pem-certificate-chain");
+        }
+        Ok(Turn::Call(self.asking.signed(question)))
+    }
+
+    fn location(&self, doing: &str, what: &str, reply: &Reply) -> Result<String, Refusal> {
+        let Some(url) = &reply.location else {
+            return Err(Refusal::ours(doing, UNEXPECTED, format!("the CA did not say where {what} is (no Location)")));
+        };
+        self.absolute(doing, what, url)?;
+        Ok(url.clone())
+    }
+
+    /// A CA that is spoken to over https must not send us elsewhere in the clear.
+    fn absolute(&self, doing: &str, what: &str, url: &str) -> Result<(), Refusal> {
+        let plain = url.starts_with("http://") && !self.brief.directory.starts_with("https://");
+        if (plain || url.starts_with("https://")) && url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(());
+        }
+        let why = format!("the CA gave \"{}\" as the address of {what}, which is no absolute https URL", tame(url));
+        Err(Refusal::ours(doing, UNEXPECTED, why))
+    }
+
+    fn doing(&self) -> String {
+        let fixed = match self.stage {
+            Stage::Start | Stage::Directory => "reading the directory",
+            Stage::FindAccount => "finding the account",
+            Stage::MakeAccount | Stage::KeepAccount => "making an account",
+            Stage::NewOrder => "placing the order",
+            Stage::Authorization => READING,
+            Stage::Finalize => "finalizing the order",
+            Stage::RestOrder | Stage::PollOrder => "waiting for the certificate",
+            Stage::Certificate => "fetching the certificate",
+            Stage::Failing | Stage::Over => "ending the order",
+            Stage::Serve
+            | Stage::Unset
+            | Stage::Challenge
+            | Stage::RestAuthorization
+            | Stage::PollAuthorization
+            | Stage::Proven => {
+                let proof = self.candidate.as_ref().map(|candidate| &candidate.proof);
+                return proof.map_or(READING.into(), |p| format!("proving {} by {}", p.name, p.challenge.word()));
+            }
+        };
+        fixed.into()
+    }
+}
+
+/// Whether a refusal is about the question, and not about the CA's own state.
+fn is_ours(status: u16) -> bool {
+    (400..500).contains(&status) && status != 429
+}
+
+/// Twice the names that any CA takes into one order.
+const MOST_AUTHORIZATIONS: usize = 200;
+
+fn order_failed(doing: &str, status: &str, error: Option<Problem>) -> Refusal {
+    match error {
+        Some(problem) => from_problem(doing, &problem),
+        None => Refusal::ours(doing, UNEXPECTED, format!("the order is {}, and the CA gave no reason", tame(status))),
+    }
+}
+
+fn text(payload: &impl Serialize) -> String {
+    serde_json::to_string(payload).expect("these are strings and flags, which JSON can always hold")
 }

@@ -1,7 +1,7 @@
 //! JWS as ACME wants it: the account key's public form, its thumbprint, and a request in flattened JSON. Signing is
 //! handed in.
 
-use crate::rules::acme::flow::{Ask, How, Signer};
+use crate::rules::acme::turns::{Ask, How, Signer};
 use crate::rules::acme::types::{Method, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

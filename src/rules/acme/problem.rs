@@ -3,6 +3,7 @@
 use crate::rules::acme::headers::links;
 use crate::rules::acme::types::{Problem, Reply};
 use crate::words::fault::{ACME_ERROR, Failure, Refusal, Subproblem};
+use serde::de::DeserializeOwned;
 
 /// How the waits grow after a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +96,23 @@ fn bare(reply: &Reply) -> String {
         status if reply.body.is_empty() => format!("the CA answered {status} and gave no reason"),
         status => format!("the CA answered {status} without a problem document ({})", tame(kind)),
     }
+}
+
+/// The JSON in an answer that was no refusal, or what it is instead.
+pub fn json<T: DeserializeOwned>(doing: &str, reply: &Reply) -> Result<T, Refusal> {
+    serde_json::from_slice(&reply.body).map_err(|why| {
+        let kind = reply.content_type.as_deref().unwrap_or("").to_ascii_lowercase();
+        let detail = if reply.body.trim_ascii().is_empty() {
+            "the CA's answer is empty".into()
+        } else if kind.contains("html") || reply.body.trim_ascii_start().starts_with(b"<") {
+            "the CA answered HTML instead of JSON".into()
+        } else if why.is_eof() {
+            format!("the CA's answer breaks off after {} bytes", reply.body.len())
+        } else {
+            format!("the CA's answer is not what RFC 8555 describes: {}", tame(&why.to_string()))
+        };
+        Refusal { status: Some(reply.status), ..Refusal::ours(doing, UNEXPECTED, detail) }
+    })
 }
 
 /// Text from the CA as it may stand in a log or on a terminal: control characters and what turns text around are

@@ -35,7 +35,7 @@ pub struct Reply {
 }
 
 /// RFC 8555 §7.1.1. Unknown members are skipped: some CAs put random ones in.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
     pub new_nonce: String,
@@ -44,7 +44,7 @@ pub struct Directory {
     pub meta: Option<Meta>,
 }
 
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,

@@ -1,0 +1,94 @@
+//! One name's proof, read from an authorization: what can be served for it, or why it failed.
+
+use crate::rules::acme::asking::is_base64url;
+use crate::rules::acme::problem::{UNEXPECTED, from_problem, tame};
+use crate::rules::acme::turns::{Brief, Proof};
+use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer};
+use crate::words::fault::{ACME_ERROR, Refusal};
+use crate::words::name::Name;
+use std::collections::VecDeque;
+
+/// A challenge of the CA's that we can answer.
+#[derive(Debug)]
+pub struct Candidate {
+    pub proof: Proof,
+    /// Where the CA is told that the answer is in place.
+    pub url: String,
+    /// The CA looks already, because an earlier order told it to.
+    pub begun: bool,
+}
+
+/// The name among the asked ones that this authorization is for.
+pub fn name_of(authorization: &Authorization, brief: &Brief) -> Result<Name, Refusal> {
+    let value = authorization.identifier.value.to_ascii_lowercase();
+    let wildcard = authorization.wildcard == Some(true);
+    let address = value.parse().ok();
+    let fits = |name: &&Name| match name.as_str().strip_prefix("*.") {
+        Some(parent) => wildcard && parent == value,
+        None => !wildcard && (name.as_str() == value || (address.is_some() && name.ip() == address)),
+    };
+    brief.names.iter().find(fits).cloned().ok_or_else(|| {
+        let value = tame(&value);
+        Refusal::ours(READING, UNEXPECTED, format!("the CA wants a proof for {value}, which was not asked for"))
+    })
+}
+
+pub const READING: &str = "reading an authorization";
+
+/// What can be tried for a name, the preferred type first; never empty.
+pub fn candidates(authorization: Authorization, name: &Name, brief: &Brief) -> Result<VecDeque<Candidate>, Refusal> {
+    let doing = format!("proving {name}");
+    let mut offered: Vec<Offered> = Vec::new();
+    for offer in authorization.challenges {
+        if let Offer::Known(challenge) = offer {
+            offered.push(challenge);
+        }
+    }
+    let mut candidates = VecDeque::new();
+    for challenge in &brief.challenges {
+        // A type without a token has nothing that could be served, and a rejected one is never looked at again.
+        let fits = |offer: &&Offered| offer.kind == challenge.word() && offer.status.as_deref() != Some("invalid");
+        let Some((offer, token)) = offered.iter().find(fits).and_then(|offer| Some((offer, offer.token.as_ref()?)))
+        else {
+            continue;
+        };
+        if token.len() > 128 || !is_base64url(token) {
+            let why = format!("the CA's token for {} is not 1 to 128 characters of base64url", challenge.word());
+            return Err(Refusal::ours(&doing, UNEXPECTED, why));
+        }
+        let key_authorization = format!("{token}.{}", brief.thumbprint);
+        let proof = Proof { challenge: *challenge, name: name.clone(), token: token.clone(), key_authorization };
+        let begun = offer.status.as_deref().is_some_and(|status| status != "pending");
+        candidates.push_back(Candidate { proof, url: offer.url.clone(), begun });
+    }
+    if candidates.is_empty() {
+        return Err(mismatch(&doing, &offered, brief));
+    }
+    Ok(candidates)
+}
+
+fn mismatch(doing: &str, offered: &[Offered], brief: &Brief) -> Refusal {
+    let offered: Vec<&str> = offered.iter().map(|challenge| challenge.kind.as_str()).collect();
+    let possible: Vec<&str> = brief.challenges.iter().map(|challenge| challenge.word()).collect();
+    let (offered, possible) = (tame(&offered.join(", ")), possible.join(", "));
+    let offered = if offered.is_empty() { "nothing".into() } else { offered };
+    Refusal::ours(doing, MISMATCH, format!("the CA offers {offered}; possible here: {possible}"))
+}
+
+pub const MISMATCH: &str = "challenge-mismatch";
+
+/// Why an authorization will never become valid: the CA's own words about the challenge, if it left any.
+pub fn rejected(authorization: &Authorization, name: &Name) -> Refusal {
+    let challenges = authorization.challenges.iter().filter_map(|offer| match offer {
+        Offer::Known(challenge) => Some((challenge, challenge.error.as_ref()?)),
+        Offer::Other(_) => None,
+    });
+    let mut challenges = challenges;
+    match challenges.next() {
+        Some((challenge, error)) => from_problem(&format!("proving {name} by {}", tame(&challenge.kind)), error),
+        None => {
+            let why = format!("the authorization is {}, and the CA gave no reason", tame(&authorization.status));
+            Refusal::ours(&format!("proving {name}"), &format!("{ACME_ERROR}unauthorized"), why)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The nouns between the house and an order's flow: what the order begins with, what is heard, what is to be done.
+
+use crate::rules::acme::types::Reply;
+use crate::words::config::Challenge;
+use crate::words::fault::{Failure, Trouble};
+use crate::words::name::Name;
+use crate::words::time::Span;
+
+/// The public facts that an order begins with.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// The CA's directory URL.
+    pub directory: String,
+    pub names: Vec<Name>,
+    /// The certificate request, DER (RFC 2986).
+    pub csr: Vec<u8>,
+    /// Of the account key (RFC 7638), base64url.
+    pub thumbprint: String,
+    /// The account's URL, unless it was never made or was lost.
+    pub account: Option<String>,
+    /// Whether the CA may know the account key although its URL is not known here.
+    pub key_was_shown: bool,
+    /// `mailto:` URLs.
+    pub contacts: Vec<String>,
+    /// `accepted`, or the URL of the terms that were accepted.
+    pub agreement: Option<String>,
+    /// The types that can be answered here, the preferred first.
+    pub challenges: Vec<Challenge>,
+}
+
+/// What the flow is told.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    Start,
+    /// The answer to the last [`Turn::Call`].
+    Reply(Reply),
+    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done.
+    Silence(Trouble),
+    /// The last turn, which had no answer to give, is done.
+    Done,
+}
+
+/// What is to be done next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Turn {
+    Call(Ask),
+    Serve(Proof),
+    Unserve(Proof),
+    Rest(Span),
+    /// The account exists at this URL: keep it before anything else.
+    Keep {
+        account: String,
+    },
+    /// The chain, DER, leaf first, as the CA gave it.
+    Done(Vec<Vec<u8>>),
+    Fail(Failure),
+}
+
+/// A question for the CA, unsigned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ask {
+    pub url: String,
+    pub accept: Option<&'static str>,
+    pub how: How,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum How {
+    Get,
+    Head,
+    /// To be signed (RFC 8555 §6.2). An empty payload is POST-as-GET.
+    Post {
+        payload: String,
+        nonce: String,
+        signer: Signer,
+    },
+}
+
+/// Which member of the protected header names the key (RFC 8555 §6.2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Signer {
+    /// `jwk`: the key itself.
+    Key,
+    /// `kid`: the account's URL.
+    Account(String),
+}
+
+/// An answer to be put in place for one name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    pub challenge: Challenge,
+    pub name: Name,
+    pub token: String,
+    /// `token.thumbprint` (RFC 8555 §8.1).
+    pub key_authorization: String,
+}

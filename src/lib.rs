@@ -29,7 +29,16 @@ pub mod rules {
         pub mod types;
     }
     pub mod control;
+    pub mod forward;
     pub mod http1;
+}
+
+/// Floor 2, conversing: async over streams that somebody else opened.
+pub mod streams {
+    pub mod answer;
+    pub mod duplex;
+    pub mod inlet;
+    pub mod proxy;
 }
 
 /// Floor 3, touching: one outside thing each.

@@ -53,6 +53,7 @@ pub mod words {
 pub mod rules {
     pub mod control;
     pub mod export;
+    pub mod forward;
     pub mod http1;
     pub mod pem;
     pub mod plan;
@@ -71,6 +72,14 @@ pub mod rules {
         pub mod turns;
         pub mod types;
     }
+}
+
+/// Floor 2, conversing: async over streams that somebody else opened.
+pub mod streams {
+    pub mod answer;
+    pub mod duplex;
+    pub mod inlet;
+    pub mod proxy;
 }
 
 /// Floor 3, touching: one outside thing each.

@@ -1,0 +1,237 @@
+//! What a request and a response lose and gain on their way through us: fields that belong to one connection
+//! (RFC 9110 §7.6.1) end here, and the back end learns who asked.
+
+use crate::rules::http1::Head;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use std::net::IpAddr;
+
+/// What the back end is told about the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub addr: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// How long a body is, once the message with it is on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body {
+    None,
+    Length(u64),
+    /// Known when it ends.
+    Open,
+}
+
+/// The request as the back end gets it.
+pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request<()> {
+    let (mut parts, ()) = request.into_parts();
+    let fields = &mut parts.headers;
+    let upgrade = fields.get(UPGRADE).cloned().filter(|_| upgrades(fields) && !head.body);
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => fields.get(HOST).cloned(),
+    };
+    let host = host.unwrap_or(HeaderValue::from_static("localhost"));
+    end_of_connection(fields);
+    fields.remove(EXPECT);
+    if let Some(upgrade) = upgrade {
+        fields.insert(UPGRADE, upgrade);
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    match (head.body, fields.contains_key(CONTENT_LENGTH)) {
+        (true, false) => _ = fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        (true, true) => {}
+        (false, _) => {
+            fields.remove(CONTENT_LENGTH);
+            if [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method) {
+                fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+        }
+    }
+    fields.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
+    fields.insert(HOST, host);
+    fields.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(client.scheme));
+    add_client(fields, client.addr);
+    if let Some(path) = parts.uri.path_and_query().cloned() {
+        parts.uri = Uri::from(path);
+    }
+    parts.version = Version::HTTP_11;
+    Request::from_parts(parts, ())
+}
+
+/// The response as the client gets it; `body` is how the library read it, `close` whether the connection ends with it.
+pub fn response(response: Response<()>, body: Body, close: bool) -> Response<()> {
+    let (mut parts, ()) = response.into_parts();
+    let fields = &mut parts.headers;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrade = fields.get(UPGRADE).cloned();
+        end_of_connection(fields);
+        if let Some(upgrade) = upgrade {
+            fields.insert(UPGRADE, upgrade);
+        }
+        fields.remove(CONTENT_LENGTH);
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        let open = body == Body::Open || fields.contains_key(TRANSFER_ENCODING);
+        end_of_connection(fields);
+        if open || parts.status == StatusCode::NO_CONTENT {
+            fields.remove(CONTENT_LENGTH);
+        } else if let Body::Length(length) = body {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if close {
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    parts.version = Version::HTTP_11;
+    Response::from_parts(parts, ())
+}
+
+/// Whether the connection that this response came on can be used again.
+pub fn reusable(response: &Response<()>, body: Body) -> bool {
+    let framed = body != Body::Open || response.headers().contains_key(TRANSFER_ENCODING);
+    framed && response.version() == Version::HTTP_11 && !lists(response.headers(), "close")
+}
+
+fn upgrades(fields: &HeaderMap) -> bool {
+    lists(fields, "upgrade")
+}
+
+fn lists(fields: &HeaderMap, option: &str) -> bool {
+    options(fields).any(|listed| listed.eq_ignore_ascii_case(option))
+}
+
+/// What the Connection fields list.
+fn options(fields: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = fields.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Fields that a client must not take from us by naming them in Connection.
+const OURS: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
+
+fn end_of_connection(fields: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = options(fields).filter_map(|option| option.parse().ok()).collect();
+    for name in listed.iter().filter(|name| !OURS.contains(name)) {
+        fields.remove(name);
+    }
+    for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        fields.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authorization"] {
+        fields.remove(name);
+    }
+}
+
+/// Adds the address to those that proxies before us have named; only the last one is ours to vouch for.
+fn add_client(fields: &mut HeaderMap, addr: IpAddr) {
+    let name = HeaderName::from_static("x-forwarded-for");
+    let before = fields.get_all(&name).into_iter().filter_map(|value| value.to_str().ok());
+    let mut list: Vec<String> = before.map(str::to_owned).collect();
+    list.push(addr.to_string());
+    if let Ok(value) = HeaderValue::from_str(&list.join(", ")) {
+        fields.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::http1::{self, Reading};
+
+    fn sent(text: &str) -> Vec<String> {
+        let Reading::Complete(head) = http1::read(text.as_bytes()) else { panic!("{text}") };
+        let mut reply = ureq_proto::server::Reply::new().unwrap();
+        let (_, asked) = reply.try_request(text.as_bytes()).unwrap();
+        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http" };
+        let out = request(asked.unwrap(), &head, client);
+        let mut lines = vec![format!("{} {}", out.method(), out.uri())];
+        let mut fields: Vec<String> =
+            out.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        fields.sort();
+        lines.extend(fields);
+        lines
+    }
+
+    const HOST_LINES: [&str; 4] =
+        ["host: r.example", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: r.example", "x-forwarded-proto: http"];
+
+    #[test]
+    fn a_request_loses_what_belongs_to_its_connection() {
+        let lines = sent(
+            "GET /a?b HTTP/1.1\r\nHost: r.example\r\nConnection: keep-alive, X-Secret, Host\r\nX-Secret: 1\r\n\
+             Keep-Alive: 5\r\nTE: trailers\r\nUpgrade: h2c\r\nProxy-Connection: x\r\nExpect: 100-continue\r\n\r\n",
+        );
+        assert_eq!(lines.first().unwrap(), "GET /a?b");
+        assert_eq!(lines.get(1..).unwrap(), HOST_LINES);
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_host() {
+        let lines = sent("GET http://r.example:81/x HTTP/1.1\r\nHost: other.example\r\n\r\n");
+        assert_eq!(lines.first().unwrap(), "GET /x");
+        assert!(lines.contains(&"host: r.example:81".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn an_upgrade_goes_through() {
+        let lines = sent("GET /ws HTTP/1.1\r\nHost: r.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert!(lines.contains(&"connection: upgrade".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"upgrade: websocket".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn every_body_has_one_length() {
+        let post = "POST / HTTP/1.1\r\nHost: r.example\r\n";
+        for (more, line) in [
+            ("", "content-length: 0"),
+            ("Content-Length: 0\r\n", "content-length: 0"),
+            ("Content-Length: 5\r\n", "content-length: 5"),
+            ("Transfer-Encoding: chunked\r\n", "transfer-encoding: chunked"),
+        ] {
+            let lines = sent(&format!("{post}{more}\r\n"));
+            let framing: Vec<&String> =
+                lines.iter().filter(|line| line.starts_with("content-l") || line.starts_with("transfer")).collect();
+            assert_eq!(framing, [line], "{more}");
+        }
+        let lines = sent("GET / HTTP/1.1\r\nHost: r.example\r\nContent-Length: 0\r\n\r\n");
+        assert!(!lines.iter().any(|line| line.starts_with("content-length")), "{lines:?}");
+    }
+
+    #[test]
+    fn the_client_is_added_to_those_named_before() {
+        let lines = sent(
+            "GET / HTTP/1.1\r\nHost: r.example\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 198.51.100.2\r\n\
+             X-Forwarded-Proto: https\r\n\r\n",
+        );
+        assert!(lines.contains(&"x-forwarded-for: 198.51.100.1, 198.51.100.2, 192.0.2.7".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"x-forwarded-proto: http".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn a_response_says_its_length_once() {
+        let made = |fields: &[(&str, &str)], body, close| {
+            let mut builder = Response::builder().status(200);
+            for (name, value) in fields {
+                builder = builder.header(*name, *value);
+            }
+            let out = response(builder.body(()).unwrap(), body, close);
+            let mut lines: Vec<String> =
+                out.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            lines.sort();
+            lines.join("|")
+        };
+        assert_eq!(
+            made(&[("Content-Length", "5, 5"), ("Keep-Alive", "1")], Body::Length(5), false),
+            "content-length: 5"
+        );
+        assert_eq!(made(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")], Body::Open, false), "");
+        assert_eq!(made(&[("Connection", "close")], Body::Open, true), "connection: close");
+        // What HEAD says of the body that GET would have.
+        assert_eq!(made(&[("Content-Length", "5")], Body::None, false), "content-length: 5");
+    }
+}

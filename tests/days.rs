@@ -67,8 +67,7 @@ impl World {
         let (store, loaded) = Store::open(Path::new("/store"), Some(state), &mut disk).unwrap();
         let (mut clock, mut wire, mut script, mut dice) =
             (self.hands.clone(), self.ca.wire(), self.ear.clone(), self.dice.clone());
-        let doors =
-            Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config(conf), (self.answers.clone(), self.board.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
@@ -292,7 +291,8 @@ fn without_a_clock_nothing_is_asked_and_nothing_judged() {
     let world = World::new();
     world.live(ONE, Span::hours(1));
     let (served, requests) = (world.served(), world.ca.requests());
-    for wrong in [None, Some(Unix::from_secs(0)), Some(START.minus(Span::days(1))), Some(START.plus(Span::days(9000)))] {
+    for wrong in [None, Some(Unix::from_secs(0)), Some(START.minus(Span::days(1))), Some(START.plus(Span::days(9000)))]
+    {
         world.hands.jump(wrong);
         world.live(ONE, Span::days(3));
         assert_eq!((world.served(), world.ca.requests()), (served.clone(), requests), "{wrong:?}");

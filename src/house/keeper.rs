@@ -10,7 +10,7 @@ use crate::house::errand::{Came, Errand};
 use crate::house::jobs::Jobs;
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
-use crate::rules::plan::{self, THROW};
+use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::cert::{Outcome, Slot, Step};
@@ -43,6 +43,8 @@ pub struct Keeper<'a> {
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
     look_by: Span,
+    /// Whether the clock was believed when all was last posted.
+    had_clock: Option<bool>,
 }
 
 /// Orders under way at the same time: each holds a TLS connection, and the device has little memory.
@@ -74,6 +76,7 @@ impl<'a> Keeper<'a> {
             quiet_until: Span::ZERO,
             look_at: None,
             look_by: Span::ZERO,
+            had_clock: None,
         };
         keeper.quiet_until = keeper.doors.clock.steady().plus(keeper.initial_delay());
         keeper.owe_missing_exports();
@@ -113,7 +116,7 @@ impl<'a> Keeper<'a> {
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
-        plan::believe(self.doors.clock.now(), self.lives.floor())
+        self.lives.believe(self.doors.clock.now())
     }
 
     /// The next round begins with a look.
@@ -221,6 +224,7 @@ impl<'a> Keeper<'a> {
         self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
         self.owe_missing_exports();
         self.look_again();
+        self.had_clock = None;
         self.post();
     }
 
@@ -259,8 +263,17 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Puts on the board what is new; everything when it begins, after a reload, and when the clock comes or goes.
     fn post(&mut self) {
-        let reports = self.lives.reports(self.now(), |slot| self.errands.iter().any(|errand| errand.slot == *slot));
-        self.board.post(reports);
+        let now = self.now();
+        let busy = |slot: &Slot| self.errands.iter().any(|errand| errand.slot == *slot);
+        let news = self.lives.news(now, busy);
+        if self.had_clock != Some(now.is_some()) {
+            self.had_clock = Some(now.is_some());
+            return self.board.post(self.lives.reports(now, busy));
+        }
+        for report in news {
+            self.board.repost(report);
+        }
     }
 }

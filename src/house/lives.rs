@@ -10,15 +10,22 @@ use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::time::Unix;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub struct Lives {
-    /// In the order of the configuration.
-    mds: Vec<Arc<Md>>,
+    mds: BTreeMap<Name, Arc<Md>>,
+    /// Their names in the order of the configuration.
+    order: Vec<Name>,
     certs: BTreeMap<Slot, Life>,
     accounts: BTreeMap<String, Account>,
     diaries: BTreeMap<Name, Diary>,
+    /// The end of the longest wait that each CA has asked for, of whichever want.
+    imposed: BTreeMap<String, Unix>,
+    /// Before this moment no clock is believed.
+    floor: Unix,
+    /// Of which MDs there is something new to say.
+    touched: BTreeSet<Name>,
 }
 
 /// One certificate's life.
@@ -49,7 +56,17 @@ impl Lives {
         for (slot, tried) in loaded.tried {
             certs.entry(slot).or_default().tried = tried;
         }
-        let mut lives = Self { mds: vec![], certs, accounts: loaded.accounts, diaries: BTreeMap::new() };
+        let mut lives = Self {
+            mds: BTreeMap::new(),
+            order: vec![],
+            floor: plan::floor(certs.values().filter_map(|life| life.held.as_ref())),
+            certs,
+            accounts: loaded.accounts,
+            diaries: BTreeMap::new(),
+            imposed: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        };
+        lives.sum_up_waits();
         lives.rewant(config);
         lives
     }
@@ -60,8 +77,9 @@ impl Lives {
         for life in self.certs.values_mut() {
             before.extend(life.want.take().map(|want| (want.slot(), want)));
         }
-        self.mds = config.mds.iter().map(|md| Arc::new(md.clone())).collect();
-        for md in &self.mds {
+        self.order = config.mds.iter().map(|md| md.name.clone()).collect();
+        self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
+        for md in self.mds.values() {
             for mut want in md.wants(record::fingerprint(md)) {
                 let slot = want.slot();
                 let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
@@ -69,7 +87,8 @@ impl Lives {
                 self.certs.entry(slot).or_default().want = Some(want);
             }
         }
-        self.diaries.retain(|name, _| config.mds.iter().any(|md| md.name == *name));
+        self.diaries.retain(|name, _| self.mds.contains_key(name));
+        self.touched.extend(self.order.iter().cloned());
     }
 
     /// The slots that the configuration asks for.
@@ -90,7 +109,7 @@ impl Lives {
     }
 
     pub fn md(&self, name: &Name) -> Option<&Arc<Md>> {
-        self.mds.iter().find(|md| md.name == *name)
+        self.mds.get(name)
     }
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
@@ -98,6 +117,8 @@ impl Lives {
     }
 
     pub fn keep_account(&mut self, account: Account) {
+        let users = self.mds.values().filter(|md| md.cas.contains(&account.ca));
+        self.touched.extend(users.map(|md| md.name.clone()));
         self.accounts.insert(account.ca.clone(), account);
     }
 
@@ -105,25 +126,27 @@ impl Lives {
         self.certs.values().all(|life| life.held.is_none())
     }
 
-    /// Before this moment no clock is believed.
-    pub fn floor(&self) -> Unix {
-        plan::floor(self.certs.values().filter_map(|life| life.held.as_ref()))
+    /// The wall clock, if it can be believed.
+    pub fn believe(&self, now: Option<Unix>) -> Option<Unix> {
+        plan::believe(now, self.floor)
     }
 
     /// What the rules say about a want.
     pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
         match self.certs.get(slot) {
             Some(Life { want: Some(want), held, tried, .. }) => {
-                plan::decide(want, held.as_ref(), tried, self.imposed(&want.ca), now)
+                plan::decide(want, held.as_ref(), tried, self.imposed.get(&want.ca).copied(), now)
             }
             _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
         }
     }
 
-    /// The end of the longest wait that this CA has asked for, of whichever want.
-    fn imposed(&self, ca: &str) -> Option<Unix> {
-        let waits = self.certs.values().filter_map(|life| life.tried.imposed.as_ref());
-        waits.filter(|imposed| imposed.ca == ca).map(|imposed| imposed.until).max()
+    fn sum_up_waits(&mut self) {
+        self.imposed.clear();
+        for imposed in self.certs.values().filter_map(|life| life.tried.imposed.as_ref()) {
+            let longest = self.imposed.entry(imposed.ca.clone()).or_default();
+            *longest = imposed.until.max(*longest);
+        }
     }
 
     /// Ends the wait that we gave ourselves; forces an order if that is what was asked.
@@ -140,6 +163,8 @@ impl Lives {
 
     /// A new pair is here, on the disk or (`unsaved`) not yet.
     pub fn arrived(&mut self, slot: &Slot, held: Held, unsaved: Option<(Bundle, Trouble)>) {
+        self.floor = plan::floor([&held].into_iter()).max(self.floor);
+        self.touched.insert(slot.md.clone());
         let life = self.certs.entry(slot.clone()).or_default();
         life.held = Some(held);
         life.unsaved = unsaved;
@@ -148,9 +173,8 @@ impl Lives {
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
         life.tried = plan::settle(&want, &life.tried, outcome, now, 0);
-        if let Some(want) = life.want.as_mut() {
-            want.forced = false;
-        }
+        life.want = Some(Want { forced: false, ..want });
+        self.sum_up_waits();
     }
 
     /// Settles a failure and returns the line that says it.
@@ -169,6 +193,7 @@ impl Lives {
         }
         life.tried = next;
         life.want = Some(unforced);
+        self.sum_up_waits();
         let step = self.step(slot, Some(now));
         let then = match step {
             Step::Wait { until } if until.millis() < u64::MAX => format!("next try {until}"),
@@ -181,6 +206,7 @@ impl Lives {
 
     /// A life, its want and the time, where all three are to be had.
     fn judged(&mut self, slot: &Slot, now: Option<Unix>) -> Option<(&mut Life, Want, Unix)> {
+        self.touched.insert(slot.md.clone());
         let life = self.certs.get_mut(slot)?;
         let want = life.want.clone()?;
         Some((life, want, now?))
@@ -198,6 +224,7 @@ impl Lives {
     }
 
     pub fn saved_tried(&mut self, slot: &Slot, saved: Result<(), Trouble>) {
+        self.touched.insert(slot.md.clone());
         if let Some(life) = self.certs.get_mut(slot) {
             life.unsaved_tried = saved.err();
         }
@@ -226,8 +253,20 @@ impl Lives {
         (lines.join("\n"), well)
     }
 
+    /// In the order of the configuration.
     pub fn reports(&self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
-        self.mds.iter().map(|md| self.report(md, now, &busy)).collect()
+        self.order.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
+    }
+
+    /// Something of this MD has begun or ended.
+    pub fn touch(&mut self, md: &Name) {
+        self.touched.insert(md.clone());
+    }
+
+    /// The reports of the MDs of which there is something new to say, each once.
+    pub fn news(&mut self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
+        let touched = std::mem::take(&mut self.touched);
+        touched.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
     }
 
     fn report(&self, md: &Arc<Md>, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Report {

@@ -20,7 +20,10 @@ impl Keeper<'_> {
         }
         log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
         match self.set_out(slot, want, why) {
-            Ok(errand) => self.errands.push(errand),
+            Ok(errand) => {
+                self.errands.push(errand);
+                self.lives.touch(&slot.md);
+            }
             Err(trouble) => self.failed(slot, Outcome::OrderFailed(trouble.into())),
         }
     }

@@ -4,7 +4,6 @@ use crate::doors::clock;
 use crate::doors::disk::{Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
-use crate::rules::plan;
 use crate::words::cert::{Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
@@ -18,7 +17,7 @@ pub fn lines(config: &Config) -> Vec<String> {
         Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
     };
     let lives = Lives::new(loaded, config);
-    let now = plan::believe(clock::wall(), lives.floor());
+    let now = lives.believe(clock::wall());
     for md in &config.mds {
         for kind in &md.keys {
             let slot = Slot { md: md.name.clone(), family: kind.family() };

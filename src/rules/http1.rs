@@ -193,8 +193,8 @@ impl Facade {
         Self { ours, sites: sites.collect(), base: config.base.proxy.clone() }
     }
 
-    /// A request that came in at `local`.
-    pub fn judge(&self, head: &Head<'_>, local: SocketAddr, answers: &Answers) -> Verdict<'_> {
+    /// `local` is asked where the request came in, if that matters.
+    pub fn judge(&self, head: &Head<'_>, local: &dyn Fn() -> SocketAddr, answers: &Answers) -> Verdict<'_> {
         let host = head.host.map(normal).unwrap_or_default();
         if let Some(rest) = head.path.strip_prefix(CHALLENGES) {
             let token = rest.split(['?', '#']).next().unwrap_or_default();
@@ -212,7 +212,11 @@ impl Facade {
     }
 
     /// The back end of the site that is called so at this address; of the first site there, if none is.
-    fn backend(&self, host: &str, local: SocketAddr) -> Option<&Backend> {
+    fn backend(&self, host: &str, local: &dyn Fn() -> SocketAddr) -> Option<&Backend> {
+        if self.sites.is_empty() {
+            return self.base.as_ref();
+        }
+        let local = local();
         let here = |site: &&Site, addr: Option<IpAddr>| site.addrs.contains(&(addr, local.port()));
         for addr in [Some(local.ip()), None] {
             let mut sites = self.sites.iter().filter(|site| here(site, addr)).peekable();
@@ -246,4 +250,319 @@ fn covers(name: &str, host: &str) -> bool {
 fn is_token(text: &str) -> bool {
     let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !text.is_empty() && text.len() <= TOKEN_MAX && text.bytes().all(base64url)
+}
+
+/// Any bytes: nothing panics, what is left out of a head cannot complete it, and what follows it cannot change it.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    if let Reading::Complete(head) = read(bytes) {
+        let (whole, _) = bytes.split_at_checked(head.length).expect("a head is no longer than what was read");
+        assert_eq!(read(whole), Reading::Complete(head));
+        let short = whole.split_last().map_or(&[][..], |(_, rest)| rest);
+        assert_eq!(read(short), Reading::More);
+        let answers = Answers::default();
+        let local = || SocketAddr::from(([127, 0, 0, 1], 80));
+        assert_eq!(Facade::default().judge(&head, &local, &answers), Verdict::NotFound);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::cert::{KeyKind, Window};
+    use crate::words::config::{DriveMode, PortMap};
+    use crate::words::fault::Place;
+    use crate::words::name::{Labels, Name};
+    use crate::words::time::Span;
+
+    fn md(names: &[&str], challenges: Option<&[Challenge]>) -> Md {
+        let names: Vec<Name> = names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect();
+        Md {
+            name: names.first().unwrap().clone(),
+            names,
+            place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
+            drive: DriveMode::Auto,
+            used: true,
+            cas: vec!["https://ca.example/dir".into()],
+            roots: None,
+            proxy: None,
+            agreement: None,
+            contacts: Vec::new(),
+            keys: vec![KeyKind::P256],
+            window: Window::Percent(33),
+            retry: Span::secs(30),
+            challenges: challenges.map(<[Challenge]>::to_vec),
+            export: None,
+            notify: None,
+            hook_limit: Span::secs(60),
+        }
+    }
+
+    fn tcp(port: u16) -> Option<Backend> {
+        Some(Backend::Tcp(format!("127.0.0.1:{port}")))
+    }
+
+    fn site(addr: Option<&str>, port: u16, names: &[&str], proxy: Option<Backend>) -> Site {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Site { names, addrs: vec![(addr.map(|ip| ip.parse().unwrap()), port)], tls: port == 443, proxy }
+    }
+
+    fn config(mds: Vec<Md>, sites: Vec<Site>, base: Option<Backend>) -> Config {
+        Config {
+            mds,
+            sites,
+            base: Site { proxy: base, ..Site::default() },
+            ports: PortMap { http: Some(80), https: None },
+            listen: Vec::new(),
+            store: "store".into(),
+            control: None,
+            initial_delay: None,
+            check_interval: Span::hours(12),
+            notices: Vec::new(),
+        }
+    }
+
+    fn complete(text: &str) -> Head<'_> {
+        match read(text.as_bytes()) {
+            Reading::Complete(head) => head,
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    const LOCAL: fn() -> SocketAddr = || SocketAddr::from(([192, 0, 2, 1], 80));
+
+    #[test]
+    fn the_table_of_answers() {
+        let dns_only: &[Challenge] = &[Challenge::Dns01];
+        let mut mute = md(&["mute.example.org"], None);
+        mute.drive = DriveMode::Manual;
+        let mds = vec![
+            md(&["r.example.org", "2001:db8::1", "*.wild.example.org"], None),
+            md(&["dns.example.org"], Some(dns_only)),
+            mute,
+        ];
+        let facade = Facade::new(&config(mds, Vec::new(), tcp(8000)));
+        let answers = Answers::default();
+        answers.put("tok-en_1", "tok-en_1.print");
+        let backend = Backend::Tcp("127.0.0.1:8000".into());
+        let (back, no) = (Verdict::Backend(&backend), Verdict::NotFound);
+        let yes = Verdict::Answer("tok-en_1.print".into());
+        let path = |token: &str| format!("{CHALLENGES}{token}");
+        let long = "a".repeat(TOKEN_MAX + 1);
+        for (method, target, host, verdict) in [
+            ("GET", path("tok-en_1"), "r.example.org", &yes),
+            ("HEAD", path("tok-en_1"), "r.example.org", &yes),
+            ("GET", path("tok-en_1"), "nobody.example", &yes),
+            ("GET", path("tok-en_1?x=1"), "r.example.org", &yes),
+            ("GET", format!("http://r.example.org{}", path("tok-en_1")), "", &yes),
+            ("POST", path("tok-en_1"), "r.example.org", &Verdict::NotAllowed),
+            ("OPTIONS", path("tok-en_1"), "r.example.org", &Verdict::NotAllowed),
+            ("GET", path("wrong"), "r.example.org", &no),
+            ("POST", path("wrong"), "r.example.org", &no),
+            ("GET", path("wrong"), "R.Example.ORG", &no),
+            ("GET", path("wrong"), "r.example.org:8080", &no),
+            ("GET", path("wrong"), "r.example.org.", &no),
+            ("GET", path("wrong"), "[2001:DB8:0::1]:80", &no),
+            ("GET", format!("http://r.example.org{}", path("wrong")), "other.example", &no),
+            ("GET", path(""), "r.example.org", &no),
+            ("GET", path("tok-en_1/x"), "r.example.org", &no),
+            ("GET", path("tok-en_1%20"), "r.example.org", &no),
+            ("GET", path(&long), "r.example.org", &no),
+            ("GET", path("wrong"), "other.example", &back),
+            ("GET", path("wrong"), "", &back),
+            ("GET", path("wrong"), "dns.example.org", &back),
+            ("GET", path("wrong"), "mute.example.org", &back),
+            ("GET", path("wrong"), "a.wild.example.org", &back),
+            ("GET", path("wrong"), "xr.example.org", &back),
+            ("GET", "/.well-known/acme-challenge".into(), "r.example.org", &back),
+            ("GET", "/.well-known/other".into(), "r.example.org", &back),
+            ("GET", "/".into(), "r.example.org", &back),
+            ("OPTIONS", "*".into(), "r.example.org", &back),
+        ] {
+            let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(facade.judge(&complete(&text), &LOCAL, &answers), *verdict, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn md_720_008_without_http_01_the_path_is_left_to_others() {
+        let mds = vec![md(&["dns.example.org"], Some(&[Challenge::Dns01]))];
+        let facade = Facade::new(&config(mds, Vec::new(), tcp(1)));
+        let text = format!("GET {CHALLENGES}foreign HTTP/1.1\r\nHost: dns.example.org\r\n\r\n");
+        assert!(matches!(facade.judge(&complete(&text), &LOCAL, &Answers::default()), Verdict::Backend(_)));
+        // Unwritten, but port 80 does not arrive.
+        let mut config = config(vec![md(&["dns.example.org"], None)], Vec::new(), tcp(1));
+        config.ports.http = None;
+        let facade = Facade::new(&config);
+        assert!(matches!(facade.judge(&complete(&text), &LOCAL, &Answers::default()), Verdict::Backend(_)));
+    }
+
+    #[test]
+    fn a_site_is_chosen_as_apache_chooses_it() {
+        let sites = vec![
+            site(None, 443, &["a.example"], tcp(1)),
+            site(None, 80, &["a.example", "*.a.example"], tcp(2)),
+            site(None, 80, &["b.example"], None),
+            site(Some("192.0.2.9"), 80, &["c.example"], tcp(4)),
+        ];
+        let facade = Facade::new(&config(Vec::new(), sites, tcp(9)));
+        let at = |local: &str, host: &str| {
+            let local: SocketAddr = local.parse().unwrap();
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            match facade.judge(&complete(&text), &|| local, &Answers::default()) {
+                Verdict::Backend(Backend::Tcp(addr)) => addr.clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(at("192.0.2.1:80", "a.example"), "127.0.0.1:2");
+        assert_eq!(at("192.0.2.1:80", "X.a.example"), "127.0.0.1:2");
+        assert_eq!(at("192.0.2.1:80", "b.example"), "127.0.0.1:9", "what it does not say itself, the server says");
+        assert_eq!(at("192.0.2.1:80", "unknown.example"), "127.0.0.1:2", "the first site is the default");
+        assert_eq!(at("192.0.2.9:80", "a.example"), "127.0.0.1:4", "an address of its own goes first");
+        assert_eq!(at("192.0.2.1:8080", "a.example"), "127.0.0.1:9", "no site listens there");
+    }
+
+    #[test]
+    fn without_a_back_end_it_is_404() {
+        let facade = Facade::new(&config(Vec::new(), Vec::new(), None));
+        let head = complete("GET / HTTP/1.0\r\n\r\n");
+        assert_eq!(facade.judge(&head, &LOCAL, &Answers::default()), Verdict::NotFound);
+    }
+
+    #[test]
+    fn heads() {
+        let get = "GET /x HTTP/1.1\r\nHost: h\r\n";
+        for (text, keep, body) in [
+            (format!("{get}\r\n"), true, false),
+            (format!("{get}Connection: Close\r\n\r\n"), false, false),
+            (format!("{get}Connection: keep-alive, close\r\n\r\n"), false, false),
+            (format!("{get}Content-Length: 0\r\n\r\n"), true, false),
+            (format!("{get}Content-Length: 5\r\n\r\n12345"), true, true),
+            (format!("{get}Transfer-Encoding: Chunked\r\n\r\n"), true, true),
+            ("GET /x HTTP/1.0\r\n\r\n".into(), false, false),
+            ("GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".into(), true, false),
+        ] {
+            let head = complete(&text);
+            assert_eq!((head.keep, head.body), (keep, body), "{text:?}");
+            assert_eq!(head.length, text.find("\r\n\r\n").unwrap() + 4);
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for (target, header, host, path) in [
+            ("/", "r.example:8080", Some("r.example"), "/"),
+            ("/", "[::1]:80", Some("::1"), "/"),
+            ("/", "[::1]", Some("::1"), "/"),
+            ("/", "r.example.", Some("r.example"), "/"),
+            ("/", "", Some(""), "/"),
+            ("http://a.example", "b.example", Some("a.example"), "/"),
+            ("HTTPS://a.example:1/p?q", "b.example", Some("a.example"), "/p?q"),
+            ("http://a.example?q", "b.example", Some("a.example"), "?q"),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: {header}\r\n\r\n");
+            let head = complete(&text);
+            assert_eq!((head.host, head.path), (host, path), "{text:?}");
+        }
+        assert_eq!(complete("GET / HTTP/1.0\r\n\r\n").host, None);
+    }
+
+    #[test]
+    fn md_502_120_what_can_be_framed_twice_is_refused() {
+        let lines = |lines: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+        for text in [
+            lines("Content-Length: 5\r\nContent-Length: 5\r\n"),
+            lines("Content-Length: +5\r\n"),
+            lines("Content-Length: 5, 5\r\n"),
+            lines("Content-Length: 99999999999999999999\r\n"),
+            lines("Content-Length:\r\n"),
+            lines("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+            lines("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            lines("Transfer-Encoding: gzip, chunked\r\n"),
+            lines("Transfer-Encoding: identity\r\n"),
+            lines("Transfer-Encoding: \u{b}chunked\r\n"),
+            lines("Content-Length : 5\r\n"),
+            lines("X: a\r\n Content-Length: 5\r\n"),
+            lines("Host: other\r\n"),
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+            "GET / HTTP/1.1\r\n\r\n".into(),
+            "GET https:// HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "GET x HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "GET * HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n".into(),
+            "GET / HTTP/2.0\r\nHost: h\r\n\r\n".into(),
+            "GET /\r\n\r\n".into(),
+            "GET / x HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "\u{16}\u{3}\u{1}\u{2}".into(),
+        ] {
+            assert!(matches!(read(text.as_bytes()), Reading::Malformed(_)), "{text:?}: {:?}", read(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_head_has_8_kib() {
+        let text = |length: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+            format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
+        };
+        assert_eq!(complete(&text(HEAD_MAX)).length, HEAD_MAX);
+        assert_eq!(read(text(HEAD_MAX + 1).as_bytes()), Reading::TooLarge);
+        assert_eq!(read(&text(HEAD_MAX).as_bytes()[..HEAD_MAX - 1]), Reading::More);
+        assert_eq!(read(&text(HEAD_MAX + 1).as_bytes()[..HEAD_MAX]), Reading::TooLarge);
+        let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(LINES_MAX));
+        assert_eq!(read(many.as_bytes()), Reading::TooLarge);
+        assert_eq!(read(b""), Reading::More);
+        // A long Host is just that.
+        let host = "h".repeat(7000);
+        assert_eq!(complete(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).host, Some(host.as_str()));
+    }
+
+    #[test]
+    fn any_bytes() {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut below = |bound: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % u64::try_from(bound).unwrap()).unwrap()
+        };
+        let parts: [&[u8]; 20] = [
+            b"GET ",
+            b"POST ",
+            b"/",
+            CHALLENGES.as_bytes(),
+            b"http://h",
+            b" HTTP/1.1",
+            b" HTTP/1.0",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"Host: ",
+            b"h",
+            b"[::1]:80",
+            b"Content-Length: ",
+            b"5",
+            b"Transfer-Encoding: ",
+            b"chunked",
+            b"Connection: close",
+            b"\n",
+            b"\0",
+            b"\xff: ",
+        ];
+        for _ in 0..50_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..below(24) {
+                bytes.extend_from_slice(parts[below(parts.len())]);
+            }
+            fuzz(&bytes);
+            let mut whole = b"GET /x?y HTTP/1.1\r\nHost: r.example\r\nConnection: close\r\n\r\n".to_vec();
+            for _ in 0..below(4) {
+                let at = below(whole.len());
+                whole[at] = u8::try_from(below(256)).unwrap();
+            }
+            fuzz(&whole);
+        }
+    }
 }

@@ -47,7 +47,8 @@ const OUT: usize = http1::HEAD_MAX + 1024;
 /// A piece of a body; framed, it still fits into the buffer that heads go through.
 const PIECE: usize = 4096;
 
-/// Passes on the request whose head stands at the start of `inlet`. `patience`: how long nothing may move.
+/// Passes on the request whose head stands at the start of `inlet`; without a body it still stands there after
+/// [`Failure::Gone`], so it can be passed on again. `patience`: how long nothing may move.
 pub async fn pass(
     stream: &mut dyn Duplex,
     inlet: &mut Inlet,
@@ -65,13 +66,16 @@ pub async fn pass(
     call.allow_non_standard_methods(true);
     let call = call.proceed();
     let body = if head.body { reply.proceed() } else { None };
-    inlet.used(length);
+    let kept = if head.body { 0 } else { length };
+    inlet.used(length - kept);
 
     let progress = Cell::new(0);
     let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
     let state = State { sending: Cell::new(true), sent: Cell::new(false), answering: Cell::new(false) };
     let upward = up(call, body, &near, inlet, &far);
-    match both(upward, down(facts, &far, &near, &state), &state, standstill(&progress, patience)).await? {
+    let end = both(upward, down(facts, &far, &near, &state), &state, standstill(&progress, patience)).await?;
+    inlet.used(kept);
+    match end {
         End::Whole(passed) => Ok(passed),
         End::Switched(outlet) => {
             tunnel(&near, inlet, &far, outlet, standstill(&progress, TUNNEL_PATIENCE)).await;

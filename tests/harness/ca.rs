@@ -103,6 +103,14 @@ impl Ca {
         self.pebble.log().matches("Issued certificate serial").count()
     }
 
+    /// How many accounts it knows.
+    pub fn accounts(&self) -> usize {
+        let log = self.pebble.log();
+        let said =
+            log.lines().rev().find_map(|line| line.split_once("There are now ")?.1.strip_suffix(" accounts in memory"));
+        said.map_or(0, |count| count.parse().expect("a number"))
+    }
+
     /// It can't be reached until [`Ca::back`].
     pub fn away(&mut self) {
         self.tee.close();

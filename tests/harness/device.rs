@@ -152,8 +152,8 @@ impl Device {
     #[track_caller]
     pub fn md(&self, name: &str) -> Value {
         let status = self.status();
-        let mds = status["managed-domains"].as_array().into_iter().flatten();
-        mds.filter(|md| md["name"] == name).cloned().next().unwrap_or_default()
+        let mut mds = status["managed-domains"].as_array().into_iter().flatten();
+        mds.find(|md| md["name"] == name).cloned().unwrap_or_default()
     }
 
     /// Waits until there is nothing more to do for this MD, and says what it looks like then.

@@ -1,5 +1,6 @@
 //! What stands between a client and a server and counts: a plain tee, and an HTTP proxy.
 
+use super::child::Port;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::thread::{self, JoinHandle};
 
 /// Listens on loopback and passes every connection on; ends with its owner, or on [`Tee::close`].
 pub struct Tee {
-    port: u16,
+    // Kept while nobody listens there, for the way back.
+    port: Arc<Port>,
     count: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -24,25 +26,24 @@ enum Way {
 
 impl Tee {
     pub fn to(server: SocketAddr) -> Self {
-        Self::start(0, Way::Straight(server))
+        Self::start(Port::reserve().into(), Way::Straight(server))
     }
 
     /// An HTTP proxy for https (RFC 9110 §9.3.6).
     pub fn proxy() -> Self {
-        Self::start(0, Way::Connect)
+        Self::start(Port::reserve().into(), Way::Connect)
     }
 
     /// Comes back after [`Tee::close`], on the same port.
     pub fn reopen(&mut self, server: SocketAddr) {
         let count = Arc::clone(&self.count);
-        let port = self.port;
+        let port = Arc::clone(&self.port);
         *self = Self::start(port, Way::Straight(server));
         self.count.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    fn start(port: u16, way: Way) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port on loopback");
-        let port = listener.local_addr().expect("a bound socket").port();
+    fn start(port: Arc<Port>, way: Way) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).expect("a reserved port");
         let count = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (counted, stopped) = (Arc::clone(&count), Arc::clone(&stop));
@@ -59,7 +60,7 @@ impl Tee {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// How many connections there have been.
@@ -71,7 +72,7 @@ impl Tee {
     pub fn close(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.stop.store(true, Ordering::SeqCst);
-            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()));
             let _ = thread.join();
         }
     }

@@ -1,0 +1,237 @@
+//! A CA of one's own: Pebble behind a counting tee, with a resolver that sends every name to this machine.
+
+use super::cert;
+use super::child::{Child, Port};
+use super::tee::Tee;
+use super::{Folder, SOON, until};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::json;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How the CA behaves; the default is Pebble's own habit, without its pauses.
+pub struct Knobs {
+    /// How many of a hundred good nonces it refuses.
+    pub nonce_reject: Option<u8>,
+    /// For how many of a hundred names it remembers an authorization.
+    pub authz_reuse: Option<u8>,
+    /// Intermediates and root under which a leaf stands.
+    pub chain_length: u8,
+    /// Seconds that it takes for a validation.
+    pub sleep: Option<u8>,
+    /// The value of Retry-After on a pending authorization and on an order in work.
+    pub retry_after: [u8; 2],
+    pub blocked: Vec<String>,
+    /// Accounts need one of these (kid, key in base64url).
+    pub bound: Vec<(String, String)>,
+    /// Names resolve to ::1 instead of 127.0.0.1.
+    pub ipv6: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            nonce_reject: None,
+            authz_reuse: None,
+            chain_length: 1,
+            sleep: None,
+            retry_after: [1, 1],
+            blocked: vec!["blocked-domain.example".into()],
+            bound: Vec::new(),
+            ipv6: false,
+        }
+    }
+}
+
+pub struct Ca {
+    // In the order in which they are to go.
+    tee: Tee,
+    pebble: Child,
+    _names: Child,
+    /// Where the CA looks for http-01 answers, and for tls-alpn-01 ones.
+    pub http: Port,
+    pub tls: Port,
+    here: SocketAddr,
+    manage: SocketAddr,
+    folder: Folder,
+}
+
+impl Ca {
+    pub fn start(knobs: &Knobs) -> Self {
+        let folder = Folder::new("ca");
+        let (http, tls) = (Port::reserve(), Port::reserve());
+        write_identity(&folder);
+        let mut names = resolver(&folder, knobs);
+        // Pebble asks its resolver by TCP.
+        let dns = names.port(HERE);
+        let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
+        let here = SocketAddr::from((HERE, pebble.port(HERE)));
+        let manage = SocketAddr::from((MANAGE, pebble.port(MANAGE)));
+        Self { tee: Tee::to(here), pebble, _names: names, http, tls, here, manage, folder }
+    }
+
+    /// The URL of its directory.
+    pub fn directory(&self) -> String {
+        format!("https://{HERE}:{}/dir", self.tee.port())
+    }
+
+    /// The trust root for talking to it, a PEM file.
+    pub fn root(&self) -> PathBuf {
+        self.folder.join("root.pem")
+    }
+
+    /// Every request that has arrived, as `POST /order-plz`.
+    pub fn requests(&self) -> Vec<String> {
+        let log = self.pebble.log();
+        let lines = log.lines().filter_map(|line| line.strip_suffix(" -> calling handler()"));
+        // "Pebble 2026/11/24 03:41:27 POST /order-plz"
+        lines.map(|line| line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned()).collect()
+    }
+
+    /// How many TCP connections have been opened to it.
+    pub fn connections(&self) -> usize {
+        self.tee.count()
+    }
+
+    /// How many certificates it has issued.
+    pub fn issued(&self) -> usize {
+        self.pebble.log().matches("Issued certificate serial").count()
+    }
+
+    /// How many accounts it knows.
+    pub fn accounts(&self) -> usize {
+        let log = self.pebble.log();
+        let said =
+            log.lines().rev().find_map(|line| line.split_once("There are now ")?.1.strip_suffix(" accounts in memory"));
+        said.map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    /// It can't be reached until [`Ca::back`].
+    pub fn away(&mut self) {
+        self.tee.close();
+    }
+
+    pub fn back(&mut self) {
+        self.tee.reopen(self.here);
+    }
+
+    /// The root above the certificates that it issues.
+    pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
+        let answer = cert::get(self.manage, "localhost", "/roots/0", None).expect("Pebble's management");
+        let pem = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
+    }
+
+    pub fn log(&self) -> String {
+        self.pebble.log()
+    }
+
+    /// Waits until it has been asked this.
+    #[track_caller]
+    pub fn hears(&self, request: &str) {
+        until(&format!("the CA hears {request}"), SOON, || self.requests().iter().any(|r| r == request).then_some(()));
+    }
+}
+
+impl Drop for Ca {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.pebble.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(60)..];
+            eprintln!("--- the end of Pebble's log ({})\n{}", self.folder.path().display(), tail.join("\n"));
+        }
+    }
+}
+
+/// Each program's main listener, and its management on another loopback address: so both can be told port 0 and be
+/// told apart.
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const MANAGE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn resolver(folder: &Folder, knobs: &Knobs) -> Child {
+    let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
+    let mut command = Command::new(program("pebble-challtestsrv"));
+    command.args(["-dnsserver", &format!("{HERE}:0"), "-management", &format!("{MANAGE}:0")]);
+    command.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]);
+    command.args(["-defaultIPv4", four, "-defaultIPv6", six]);
+    Child::start(folder, "names", &mut command)
+}
+
+fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> Child {
+    let keys: serde_json::Map<_, _> = knobs.bound.iter().map(|(kid, key)| (kid.clone(), json!(key))).collect();
+    let config = json!({"pebble": {
+        "listenAddress": format!("{HERE}:0"),
+        "managementListenAddress": format!("{MANAGE}:0"),
+        "certificate": folder.join("pebble.pem"),
+        "privateKey": folder.join("pebble.key"),
+        "httpPort": http.number(),
+        "tlsPort": tls.number(),
+        "ocspResponderURL": "",
+        "externalAccountBindingRequired": !knobs.bound.is_empty(),
+        "externalAccountMACKeys": keys,
+        "domainBlocklist": knobs.blocked,
+        "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
+        "keyAlgorithm": "ecdsa",
+        "profiles": {
+            "default": {"description": "what most get", "validityPeriod": 7_776_000},
+            "shortlived": {"description": "six days", "validityPeriod": 518_400},
+        },
+    }});
+    let config = folder.put("pebble.json", &config.to_string());
+    let mut command = Command::new(program("pebble"));
+    command.arg("-config").arg(config).args(["-dnsserver", &format!("{HERE}:{dns}")]);
+    command.env("PEBBLE_CHAIN_LENGTH", knobs.chain_length.to_string());
+    match knobs.sleep {
+        None => command.env("PEBBLE_VA_NOSLEEP", "1"),
+        Some(secs) => command.env("PEBBLE_VA_SLEEPTIME", secs.to_string()),
+    };
+    if let Some(percent) = knobs.nonce_reject {
+        command.env("PEBBLE_WFE_NONCEREJECT", percent.to_string());
+    }
+    if let Some(percent) = knobs.authz_reuse {
+        command.env("PEBBLE_AUTHZREUSE", percent.to_string());
+    }
+    Child::start(folder, "pebble", &mut command)
+}
+
+/// `PEBBLE_BIN` (a folder), the one that `tests/setup/packages` has unpacked, or the machine's.
+fn program(name: &str) -> PathBuf {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/pebble/usr/bin");
+    let own = std::env::var_os("PEBBLE_BIN").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = own.into_iter().chain([unpacked]).chain(std::env::split_paths(&path));
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("there is no {name}; run tests/setup/packages test, or make test"))
+}
+
+/// The certificate that the CA itself shows, under a root made for this one run.
+fn write_identity(folder: &Folder) {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "edgemd test root");
+    let key = KeyPair::generate().expect("a key");
+    let root = params.self_signed(&key).expect("a root");
+    let issuer = Issuer::new(params, key);
+    let mut params = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(String::from)).expect("good names");
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().expect("a key");
+    let leaf = params.signed_by(&key, &issuer).expect("a leaf");
+    folder.put("root.pem", &pem("CERTIFICATE", root.der()));
+    folder.put("pebble.pem", &pem("CERTIFICATE", leaf.der()));
+    folder.put("pebble.key", &pem("PRIVATE KEY", &key.serialize_der()));
+}
+
+/// RFC 7468's form.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).expect("base64")).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}

@@ -1,0 +1,396 @@
+//! Acceptance against a real CA: what is ordered, kept, renewed and told. Names carry the ids of mod_md's own suite.
+
+mod harness;
+
+use harness::ca::{Ca, Knobs};
+use harness::cert::Facts;
+use harness::device::{Device, mode};
+use serde_json::{Value, json};
+
+const A: &str = "a.example.org";
+const B: &str = "b.example.org";
+
+/// One pass over what is due; nothing may go wrong.
+#[track_caller]
+fn drive(device: &mut Device, text: &str) {
+    device.write(text);
+    let said = device.run(&["once"]);
+    assert_eq!(said.code, Some(0), "once: {said:?}");
+}
+
+/// One pass that does not succeed; what was said about it.
+#[track_caller]
+fn drive_in_vain(device: &mut Device, text: &str) -> String {
+    device.write(text);
+    let said = device.run(&["once"]);
+    assert_eq!(said.code, Some(1), "once: {said:?}");
+    said.err + &said.out
+}
+
+#[track_caller]
+fn assert_sound(facts: &Facts, names: &[&str]) {
+    assert_eq!(facts.names, names);
+    assert_eq!(facts.chain, 2, "a leaf and an intermediate");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = i64::try_from(now).expect("before the end of time");
+    assert!(facts.from <= now && now < facts.until, "{:?}", facts.dates);
+}
+
+#[test]
+fn md_502_100_a_full_run() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    let md = device.complete(A);
+    let facts = device.exported(A);
+    assert_sound(&facts, &[A]);
+    assert_eq!(md["cert"]["secp256r1"]["serial"], json!(facts.serial), "{md}");
+    assert_eq!(md["ca"]["url"], json!(ca.directory()));
+    assert_eq!(ca.accounts(), 1);
+
+    // Nobody but us reads keys.
+    assert_eq!(mode(&device.folder.join("store")), 0o700);
+    for name in ["a.example.org.key", "a.example.org.pem"] {
+        assert_eq!(mode(&device.export(name)) & 0o077, 0, "{name}");
+    }
+    for line in harness::listing(&device.folder.join("store")).lines() {
+        let mode = line.split_whitespace().nth(1).expect("a mode");
+        assert!(["0600", "0700"].contains(&mode), "{line}");
+    }
+    let pem = std::fs::read_to_string(device.export("a.example.org.pem")).expect("the combined export");
+    assert!(pem.contains("PRIVATE KEY") && pem.matches("BEGIN CERTIFICATE").count() == 2, "both in one file");
+
+    // Answers are withdrawn.
+    for path in ["", "/", "/123"] {
+        let answer = get(&ca, A, &format!("/.well-known/acme-challenge{path}"));
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+}
+
+fn get(ca: &Ca, host: &str, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", ca.http.number())).expect("edgemd listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn md_502_101_two_names() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A} {B}"));
+    assert_sound(&device.exported(A), &[A, B]);
+}
+
+#[test]
+fn md_502_103_an_account_that_exists_is_used() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A}"));
+    drive(&mut device, &format!("MDomain {A}\nMDomain {B}"));
+    assert_sound(&device.exported(B), &[B]);
+    assert_eq!((ca.accounts(), ca.issued()), (1, 2));
+}
+
+#[test]
+fn md_502_107_what_is_held_is_not_ordered_unless_forced() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A}"));
+    let (first, asked) = (device.exported(A), ca.requests().len());
+    drive(&mut device, &format!("MDomain {A}"));
+    let said = device.run(&["renew", A]);
+    assert_eq!(said.code, Some(0), "renew: {said:?}");
+    assert_eq!(device.exported(A).serial, first.serial);
+    assert_eq!(ca.requests().len(), asked, "a CA is never asked for what is held");
+    let said = device.run(&["renew", "--force", A]);
+    assert_eq!(said.code, Some(0), "renew --force: {said:?}");
+    assert_ne!(device.exported(A).serial, first.serial);
+}
+
+#[test]
+fn md_502_107_forced_through_the_running_daemon() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}\nMDomain {B}"));
+    device.complete(A);
+    device.complete(B);
+    let (a, b) = (device.exported(A).serial, device.exported(B).serial);
+    let said = device.run(&["renew", "--force", A]);
+    assert_eq!(said.code, Some(0), "renew --force: {said:?}");
+    device.complete(A);
+    assert_ne!(device.exported(A).serial, a);
+    assert_eq!(device.exported(B).serial, b, "the other one was not asked for");
+    assert_eq!(ca.issued(), 3);
+}
+
+#[test]
+fn md_502_108_through_a_proxy() {
+    use harness::child::Port;
+    use harness::tee::Tee;
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    // Bound, so that it is nobody else's, but nobody listens there.
+    let dead = Port::reserve();
+    let said = drive_in_vain(&mut device, &format!("MDHttpProxy http://127.0.0.1:{}\nMDomain {A}", dead.number()));
+    assert!(said.to_lowercase().contains("connection refused"), "{said}");
+    assert_eq!(ca.requests().len(), 0);
+    let proxy = Tee::proxy();
+    drive(&mut device, &format!("MDHttpProxy http://127.0.0.1:{}\nMDomain {A}", proxy.port()));
+    assert_sound(&device.exported(A), &[A]);
+    assert_eq!((proxy.count(), ca.connections()), (1, 1), "one connection, and that through the proxy");
+}
+
+#[test]
+fn md_502_200_a_name_more_is_due() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    device.complete(A);
+    let first = device.exported(A);
+    device.reload_with(&format!("MDomain {A} {B}"));
+    device.complete(A);
+    let second = device.exported(A);
+    assert_sound(&second, &[A, B]);
+    assert_ne!(first.serial, second.serial);
+}
+
+#[test]
+fn md_502_300_a_name_less_is_not() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A} {B}"));
+    let (first, asked) = (device.exported(A), ca.requests().len());
+    drive(&mut device, &format!("MDomain {A}"));
+    assert_eq!(device.exported(A).serial, first.serial);
+    assert_eq!(ca.requests().len(), asked);
+}
+
+#[test]
+fn md_502_202_kinds_of_keys() {
+    let kinds = [
+        ("Default", "EC 256", "secp256r1"),
+        ("P-384", "EC 384", "secp384r1"),
+        ("RSA 2048", "RSA 2048", "rsa"),
+        ("RSA 3072", "RSA 3072", "rsa"),
+        ("RSA 4096", "RSA 4096", "rsa"),
+    ];
+    // Each for itself: making an RSA key takes its time.
+    std::thread::scope(|scope| {
+        for (written, key, word) in kinds {
+            scope.spawn(move || {
+                let ca = Ca::start(&Knobs::default());
+                let mut device = Device::new(&ca);
+                device.start_with(&format!("MDPrivateKeys {written}\nMDomain {A}"));
+                let md = device.complete(A);
+                let facts = device.exported(A);
+                assert_eq!(facts.key, key, "MDPrivateKeys {written}");
+                assert_eq!(md["cert"][word]["serial"], json!(facts.serial), "{md}");
+            });
+        }
+    });
+}
+
+#[test]
+fn two_kinds_of_keys_are_two_orders_and_one_call() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let ear = device.ear(0);
+    let text = format!("MDPrivateKeys P-256 RSA 2048\nMDNotifyCmd {}\nMDomain {A}", ear.program.display());
+    device.start_with(&text);
+    let md = device.complete(A);
+    assert_eq!(ca.issued(), 2);
+    assert!(md["cert"]["rsa"]["serial"].is_string() && md["cert"]["secp256r1"]["serial"].is_string(), "{md}");
+    assert_eq!(device.exported(A).key, "EC 256");
+    let rsa =
+        harness::cert::read_pair(&device.export(&format!("{A}.rsa.crt")), &device.export(&format!("{A}.rsa.key")));
+    assert_eq!(rsa.key, "RSA 2048");
+    assert_eq!(ear.heard().len(), 1, "{:?}", ear.heard());
+}
+
+#[test]
+fn md_602_000_first_a_certificate_then_a_listener() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A}"));
+    let (first, asked) = (device.exported(A), ca.requests().len());
+    device.start_with(&format!("MDomain {A}"));
+    let host = format!("<VirtualHost *:{}>\nServerName {A}\n</VirtualHost>", ca.http.number());
+    device.reload_with(&format!("MDomain {A}\n{host}"));
+    let md = device.complete(A);
+    assert_eq!(md["cert"]["secp256r1"]["serial"], json!(first.serial));
+    assert_eq!(ca.requests().len(), asked);
+    assert_eq!(mode(&device.export(&format!("{A}.key"))), 0o600);
+    assert_eq!(mode(&device.export(&format!("{A}.crt"))), 0o644);
+}
+
+#[test]
+fn md_602_001_two_mds_at_once() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A} www.{A}\nMDomain {B} www.{B}"));
+    device.complete(A);
+    device.complete(B);
+    assert_sound(&device.exported(A), &[A, "www.a.example.org"]);
+    assert_sound(&device.exported(B), &[B, "www.b.example.org"]);
+}
+
+#[test]
+fn md_702_002_two_mds_one_account() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}\nMDomain {B}"));
+    let (a, b) = (device.complete(A), device.complete(B));
+    assert_sound(&device.exported(A), &[A]);
+    assert_sound(&device.exported(B), &[B]);
+    assert_eq!(a["ca"], b["ca"]);
+    assert_eq!(ca.accounts(), 1);
+}
+
+#[test]
+fn md_702_003_one_md_two_hosts() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let host = |name| format!("<VirtualHost *:{}>\nServerName {name}\n</VirtualHost>\n", ca.http.number());
+    device.start_with(&format!("MDomain {A} {B}\n{}{}", host(A), host(B)));
+    let md = device.complete(A);
+    assert_sound(&device.exported(A), &[A, B]);
+    assert_eq!(md["ca"]["url"], json!(ca.directory()));
+    assert_eq!(device.md(B), Value::Null, "one MD, one certificate");
+    assert_eq!(ca.issued(), 1);
+}
+
+#[test]
+fn md_702_004_only_http_01() {
+    let ca = Ca::start(&Knobs { authz_reuse: Some(0), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDCAChallenges http-01\nMDomain {A}"));
+    device.complete(A);
+    assert!(ca.log().contains("Attempting to validate w/ HTTP"), "validated otherwise");
+}
+
+#[test]
+fn md_702_006_no_challenge_is_possible() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.set("MDPortMap", "http:- https:-");
+    device.start_with(&format!("MDomain {A}"));
+    let md = device.errors(A, 1);
+    let last = &md["renewal"]["last"];
+    assert_eq!(last["problem"], "challenge-mismatch", "{md}");
+    let text = last.to_string();
+    assert!(text.contains("None of the ACME challenge methods configured for this domain are suitable."), "{text}");
+    assert_eq!((ca.accounts(), ca.issued()), (0, 0));
+}
+
+#[test]
+fn md_702_008_dead_proxy_then_a_good_one() {
+    use harness::child::Port;
+    use harness::tee::Tee;
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let dead = Port::reserve();
+    device.start_with(&format!("MDHttpProxy http://127.0.0.1:{}\nMDomain {A}", dead.number()));
+    let md = device.errors(A, 1);
+    let said = md["renewal"]["last"]["status-description"].as_str().unwrap_or_default();
+    assert!(said.contains("Connection refused"), "{md}");
+    assert_eq!(ca.accounts(), 0);
+
+    // md_702_008a: for everybody, then for one MD. The changed configuration ends the wait.
+    let proxy = Tee::proxy();
+    device.reload_with(&format!("MDHttpProxy http://127.0.0.1:{}\nMDomain {A}", proxy.port()));
+    device.complete(A);
+    assert_eq!(proxy.count(), 1);
+    let own = format!("<MDomainSet {B}>\nMDHttpProxy http://127.0.0.1:{}\n</MDomainSet>", proxy.port());
+    device.reload_with(&format!("MDomain {A}\n{own}"));
+    device.complete(B);
+    assert_eq!(proxy.count(), 2);
+}
+
+#[test]
+fn md_702_070_names_of_four_levels() {
+    levels("a.b.example.org");
+}
+
+#[test]
+fn md_702_071_names_of_five_levels() {
+    levels("a.b.c.example.org");
+}
+
+fn levels(name: &str) {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {name}"));
+    device.complete(name);
+    assert_sound(&device.exported(name), &[name]);
+}
+
+#[test]
+fn md_900_001_the_notify_command_is_missing() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDNotifyCmd {}\nMDomain {A}", device.folder.join("nothing").display()));
+    let md = device.errors(A, 1);
+    assert_eq!(md["renewal"]["last"]["problem"], AH10108, "{md}");
+    assert_sound(&device.exported(A), &[A]);
+}
+
+const AH10108: &str = "urn:org:apache:httpd:log:AH10108:";
+
+#[test]
+fn md_900_002_the_notify_command_fails_until_it_does_not() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let ear = device.ear(1);
+    device.start_with(&format!("MDRetryDelay 100ms\nMDNotifyCmd {}\nMDomain {A}", ear.program.display()));
+    let md = device.errors(A, 2);
+    assert_eq!(md["renewal"]["last"]["problem"], AH10108, "{md}");
+    assert_eq!(ca.issued(), 1, "the certificate is not to blame");
+    device.ear(0);
+    device.complete(A);
+    let calls = ear.heard().len();
+    assert!(calls >= 3, "{:?}", ear.heard());
+    device.stop();
+    device.start();
+    device.complete(A);
+    assert_eq!(ear.heard().len(), calls, "nothing is owed any more");
+}
+
+#[test]
+fn md_900_010_the_notify_command_is_called_once() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let ear = device.ear(0);
+    device.start_with(&format!("MDNotifyCmd {}\nMDomain {A}", ear.program.display()));
+    device.complete(A);
+    assert_eq!(ear.heard(), [format!("{} {A}", ear.program.display())]);
+    device.stop();
+    device.start();
+    device.complete(A);
+    assert_eq!(ear.heard().len(), 1, "a restart does not tell again");
+}
+
+#[test]
+fn md_900_011_more_arguments_come_first() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let ear = device.ear(0);
+    device.start_with(&format!("MDNotifyCmd {} test_900_011 two\nMDomain {A}", ear.program.display()));
+    device.complete(A);
+    assert_eq!(ear.heard(), [format!("{} test_900_011 two {A}", ear.program.display())]);
+}
+
+#[test]
+fn the_script_finds_the_export_in_place() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let copy = device.folder.join("seen");
+    let body = format!("cat \"$EDGEMD_FULLCHAIN\" >'{0}.crt' && cat \"$EDGEMD_KEY\" >'{0}.key'", copy.display());
+    let script = device.folder.script("look", &body);
+    device.start_with(&format!("MDNotifyCmd {}\nMDomain {A}", script.display()));
+    device.complete(A);
+    let seen = harness::cert::read_pair(&copy.with_extension("crt"), &copy.with_extension("key"));
+    assert_eq!(seen, device.exported(A));
+}

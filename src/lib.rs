@@ -28,6 +28,18 @@ pub mod rules {
         pub mod flow;
         pub mod types;
     }
+    /// The operator's text.
+    pub mod conf {
+        mod apache;
+        mod draft;
+        pub mod lex;
+        mod mean;
+        pub mod print;
+        pub mod read;
+        mod set;
+        pub mod table;
+        mod values;
+    }
 }
 
 /// Floor 3, touching: one outside thing each.
@@ -37,4 +49,5 @@ pub mod doors {
     pub mod disk;
     pub mod https;
     pub mod script;
+    pub mod text;
 }

@@ -72,6 +72,18 @@ pub mod rules {
         pub mod turns;
         pub mod types;
     }
+    /// The operator's text.
+    pub mod conf {
+        mod apache;
+        mod draft;
+        pub mod lex;
+        mod mean;
+        pub mod print;
+        pub mod read;
+        mod set;
+        pub mod table;
+        mod values;
+    }
 }
 
 /// Floor 2, conversing: async over streams that somebody else opened.
@@ -93,6 +105,7 @@ pub mod doors {
     pub mod log;
     pub mod port80;
     pub mod script;
+    pub mod text;
 }
 
 /// Floor 4, living: the only code that knows two doors.

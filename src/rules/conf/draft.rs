@@ -1,0 +1,156 @@
+//! The configuration as written: what stands in each place, and nothing that does not stand there. `mean` makes a
+//! [`Config`](crate::words::config::Config) of it.
+
+use super::lex::{Word, quoted};
+use super::values::Ca;
+use crate::words::cert::{KeyKind, Window};
+use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap};
+use crate::words::fault::{Fault, Place};
+use crate::words::time::Span;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Everything written in a file and the files that it includes.
+#[derive(Default)]
+pub struct Draft {
+    /// What stands outside of every section, for all MDs.
+    pub settings: Settings,
+    pub base: SiteDraft,
+    pub sites: Vec<SiteDraft>,
+    pub mds: Vec<MdDraft>,
+    pub ports: Option<PortMap>,
+    pub listen: Vec<ListenDraft>,
+    pub by_server_name: bool,
+    pub store: Option<PathBuf>,
+    /// `Some(None)` is `off`.
+    pub control: Option<Option<PathBuf>>,
+    pub initial_delay: Option<Span>,
+    pub check_interval: Option<Span>,
+    pub retry: Option<Span>,
+    pub hook_limit: Option<Span>,
+    /// No faults, but worth a line.
+    pub notices: Vec<Fault>,
+}
+
+/// What one context says about the MDs in it. The inner `None` is a written `none`.
+#[derive(Default)]
+pub struct Settings {
+    pub members: Option<Members>,
+    pub cas: Option<Vec<Ca>>,
+    pub roots: Option<Option<PathBuf>>,
+    pub proxy: Option<Option<String>>,
+    pub agreement: Option<String>,
+    /// `MDContactEmail`, a `mailto:` URL.
+    pub contact: Option<String>,
+    /// `ServerAdmin`, likewise.
+    pub admin: Option<String>,
+    pub keys: Option<Vec<KeyKind>>,
+    pub window: Option<Window>,
+    pub challenges: Option<Vec<Challenge>>,
+    pub drive: Option<DriveMode>,
+    pub export: Option<Option<Export>>,
+    pub notify: Option<Vec<String>>,
+}
+
+/// Who is on an MD's certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// The written names, and those of the virtual hosts that the MD serves.
+    Auto,
+    /// The written names.
+    Manual,
+}
+
+/// A `<VirtualHost>`, or the server outside of them.
+#[derive(Default)]
+pub struct SiteDraft {
+    /// `None` for the base server.
+    pub place: Option<Place>,
+    pub settings: Settings,
+    pub server_name: Option<Word>,
+    pub aliases: Vec<Word>,
+    pub addrs: Vec<(Option<IpAddr>, u16)>,
+    pub engine: Option<bool>,
+    pub proxy: Option<Backend>,
+}
+
+/// An `MDomain` line or a section.
+pub struct MdDraft {
+    pub place: Place,
+    pub names: Vec<Word>,
+    pub settings: Settings,
+    /// The number of the virtual host in which it stands.
+    pub site: Option<usize>,
+}
+
+pub struct ListenDraft {
+    pub place: Place,
+    pub listen: Listen,
+    /// Whether the scheme was written; otherwise the port map decides.
+    pub scheme: bool,
+}
+
+/// Where a directive stands, and what it may touch.
+pub struct Scope<'a> {
+    pub draft: &'a mut Draft,
+    pub faults: &'a mut Vec<Fault>,
+    /// The sections that are open, to be put into the draft when they end.
+    pub site: Option<SiteDraft>,
+    pub md: Option<MdDraft>,
+    /// The directive under way: as the table calls it, and where it stands.
+    pub directive: &'static str,
+    pub place: Place,
+    /// The folder of the main file, from which relative paths count.
+    pub folder: String,
+}
+
+impl Scope<'_> {
+    pub fn settings(&mut self) -> &mut Settings {
+        match (&mut self.md, &mut self.site) {
+            (Some(md), _) => &mut md.settings,
+            (None, Some(site)) => &mut site.settings,
+            (None, None) => &mut self.draft.settings,
+        }
+    }
+
+    pub fn site(&mut self) -> &mut SiteDraft {
+        self.site.as_mut().unwrap_or(&mut self.draft.base)
+    }
+
+    /// A path as the operator meant it.
+    pub fn path(&self, text: &str) -> PathBuf {
+        PathBuf::from(below(&self.folder, text))
+    }
+
+    /// A fault of the directive as a whole.
+    pub fn fault(&mut self, why: &str) {
+        let fault = Fault { place: self.place.clone(), why: format!("{} {why}", self.directive) };
+        self.faults.push(fault);
+    }
+
+    /// A fault of one of its words: `MDRenewWindow: "1y" has unrecognized format`.
+    pub fn wrong(&mut self, word: &Word, why: &str) {
+        let why = format!("{}: {} {why}", self.directive, quoted(&word.text));
+        self.faults.push(Fault { place: word.place.clone(), why });
+    }
+
+    /// A fault at a word, in other words.
+    pub fn wrong_so(&mut self, word: &Word, why: &str) {
+        self.faults.push(Fault { place: word.place.clone(), why: format!("{}: {why}", self.directive) });
+    }
+
+    pub fn notice(&mut self, why: String) {
+        self.draft.notices.push(Fault { place: self.place.clone(), why });
+    }
+}
+
+/// A path seen from a folder.
+pub fn below(folder: &str, path: &str) -> String {
+    if path.starts_with('/') || folder.is_empty() {
+        path.into()
+    } else if folder.ends_with('/') {
+        format!("{folder}{path}")
+    } else {
+        format!("{folder}/{path}")
+    }
+}

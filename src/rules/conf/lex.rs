@@ -1,0 +1,356 @@
+//! Bytes → lines of words, each with its place: quotes, escapes, continuation, comments, sections, `${NAME}`. Takes any
+//! bytes; what it can't read becomes a fault, and the line goes on as far as it is known.
+
+use crate::words::fault::{Fault, Place};
+use std::sync::Arc;
+
+/// One word, without its quotes, with its variables filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Word {
+    pub text: String,
+    pub place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// `Name args`
+    Plain,
+    /// `<Name args>`
+    Open,
+    /// `</Name>`
+    Close,
+}
+
+/// A logical line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    pub form: Form,
+    pub name: Word,
+    pub args: Vec<Word>,
+    /// Nothing in it was a fault so far. The arguments of an unsound line are not to be judged.
+    pub sound: bool,
+}
+
+/// All lines of a file that say something. `env` answers `${NAME}`.
+pub fn lines(
+    file: &Arc<str>,
+    bytes: &[u8],
+    env: &dyn Fn(&str) -> Option<String>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Line> {
+    let text = text_of(file, bytes, faults);
+    let mut lexer = Lexer { file, rest: &text, line: 1, column: 1, env, faults };
+    let mut lines = Vec::new();
+    while !lexer.rest.is_empty() {
+        lines.extend(lexer.logical_line());
+        lexer.skip_line();
+    }
+    lines
+}
+
+/// The bytes as text, without a byte-order mark. Each line with bytes that are not UTF-8, or a NUL, is one fault.
+fn text_of(file: &Arc<str>, bytes: &[u8], faults: &mut Vec<Fault>) -> String {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut text = String::with_capacity(bytes.len());
+    let (mut line, mut column, mut told) = (1u32, 1u32, 0u32);
+    for chunk in bytes.utf8_chunks() {
+        let bad = if chunk.invalid().is_empty() { None } else { Some(char::REPLACEMENT_CHARACTER) };
+        for c in chunk.valid().chars().map(|c| (c, c == '\0')).chain(bad.map(|c| (c, true))) {
+            if c.1 && told != line {
+                told = line;
+                let place = Place { file: file.clone(), line, column };
+                let what = if c.0 == '\0' { "a NUL byte" } else { "bytes that are not UTF-8" };
+                faults.push(Fault { place, why: format!("the file has {what} here; save it as UTF-8 text") });
+            }
+            (line, column) = if c.0 == '\n' { (line.saturating_add(1), 1) } else { (line, column.saturating_add(1)) };
+            text.push(c.0);
+        }
+    }
+    text
+}
+
+struct Lexer<'a> {
+    file: &'a Arc<str>,
+    rest: &'a str,
+    line: u32,
+    column: u32,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Lexer<'_> {
+    fn logical_line(&mut self) -> Option<Line> {
+        self.skip_blanks();
+        match self.peek()? {
+            '#' => None,
+            '<' => Some(self.section()),
+            _ => {
+                let mut sound = true;
+                let name = self.word(false, &mut sound)?;
+                let args = self.words(false, &mut sound);
+                Some(Line { form: Form::Plain, name, args, sound })
+            }
+        }
+    }
+
+    /// `<Name args>` or `</Name>`, from the `<` on.
+    fn section(&mut self) -> Line {
+        let start = self.place();
+        let mut sound = true;
+        self.bump();
+        let form = if self.peek() == Some('/') { Form::Close } else { Form::Open };
+        if form == Form::Close {
+            self.bump();
+        }
+        let mut name = Word { text: String::new(), place: start };
+        while let Some(c) = self.peek().filter(|c| *c != '>' && !is_blank(*c)) {
+            name.text.push(c);
+            self.bump();
+        }
+        let args = self.words(true, &mut sound);
+        if self.peek() == Some('>') {
+            self.bump();
+            self.skip_blanks();
+            if self.peek().is_some_and(|c| c != '#') {
+                let place = self.place();
+                self.fault(place, "there is text after the '>'; it belongs on a line of its own", &mut sound);
+            }
+        } else {
+            let slash = if form == Form::Close { "/" } else { "" };
+            let why = format!("<{slash}{}> directive missing closing '>'", name.text);
+            self.fault(name.place.clone(), &why, &mut sound);
+        }
+        Line { form, name, args, sound }
+    }
+
+    /// The words up to the end of the line, a comment, or (in a section) the `>`.
+    fn words(&mut self, section: bool, sound: &mut bool) -> Vec<Word> {
+        let mut words = Vec::new();
+        loop {
+            self.skip_blanks();
+            if self.peek() == Some('#') {
+                return words;
+            }
+            match self.word(section, sound) {
+                Some(word) => words.push(word),
+                None => return words,
+            }
+        }
+    }
+
+    fn word(&mut self, section: bool, sound: &mut bool) -> Option<Word> {
+        let first = self.peek()?;
+        if section && first == '>' {
+            return None;
+        }
+        let mut word = Word { text: String::new(), place: self.place() };
+        let quote = Some(first).filter(|c| matches!(c, '"' | '\''));
+        if quote.is_some() {
+            self.bump();
+        }
+        loop {
+            let Some(c) = self.peek() else {
+                if let Some(quote) = quote {
+                    self.fault(word.place.clone(), &format!("the quote {quote} is not closed on this line"), sound);
+                }
+                return Some(word);
+            };
+            match (quote, c) {
+                (Some(quote), c) if c == quote => {
+                    self.bump();
+                    return Some(word);
+                }
+                (None, c) if is_blank(c) || (section && c == '>') => return Some(word),
+                (_, '\\') => {
+                    self.bump();
+                    // A backslash stands for itself, except before another one and before the quote it is in.
+                    match self.peek().filter(|next| *next == '\\' || quote == Some(*next)) {
+                        Some(next) => {
+                            word.text.push(next);
+                            self.bump();
+                        }
+                        None => word.text.push('\\'),
+                    }
+                }
+                (_, '$') => self.variable(&mut word.text, sound),
+                (_, c) => {
+                    word.text.push(c);
+                    self.bump();
+                }
+            }
+        }
+    }
+
+    /// `${NAME}`, or a `$` that is just that.
+    fn variable(&mut self, text: &mut String, sound: &mut bool) {
+        let place = self.place();
+        self.bump();
+        if self.peek() != Some('{') {
+            return text.push('$');
+        }
+        self.bump();
+        let mut name = String::new();
+        loop {
+            match self.peek() {
+                Some('}') => break self.bump(),
+                Some(c) if c.is_alphanumeric() || c == '_' => {
+                    name.push(c);
+                    self.bump();
+                }
+                _ => {
+                    return self.fault(place, "\"${\" begins the name of a variable, which ends with \"}\"", sound);
+                }
+            }
+        }
+        match (self.env)(&name) {
+            Some(value) => text.push_str(&value),
+            None => {
+                let why = format!("the environment has no variable \"{name}\"; set it, or write its value here");
+                self.fault(place, &why, sound);
+            }
+        }
+    }
+
+    /// The next character of the logical line: continuations are stepped over, an end of line is `None`.
+    fn peek(&mut self) -> Option<char> {
+        loop {
+            let tail = self.rest.strip_prefix('\\').map(|tail| tail.strip_prefix('\r').unwrap_or(tail));
+            match tail.and_then(|tail| tail.strip_prefix('\n')) {
+                Some(next) => {
+                    self.rest = next;
+                    self.line = self.line.saturating_add(1);
+                    self.column = 1;
+                }
+                None => break,
+            }
+        }
+        let ends = self.rest.starts_with('\n') || self.rest.starts_with("\r\n") || self.rest == "\r";
+        if ends { None } else { self.rest.chars().next() }
+    }
+
+    /// Steps over what [`Lexer::peek`] has shown.
+    fn bump(&mut self) {
+        let mut chars = self.rest.chars();
+        if chars.next().is_some() {
+            self.rest = chars.as_str();
+            self.column = self.column.saturating_add(1);
+        }
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.peek().is_some_and(is_blank) {
+            self.bump();
+        }
+    }
+
+    /// Steps behind the end of the logical line.
+    fn skip_line(&mut self) {
+        while self.peek().is_some() {
+            self.bump();
+        }
+        self.rest = match self.rest.split_once('\n') {
+            Some((_, next)) => next,
+            None => "",
+        };
+        self.line = self.line.saturating_add(1);
+        self.column = 1;
+    }
+
+    fn place(&mut self) -> Place {
+        self.peek();
+        Place { file: self.file.clone(), line: self.line, column: self.column }
+    }
+
+    fn fault(&mut self, place: Place, why: &str, sound: &mut bool) {
+        *sound = false;
+        self.faults.push(Fault { place, why: why.into() });
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\u{b}' | '\u{c}')
+}
+
+/// The operator's own text, fit for a line on a terminal: cut short, without control characters.
+pub fn shown(text: &str) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut out: String = chars.by_ref().take(80).collect();
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lex(bytes: &[u8]) -> (Vec<Line>, Vec<String>) {
+        let mut faults = Vec::new();
+        let env = |name: &str| (name == "HOME").then(|| "a b".to_string());
+        let lines = lines(&"f".into(), bytes, &env, &mut faults);
+        (lines, faults.iter().map(ToString::to_string).collect())
+    }
+
+    /// `name@line:column(arg@line:column …)`, and `<…>`, `</…>`.
+    fn show(bytes: &[u8]) -> String {
+        let word = |word: &Word| format!("{}@{}:{}", word.text, word.place.line, word.place.column);
+        let line = |line: &Line| {
+            let args: Vec<_> = line.args.iter().map(word).collect();
+            let form = match line.form {
+                Form::Plain => "",
+                Form::Open => "<",
+                Form::Close => "</",
+            };
+            format!("{form}{}({})", word(&line.name), args.join(" "))
+        };
+        let (lines, faults) = lex(bytes);
+        assert_eq!(faults, Vec::<String>::new());
+        lines.iter().map(line).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn words_and_their_places() {
+        for (text, shown) in [
+            ("A b c", "A@1:1(b@1:3 c@1:5)"),
+            ("\n\n  A\tb\n", "A@3:3(b@3:5)"),
+            ("\u{feff}A b\r\nC\r\n", "A@1:1(b@1:3) C@2:1()"),
+            ("A \"b c\" 'd \"e'", "A@1:1(b c@1:3 d \"e@1:9)"),
+            (r#"A "b\"c\\d\e" f\g\\h"#, r#"A@1:1(b"c\d\e@1:3 f\g\h@1:15)"#),
+            ("A b \\\n  c\\\nd\nE", "A@1:1(b@1:3 cd@2:3) E@4:1()"),
+            ("A \\\r\n b", "A@1:1(b@2:2)"),
+            ("# A \\\n b\nC # d\nE f#g \"#h\"", "C@3:1() E@4:1(f#g@4:3 #h@4:7)"),
+            ("A ${HOME}/x \"${HOME}\" $x $", "A@1:1(a b/x@1:3 a b@1:13 $x@1:23 $@1:26)"),
+            ("<V *:80 [::1]:443>\n</V>", "<V@1:1(*:80@1:4 [::1]:443@1:9) </V@2:1()"),
+            ("<V \"a>b\" > # c\n</V >", "<V@1:1(a>b@1:4) </V@2:1()"),
+            ("ü ß", "ü@1:1(ß@1:3)"),
+            ("", ""),
+            ("\\\n\\\n", ""),
+        ] {
+            assert_eq!(show(text.as_bytes()), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_have_their_place_and_the_rest_is_read() {
+        for (text, fault) in [
+            (&b"A b\nC \xfc\xfc\nD"[..], "f:2:3: the file has bytes that are not UTF-8 here; save it as UTF-8 text"),
+            (b"A\n#\0\nD", "f:2:2: the file has a NUL byte here; save it as UTF-8 text"),
+            (b"A \"b c\nD", "f:1:3: the quote \" is not closed on this line"),
+            (b"A ${NOPE}\nD", "f:1:3: the environment has no variable \"NOPE\"; set it, or write its value here"),
+            (b"A ${HOME\nD", "f:1:3: \"${\" begins the name of a variable, which ends with \"}\""),
+            (b" <V a\nD", "f:1:2: <V> directive missing closing '>'"),
+            (b"</V\nD", "f:1:1: </V> directive missing closing '>'"),
+            (b"<V a> b\nD", "f:1:7: there is text after the '>'; it belongs on a line of its own"),
+        ] {
+            let (lines, faults) = lex(text);
+            assert_eq!(faults, [fault]);
+            let last = lines.last().unwrap();
+            assert_eq!((last.name.text.as_str(), last.sound), ("D", true));
+        }
+    }
+}

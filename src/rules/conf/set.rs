@@ -1,0 +1,376 @@
+//! What each directive that works does to the draft. The table has counted the words already.
+
+use super::draft::{ListenDraft, MdDraft, Members, Scope};
+use super::lex::{Word, quoted};
+use super::values::{self, Unit};
+use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap};
+use crate::words::name;
+use crate::words::time::Span;
+
+/// Sets a field to what a reader makes of the only word.
+fn one<T>(scope: &mut Scope<'_>, args: &[Word], read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    let [word] = args else { return None };
+    read(&word.text).map_err(|why| scope.wrong(word, &why)).ok()
+}
+
+fn members_of(text: &str) -> Option<Members> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Some(Members::Auto),
+        "manual" => Some(Members::Manual),
+        _ => None,
+    }
+}
+
+/// The words of an MD: names, and `auto` or `manual` among them.
+pub fn md(scope: &Scope<'_>, args: &[Word]) -> MdDraft {
+    let mut md = MdDraft {
+        place: scope.place.clone(),
+        names: Vec::new(),
+        settings: Default::default(),
+        site: scope.site.as_ref().map(|_| scope.draft.sites.len()),
+    };
+    for word in args {
+        match members_of(&word.text) {
+            Some(members) => md.settings.members = Some(members),
+            None => md.names.push(word.clone()),
+        }
+    }
+    md
+}
+
+pub fn domain(scope: &mut Scope<'_>, args: &[Word]) {
+    let md = md(scope, args);
+    if md.names.is_empty() {
+        return scope.fault("needs at least one domain name");
+    }
+    scope.draft.mds.push(md);
+}
+
+pub fn member(scope: &mut Scope<'_>, args: &[Word]) {
+    for word in args {
+        match (members_of(&word.text), &mut scope.md) {
+            (Some(members), _) => scope.settings().members = Some(members),
+            (None, Some(md)) => md.names.push(word.clone()),
+            (None, None) => scope.wrong(word, "is an unknown value, use \"auto|manual\""),
+        }
+    }
+}
+
+pub fn match_names(scope: &mut Scope<'_>, args: &[Word]) {
+    let by_server_name = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+        "all" => Ok(false),
+        "servernames" => Ok(true),
+        _ => Err("is an unknown value, use \"all|servernames\"".into()),
+    });
+    scope.draft.by_server_name = by_server_name.unwrap_or(scope.draft.by_server_name);
+}
+
+/// A site's name as requests carry it: lower case, ASCII, without a port. Anything that can be in a Host header passes;
+/// what can't be on a certificate is a fault only where it would have to be.
+fn site_name(scope: &mut Scope<'_>, word: &Word, wildcards: bool) -> Option<Word> {
+    let text = word.text.as_str();
+    let colon = text.rfind(':').filter(|at| text.rfind(']').is_none_or(|bracket| bracket < *at));
+    let (host, port) = match colon.map(|at| text.split_at(at)) {
+        // More than one colon without brackets is an IPv6 address, not a port.
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') => {
+            (host, Some(port.trim_start_matches(':')))
+        }
+        _ => (text, None),
+    };
+    if port.is_some_and(|port| values::port(port).is_none()) {
+        scope.wrong(word, "has no valid port; a port is a number from 1 to 65535");
+        return None;
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c) || (wildcards && "*?".contains(c));
+    let why = match name::to_ascii(host) {
+        Ok(host) if host.chars().all(known) && !host.is_empty() => {
+            return Some(Word { text: host, place: word.place.clone() });
+        }
+        Ok(_) => "is no name of a site".to_string(),
+        Err(why) => why,
+    };
+    scope.wrong(word, &why);
+    None
+}
+
+pub fn server_name(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    if let Some(name) = site_name(scope, word, false) {
+        scope.site().server_name = Some(name);
+    }
+}
+
+pub fn server_alias(scope: &mut Scope<'_>, args: &[Word]) {
+    for word in args {
+        if let Some(name) = site_name(scope, word, true) {
+            scope.site().aliases.push(name);
+        }
+    }
+}
+
+pub fn server_admin(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(mail) = one(scope, args, |text| Ok(values::contact(text)?)) {
+        scope.settings().admin = Some(mail);
+    }
+}
+
+pub fn engine(scope: &mut Scope<'_>, args: &[Word]) {
+    let engine = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is an unknown value, use \"on|off\"".into()),
+    });
+    scope.site().engine = engine;
+}
+
+pub fn proxy_pass(scope: &mut Scope<'_>, args: &[Word]) {
+    let [path, target] = args else { return };
+    if path.text != "/" {
+        scope.wrong(path, "is only a part of the site; edgemd passes on whole sites: write ProxyPass / …");
+    }
+    match values::backend(&target.text) {
+        Ok(backend) => scope.site().proxy = Some(backend),
+        Err(why) => scope.wrong(target, why),
+    }
+}
+
+pub fn listen(scope: &mut Scope<'_>, args: &[Word]) {
+    let Some((word, scheme)) = args.split_first() else { return };
+    let (addr, port) = match values::port(&word.text) {
+        Some(port) => (None, port),
+        None => match values::addr_port(&word.text) {
+            Ok(both) => both,
+            Err(_) => return scope.wrong(word, "is no [addr:]port; an IPv6 address stands in brackets"),
+        },
+    };
+    let tls = match scheme.first().map(|word| (word, word.text.to_ascii_lowercase())) {
+        None => None,
+        Some((_, text)) if text == "http" => Some(false),
+        Some((_, text)) if text == "https" => Some(true),
+        Some((word, _)) => return scope.wrong(word, "is an unknown protocol, use \"http|https\""),
+    };
+    let listen = Listen { addr, port, tls: tls.unwrap_or(false) };
+    scope.draft.listen.push(ListenDraft { place: word.place.clone(), listen, scheme: tls.is_some() });
+}
+
+pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
+    let mut cas = Vec::new();
+    for word in args {
+        match values::ca(&word.text) {
+            Ok(ca) => cas.push(ca),
+            Err(why) => scope.wrong_so(word, &why),
+        }
+    }
+    if let [_, second, ..] = args {
+        let why = "is a second CA; more than one does not work yet in this version; remove it";
+        scope.wrong(second, why);
+    }
+    scope.settings().cas = Some(cas);
+}
+
+pub fn agreement(scope: &mut Scope<'_>, args: &[Word]) {
+    let agreement = one(scope, args, |text| {
+        if text.eq_ignore_ascii_case("accepted") {
+            return Ok("accepted".to_string());
+        }
+        match values::url(text) {
+            Ok(parts) if matches!(parts.scheme.as_str(), "http" | "https") => Ok(text.into()),
+            _ => Err("is neither 'accepted' nor the URL of the CA's terms".into()),
+        }
+    });
+    if agreement.is_some() {
+        scope.settings().agreement = agreement;
+    }
+}
+
+pub fn protocol(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| match text.eq_ignore_ascii_case("ACME") {
+        true => Ok(()),
+        false => Err("is an unknown CA protocol; ACME is the only one".into()),
+    });
+}
+
+pub fn contact(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(mail) = one(scope, args, |text| Ok(values::contact(text)?)) {
+        scope.settings().contact = Some(mail);
+    }
+}
+
+pub fn roots(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    scope.settings().roots = match word.text.eq_ignore_ascii_case("none") {
+        true => Some(None),
+        false => path(scope, word).map(Some),
+    };
+}
+
+/// A path, from the folder of the main file.
+fn path(scope: &mut Scope<'_>, word: &Word) -> Option<std::path::PathBuf> {
+    if word.text.is_empty() {
+        scope.wrong(word, "is no path");
+        return None;
+    }
+    Some(scope.path(&word.text))
+}
+
+pub fn proxy(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    if word.text.eq_ignore_ascii_case("none") {
+        scope.settings().proxy = Some(None);
+        return;
+    }
+    // The word itself is not shown: it may have a password in it.
+    match values::proxy(&word.text) {
+        Ok(url) => scope.settings().proxy = Some(Some(url)),
+        Err(why) => scope.wrong_so(word, why),
+    }
+}
+
+pub fn drive(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    let mode = match word.text.to_ascii_lowercase().as_str() {
+        "auto" | "automatic" => DriveMode::Auto,
+        "manual" | "stick" => DriveMode::Manual,
+        "always" => DriveMode::Always,
+        _ => {
+            let why = format!("unknown MDDriveMode {}, use \"auto|manual|always\"", quoted(&word.text));
+            return scope.wrong_so(word, &why);
+        }
+    };
+    scope.settings().drive = Some(mode);
+}
+
+pub fn window(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(window) = one(scope, args, values::window) {
+        scope.settings().window = Some(window);
+    }
+}
+
+/// A time of at least this long.
+fn at_least(scope: &mut Scope<'_>, args: &[Word], least: Span) -> Option<Span> {
+    one(scope, args, |text| match values::span(text, Unit::Seconds)? {
+        span if span.is_zero() && !least.is_zero() => Err("is too short: minimum delay must be greater than 0".into()),
+        span if span < least => Err(format!("is too short: it must be at least {least}")),
+        span => Ok(span),
+    })
+}
+
+pub fn check_interval(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.check_interval = at_least(scope, args, Span::secs(1));
+}
+
+pub fn initial_delay(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.initial_delay = at_least(scope, args, Span::ZERO);
+}
+
+pub fn retry_delay(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.retry = at_least(scope, args, Span::millis(100));
+}
+
+pub fn hook_timeout(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.hook_limit = at_least(scope, args, Span::secs(1));
+}
+
+pub fn keys(scope: &mut Scope<'_>, args: &[Word]) {
+    let texts: Vec<_> = args.iter().map(|word| word.text.as_str()).collect();
+    match values::keys(&texts) {
+        Ok(keys) => scope.settings().keys = Some(keys),
+        Err((at, why)) => match args.get(at) {
+            Some(word) => scope.wrong_so(word, &format!("{}: {why}", quoted(&word.text))),
+            None => scope.fault(&why),
+        },
+    }
+}
+
+pub fn port_map(scope: &mut Scope<'_>, args: &[Word]) {
+    let mut ports = scope.draft.ports.unwrap_or(PortMap { http: Some(80), https: Some(443) });
+    for word in args {
+        match values::mapped(&word.text) {
+            Ok((80, port)) => ports.http = port,
+            Ok((_, port)) => ports.https = port,
+            Err(why) => scope.wrong_so(word, &format!("{}: {why}", quoted(&word.text))),
+        }
+    }
+    if ports.http.is_some() && ports.http == ports.https {
+        scope.fault("gives http and https the same port");
+    }
+    scope.draft.ports = Some(ports);
+}
+
+pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
+    let mut challenges = Vec::new();
+    for word in args {
+        match Challenge::ALL.into_iter().find(|challenge| challenge.word().eq_ignore_ascii_case(&word.text)) {
+            Some(challenge) if challenges.contains(&challenge) => {}
+            Some(challenge) => {
+                if challenge != Challenge::Http01 {
+                    scope.wrong(word, "does not work yet in this version; remove it");
+                }
+                challenges.push(challenge);
+            }
+            None => {
+                let all = Challenge::ALL.map(Challenge::word).join(", ");
+                scope.wrong(word, &format!("is an unknown challenge type; there are {all}"));
+            }
+        }
+    }
+    scope.settings().challenges = Some(challenges);
+}
+
+pub fn store(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    scope.draft.store = path(scope, word);
+}
+
+pub fn control(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    scope.draft.control = match word.text.eq_ignore_ascii_case("off") {
+        true => Some(None),
+        false => path(scope, word).map(Some),
+    };
+}
+
+pub fn export(scope: &mut Scope<'_>, args: &[Word]) {
+    let Some((dir, rest)) = args.split_first() else { return scope.fault("needs at least one word, the folder") };
+    if rest.is_empty() && dir.text.eq_ignore_ascii_case("none") {
+        scope.settings().export = Some(None);
+        return;
+    }
+    let Some(path) = path(scope, dir) else { return };
+    let (layout, rest) = match rest.split_first() {
+        None => (Layout::Pair, rest),
+        Some((word, rest)) => match values::layout(&word.text) {
+            Some(Some(layout)) => (layout, rest),
+            Some(None) => {
+                scope.wrong(word, "is a layout that does not work yet in this version; use pair or combined");
+                (Layout::Pair, rest)
+            }
+            None => {
+                let why =
+                    "is no layout; there are pair, combined, acme and live, and an owner or a mode comes after it";
+                scope.wrong(word, why);
+                (Layout::Pair, rest)
+            }
+        },
+    };
+    if let Some(word) = rest.first() {
+        scope.wrong(word, "is an owner or a mode, which does not work yet in this version; remove it");
+    }
+    scope.settings().export = Some(Some(Export { dir: path, layout }));
+}
+
+pub fn notify(scope: &mut Scope<'_>, args: &[Word]) {
+    let Some((program, rest)) = args.split_first() else { return };
+    if program.text.is_empty() {
+        return scope.wrong(program, "is no path");
+    }
+    // A bare word is looked for where programs are; anything else is a path like all others.
+    let program = match program.text.contains('/') {
+        true => super::draft::below(&scope.folder, &program.text),
+        false => program.text.clone(),
+    };
+    let rest = rest.iter().map(|word| word.text.clone());
+    scope.settings().notify = Some(std::iter::once(program).chain(rest).collect());
+}

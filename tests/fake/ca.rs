@@ -1,0 +1,707 @@
+//! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use edgemd::doors::https::{Line, Route, Wire};
+use edgemd::rules::acme::jws::Jwk;
+use edgemd::rules::acme::types::{Method, Reply, Request};
+use edgemd::rules::pem;
+use edgemd::words::answers::Answers;
+use edgemd::words::fault::Trouble;
+use edgemd::words::time::{Span, Unix};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm,
+};
+use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use time::OffsetDateTime;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+
+/// The directory of every fake CA.
+pub const DIRECTORY: &str = "https://ca.example/directory";
+
+const BASE: &str = "https://ca.example";
+const ERROR: &str = "urn:ietf:params:acme:error:";
+
+#[derive(Clone)]
+pub struct FakeCa(Arc<Mutex<Ca>>);
+
+/// How the CA behaves; `Weather::default()` is a fine day.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// Every n-th good nonce is refused; 0 is never.
+    pub refuse_nonce_every: u32,
+    pub reuse: Reuse,
+    /// Every n-th answer gets lost after the CA did what was asked; 0 is never.
+    pub lose_reply_every: u32,
+    /// No connection at all.
+    pub down: bool,
+    /// Answers whose path begins so are spoilt.
+    pub spoil: Option<(&'static str, Bad)>,
+    pub wrong_key: bool,
+    pub wrong_names: bool,
+    /// So many polls pass before an authorization or an order is final.
+    pub polls: u32,
+    /// On answers that say "not yet".
+    pub retry_after: Option<Span>,
+    pub life: Span,
+    pub backdate: Span,
+    pub terms: Option<&'static str>,
+    /// Validation fails whatever is served.
+    pub reject: bool,
+    /// The answer to finalize is the finished order.
+    pub prompt: bool,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self {
+            refuse_nonce_every: 0,
+            reuse: Reuse::Never,
+            lose_reply_every: 0,
+            down: false,
+            spoil: None,
+            wrong_key: false,
+            wrong_names: false,
+            polls: 0,
+            retry_after: None,
+            life: Span::days(90),
+            backdate: Span::hours(1),
+            terms: Some("https://ca.example/terms"),
+            reject: false,
+            prompt: false,
+        }
+    }
+}
+
+/// How often an authorization that is still valid is used again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reuse {
+    Never,
+    Half,
+    Always,
+}
+
+/// What stands in place of an answer. What was asked for has not happened then.
+#[derive(Clone, Debug)]
+pub enum Bad {
+    Html,
+    Empty,
+    Truncated,
+    Huge,
+    /// A problem document of this ACME type.
+    Problem(u16, &'static str, Option<Span>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Issued {
+    pub names: Vec<String>,
+    pub not_before: Unix,
+    pub not_after: Unix,
+    pub der: Vec<u8>,
+}
+
+struct Ca {
+    now: Box<dyn Fn() -> Unix + Send>,
+    answers: Arc<Answers>,
+    weather: Weather,
+    issuer: Issuer<'static, KeyPair>,
+    root: Vec<u8>,
+    nonces: BTreeSet<String>,
+    count: u32,
+    posts: u32,
+    accounts: Vec<Account>,
+    orders: Vec<Order>,
+    authorizations: Vec<Authorization>,
+    issued: Vec<Issued>,
+    log: Vec<String>,
+    lines: u32,
+}
+
+struct Account {
+    point: Vec<u8>,
+    thumbprint: String,
+    contacts: Value,
+    /// Its URL is not answered any more.
+    forgotten: bool,
+}
+
+struct Order {
+    account: usize,
+    identifiers: Vec<Value>,
+    authorizations: Vec<usize>,
+    /// The index of what was issued, and the polls to go until it is told.
+    certificate: Option<(usize, u32)>,
+    chain: String,
+}
+
+struct Authorization {
+    account: usize,
+    identifier: Value,
+    wildcard: bool,
+    token: String,
+    /// The verdict and the polls to go until it is told.
+    verdict: Option<(Verdict, u32)>,
+    asked: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Valid,
+    Invalid,
+}
+
+/// A refusal on its way out: status, ACME type, detail.
+struct No(u16, &'static str, String);
+
+type Answer = Result<Reply, No>;
+
+impl FakeCa {
+    /// `now` is the CA's own clock; it looks for http-01 answers in `answers`, as if it fetched them.
+    pub fn new(now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Fake CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().der().to_vec();
+        Self(Arc::new(Mutex::new(Ca {
+            now: Box::new(now),
+            answers,
+            weather: Weather::default(),
+            issuer: Issuer::new(params, key),
+            root,
+            nonces: BTreeSet::new(),
+            count: 0,
+            posts: 0,
+            accounts: Vec::new(),
+            orders: Vec::new(),
+            authorizations: Vec::new(),
+            issued: Vec::new(),
+            log: Vec::new(),
+            lines: 0,
+        })))
+    }
+
+    pub fn wire(&self) -> FakeWire {
+        FakeWire(self.clone())
+    }
+
+    pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.lock().weather);
+    }
+
+    /// How many requests arrived.
+    pub fn requests(&self) -> usize {
+        self.lock().log.len()
+    }
+
+    /// `POST /new-order`, one for each request.
+    pub fn log(&self) -> Vec<String> {
+        self.lock().log.clone()
+    }
+
+    /// How many lines were dialled.
+    pub fn lines(&self) -> u32 {
+        self.lock().lines
+    }
+
+    /// Everything that was ever issued, the oldest first.
+    pub fn issued(&self) -> Vec<Issued> {
+        self.lock().issued.clone()
+    }
+
+    pub fn accounts(&self) -> usize {
+        self.lock().accounts.iter().filter(|account| !account.forgotten).count()
+    }
+
+    /// What the newest account gave as its contacts.
+    pub fn contacts(&self) -> Value {
+        self.lock().accounts.last().map(|account| account.contacts.clone()).unwrap_or_default()
+    }
+
+    /// The CA lost its accounts.
+    pub fn forget_accounts(&self) {
+        for account in &mut self.lock().accounts {
+            account.forgotten = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ca> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub struct FakeWire(FakeCa);
+
+impl Wire for FakeWire {
+    fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
+        self.0.lock().lines += 1;
+        Ok(Box::new(FakeLine(self.0.clone())))
+    }
+}
+
+struct FakeLine(FakeCa);
+
+impl Line for FakeLine {
+    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
+        self.0.lock().call(request)
+    }
+}
+
+impl Ca {
+    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
+        let doing = "ca.example";
+        if self.weather.down {
+            return Err(Trouble::new(doing, "connection refused"));
+        }
+        let path = request.url.strip_prefix(BASE).unwrap_or("/elsewhere").to_string();
+        self.log.push(format!("{} {path}", format!("{:?}", request.method).to_uppercase()));
+        let spoilt = self.weather.spoil.clone().filter(|(begin, _)| path.starts_with(begin));
+        let mut reply = match spoilt {
+            Some((_, Bad::Huge)) => return Err(Trouble::new(doing, "the CA answered more than 1 MB")),
+            Some((_, Bad::Problem(status, kind, wait))) => {
+                let mut reply = problem(&No(status, kind, "bad weather".into()));
+                reply.retry_after = wait;
+                reply
+            }
+            Some((_, bad)) => self.garbage(&bad),
+            None => self.route(request, &path).unwrap_or_else(|no| problem(&no)),
+        };
+        if request.method != Method::Get {
+            reply.nonce = Some(self.nonce());
+        }
+        if request.method == Method::Head {
+            reply.body.clear();
+        }
+        let every = self.weather.lose_reply_every;
+        if every > 0 && self.log.len() % every as usize == 0 {
+            return Err(Trouble::new(doing, "the connection was closed"));
+        }
+        Ok(reply)
+    }
+
+    fn garbage(&self, bad: &Bad) -> Reply {
+        let (kind, body) = match bad {
+            Bad::Html => ("text/html", "<html>Welcome to the guest network</html>"),
+            Bad::Truncated => ("application/json", "{\"status\":\"pending\",\"newNonce\":\"https://ca.exa"),
+            _ => ("application/json", ""),
+        };
+        Reply { status: 200, content_type: Some(kind.into()), body: body.into(), ..Reply::default() }
+    }
+
+    fn nonce(&mut self) -> String {
+        self.count += 1;
+        let nonce = format!("nonce-{}", self.count);
+        self.nonces.insert(nonce.clone());
+        nonce
+    }
+
+    fn route(&mut self, request: &Request, path: &str) -> Answer {
+        match (request.method, path) {
+            (Method::Get, "/directory") => Ok(self.directory()),
+            (Method::Head, "/new-nonce") => Ok(Reply { status: 200, ..Reply::default() }),
+            (Method::Post, _) => self.post(request, path),
+            _ => Err(No(404, "malformed", format!("nothing is at {path}"))),
+        }
+    }
+
+    fn directory(&self) -> Reply {
+        let meta = match self.weather.terms {
+            Some(terms) => json!({"termsOfService": terms, "website": null}),
+            None => Value::Null,
+        };
+        let at = |path: &str| format!("{BASE}{path}");
+        ok(
+            200,
+            &json!({
+                "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
+                "revokeCert": at("/revoke"), "keyChange": at("/key-change"),
+                "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
+            }),
+        )
+    }
+
+    /// RFC 8555 §6.2 to §6.5: who asks, and is it fresh?
+    fn post(&mut self, request: &Request, path: &str) -> Answer {
+        let malformed = |why: &str| No(400, "malformed", why.into());
+        let jws: Value = serde_json::from_slice(&request.body).map_err(|_| malformed("not JSON"))?;
+        let part = |name: &str| jws[name].as_str().ok_or_else(|| malformed("not a flattened JWS"));
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("not base64url"));
+        let header: Value =
+            serde_json::from_slice(&decode(part("protected")?)?).map_err(|_| malformed("header is not JSON"))?;
+        let account = self.signer(&header, path)?;
+        let input = format!("{}.{}", part("protected")?, part("payload")?);
+        let signature = decode(part("signature")?)?;
+        UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, &account.0)
+            .verify(input.as_bytes(), &signature)
+            .map_err(|_| No(403, "unauthorized", "the signature is wrong".into()))?;
+        if header["url"] != request.url.as_str() {
+            return Err(No(403, "unauthorized", "the signed URL is another one".into()));
+        }
+        self.posts += 1;
+        let every = self.weather.refuse_nonce_every;
+        let fresh = self.nonces.remove(header["nonce"].as_str().unwrap_or_default());
+        if !fresh || (every > 0 && self.posts % every == 0) {
+            return Err(No(400, "badNonce", "the nonce is not good".into()));
+        }
+        let payload = decode(part("payload")?)?;
+        match account.1 {
+            None => self.new_account(&account.0, &payload),
+            Some(account) => self.act(account, path, &payload, request),
+        }
+    }
+
+    /// The key's point and the account's index, if it speaks by `kid`.
+    fn signer(&self, header: &Value, path: &str) -> Result<(Vec<u8>, Option<usize>), No> {
+        let malformed = |why: &str| No(400, "malformed", why.into());
+        if header["alg"] != "ES256" {
+            return Err(No(400, "badSignatureAlgorithm", "ES256 only".into()));
+        }
+        let by_key = path == "/new-account";
+        match (header.get("jwk"), header.get("kid").and_then(Value::as_str)) {
+            (Some(jwk), None) if by_key => {
+                let decode = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default());
+                let (Ok(x), Ok(y)) = (decode("x"), decode("y")) else { return Err(malformed("bad jwk")) };
+                Ok(([vec![4], x, y].concat(), None))
+            }
+            (None, Some(kid)) if !by_key => {
+                let index = kid.strip_prefix("https://ca.example/account/").and_then(|text| text.parse().ok());
+                let known = index.and_then(|index: usize| Some((index, self.accounts.get(index)?)));
+                match known {
+                    Some((index, account)) if !account.forgotten => Ok((account.point.clone(), Some(index))),
+                    _ => Err(No(400, "accountDoesNotExist", "no such account".into())),
+                }
+            }
+            _ => Err(malformed("one of jwk and kid, the right one")),
+        }
+    }
+
+    fn new_account(&mut self, point: &[u8], payload: &[u8]) -> Answer {
+        let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
+        let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
+        let (status, index) = match known {
+            Some(index) => (200, index),
+            None if payload["onlyReturnExisting"] == true => {
+                return Err(No(400, "accountDoesNotExist", "no account has this key".into()));
+            }
+            None if self.weather.terms.is_some() && payload["termsOfServiceAgreed"] != true => {
+                return Err(No(403, "userActionRequired", "the terms are not agreed to".into()));
+            }
+            None => {
+                let thumbprint = Jwk::p256(point).unwrap().thumbprint();
+                let contacts = payload["contact"].clone();
+                self.accounts.push(Account { point: point.into(), thumbprint, contacts, forgotten: false });
+                (201, self.accounts.len() - 1)
+            }
+        };
+        let mut reply = ok(status, &json!({"status": "valid"}));
+        reply.location = Some(format!("{BASE}/account/{index}"));
+        Ok(reply)
+    }
+
+    fn act(&mut self, account: usize, path: &str, payload: &[u8], request: &Request) -> Answer {
+        let mut words = path.trim_start_matches('/').split('/');
+        let (verb, index) = (words.next().unwrap_or_default(), words.next().and_then(|text| text.parse().ok()));
+        let nothing = || No(404, "malformed", format!("nothing is at {path}"));
+        let index = if verb == "new-order" { 0 } else { index.ok_or_else(nothing)? };
+        let owner = match verb {
+            "order" | "finalize" | "certificate" => self.orders.get(index).map(|order| order.account),
+            "authorization" | "challenge" => self.authorizations.get(index).map(|a| a.account),
+            _ => Some(account),
+        };
+        if owner.ok_or_else(nothing)? != account {
+            return Err(No(403, "unauthorized", "that is another account's".into()));
+        }
+        let reads = matches!(verb, "order" | "authorization" | "certificate");
+        if reads != payload.is_empty() {
+            return Err(No(400, "malformed", "POST-as-GET has an empty payload, all else has not".into()));
+        }
+        match verb {
+            "new-order" => self.new_order(account, payload),
+            "order" => Ok(self.order(index)),
+            "authorization" => Ok(self.authorization(index)),
+            "challenge" => self.challenge(index, words.next().unwrap_or_default()),
+            "finalize" => self.finalize(index, payload),
+            "certificate" if request.accept != Some("application/pem-certificate-chain") => {
+                Err(No(406, "malformed", "PEM is all there is".into()))
+            }
+            "certificate" => Ok(Reply {
+                status: 200,
+                content_type: Some("application/pem-certificate-chain".into()),
+                body: self.orders[index].chain.clone().into_bytes(),
+                ..Reply::default()
+            }),
+            _ => Err(nothing()),
+        }
+    }
+
+    fn new_order(&mut self, account: usize, payload: &[u8]) -> Answer {
+        let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
+        let identifiers = payload["identifiers"].as_array().cloned().unwrap_or_default();
+        if identifiers.is_empty() {
+            return Err(No(400, "malformed", "no identifiers".into()));
+        }
+        let mut authorizations = Vec::new();
+        for identifier in &identifiers {
+            let text = identifier["value"].as_str().unwrap_or_default();
+            let wildcard = text.starts_with("*.");
+            let identifier = json!({"type": identifier["type"], "value": text.trim_start_matches("*.")});
+            let usable = |a: &Authorization| {
+                a.account == account
+                    && a.identifier == identifier
+                    && a.wildcard == wildcard
+                    && matches!(a.verdict, Some((Verdict::Valid, _)))
+            };
+            let reuse = match self.weather.reuse {
+                Reuse::Never => false,
+                Reuse::Always => true,
+                Reuse::Half => self.orders.len() % 2 == 1,
+            };
+            let index = match self.authorizations.iter().position(usable) {
+                Some(index) if reuse => index,
+                _ => {
+                    let token = format!("token_{}-{}", self.authorizations.len(), "x".repeat(22));
+                    let fresh = Authorization { account, identifier, wildcard, token, verdict: None, asked: "" };
+                    self.authorizations.push(fresh);
+                    self.authorizations.len() - 1
+                }
+            };
+            authorizations.push(index);
+        }
+        self.orders.push(Order { account, identifiers, authorizations, certificate: None, chain: String::new() });
+        let index = self.orders.len() - 1;
+        let mut reply = self.order(index);
+        reply.status = 201;
+        reply.location = Some(format!("{BASE}/order/{index}"));
+        Ok(reply)
+    }
+
+    fn is_ready(&self, index: usize) -> bool {
+        let valid = |index: &usize| matches!(self.authorizations[*index].verdict, Some((Verdict::Valid, 0)));
+        self.orders[index].authorizations.iter().all(valid)
+    }
+
+    fn order(&mut self, index: usize) -> Reply {
+        let invalid = |index: &usize| matches!(self.authorizations[*index].verdict, Some((Verdict::Invalid, 0)));
+        let open = match &self.orders[index].authorizations {
+            authorizations if authorizations.iter().any(invalid) => "invalid",
+            _ if self.is_ready(index) => "ready",
+            _ => "pending",
+        };
+        let status = match &mut self.orders[index].certificate {
+            Some((_, 0)) => "valid",
+            Some((_, polls)) => {
+                *polls -= 1;
+                "processing"
+            }
+            None => open,
+        };
+        let order = &self.orders[index];
+        let authorizations: Vec<String> =
+            order.authorizations.iter().map(|index| format!("{BASE}/authorization/{index}")).collect();
+        let mut body = json!({
+            "status": status, "identifiers": order.identifiers, "authorizations": authorizations,
+            "finalize": format!("{BASE}/finalize/{index}"), "expires": "2038-01-01T00:00:00Z",
+        });
+        if status == "valid" {
+            body["certificate"] = format!("{BASE}/certificate/{index}").into();
+        }
+        self.not_yet(ok(200, &body), status != "valid")
+    }
+
+    fn not_yet(&self, mut reply: Reply, waits: bool) -> Reply {
+        if waits {
+            reply.retry_after = self.weather.retry_after;
+        }
+        reply
+    }
+
+    fn authorization(&mut self, index: usize) -> Reply {
+        let count = self.count as usize;
+        let authorization = &mut self.authorizations[index];
+        let status = match &mut authorization.verdict {
+            None => "pending",
+            Some((Verdict::Valid, 0)) => "valid",
+            Some((Verdict::Invalid, 0)) => "invalid",
+            Some((_, polls)) => {
+                *polls -= 1;
+                "pending"
+            }
+        };
+        let types: &[&str] = if authorization.wildcard { &["dns-01"] } else { &["http-01", "tls-alpn-01", "dns-01"] };
+        let mut challenges: Vec<Value> = types
+            .iter()
+            .map(|kind| {
+                let asked = authorization.asked == *kind;
+                let mut challenge = json!({
+                    "type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "token": authorization.token,
+                    "status": if !asked { "pending" } else if status == "pending" { "processing" } else { status },
+                });
+                if asked && status == "invalid" {
+                    challenge["error"] = json!({
+                        "type": format!("{ERROR}unauthorized"), "status": 403,
+                        "detail": "the answer is not the key authorization",
+                    });
+                }
+                challenge
+            })
+            .collect();
+        challenges.push(json!({"type": "dns-persist-01", "url": "https://ca.example/x", "status": "pending"}));
+        challenges.push(json!({"type": "telepathy-01", "token": 7, "url": [1, 2]}));
+        let shift = count % challenges.len();
+        challenges.rotate_left(shift);
+        let mut body = json!({
+            "identifier": authorization.identifier, "status": status, "challenges": challenges,
+            "expires": "2038-01-01T00:00:00Z",
+        });
+        if authorization.wildcard {
+            body["wildcard"] = true.into();
+        }
+        self.not_yet(ok(200, &body), status == "pending")
+    }
+
+    /// RFC 8555 §7.5.1; the CA looks at once and tells the verdict after some polls.
+    fn challenge(&mut self, index: usize, kind: &str) -> Answer {
+        let found = self.answers.find(&self.authorizations[index].token);
+        let thumbprint = &self.accounts[self.authorizations[index].account].thumbprint;
+        let expected = format!("{}.{thumbprint}", self.authorizations[index].token);
+        let authorization = &mut self.authorizations[index];
+        if authorization.verdict.is_some() {
+            return Err(No(400, "malformed", "the challenge is not pending".into()));
+        }
+        let good = kind == "http-01" && !self.weather.reject && found == Some(expected);
+        authorization.verdict = Some((if good { Verdict::Valid } else { Verdict::Invalid }, self.weather.polls));
+        authorization.asked = ["http-01", "tls-alpn-01", "dns-01"].into_iter().find(|word| *word == kind).unwrap_or("");
+        Ok(ok(
+            200,
+            &json!({"type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "status": "processing",
+                "token": authorization.token}),
+        ))
+    }
+
+    fn finalize(&mut self, index: usize, payload: &[u8]) -> Answer {
+        if self.orders[index].certificate.is_some() || !self.is_ready(index) {
+            return Err(No(403, "orderNotReady", "the order is not ready".into()));
+        }
+        let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
+        let bad = |why: &str| No(400, "badCSR", why.into());
+        let csr = URL_SAFE_NO_PAD
+            .decode(payload["csr"].as_str().unwrap_or_default())
+            .map_err(|_| bad("the request is not base64url"))?;
+        let (key, names) = read_request(&csr).map_err(|why| bad(&why))?;
+        let ordered: BTreeSet<String> = self.orders[index]
+            .identifiers
+            .iter()
+            .map(|identifier| identifier["value"].as_str().unwrap_or_default().to_string())
+            .collect();
+        if ordered != names {
+            return Err(bad("the request has other names than the order"));
+        }
+        let chain = self.issue(key, names);
+        let polls = if self.weather.prompt { 0 } else { self.weather.polls + 1 };
+        let order = &mut self.orders[index];
+        order.chain = chain;
+        order.certificate = Some((self.issued.len() - 1, polls));
+        Ok(self.order(index))
+    }
+
+    fn issue(&mut self, mut key: PublicKey, mut names: BTreeSet<String>) -> String {
+        if self.weather.wrong_key {
+            let other = KeyPair::generate().unwrap();
+            key = PublicKey { bytes: other.der_bytes().to_vec(), algorithm: &rcgen::PKCS_ECDSA_P256_SHA256 };
+        }
+        if self.weather.wrong_names {
+            names = BTreeSet::from(["elsewhere.example".to_string()]);
+        }
+        let not_before = Unix::from_secs((self.now)().secs()).minus(self.weather.backdate);
+        let not_after = not_before.plus(self.weather.life);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.not_before = calendar(not_before);
+        params.not_after = calendar(not_after);
+        params.serial_number = Some(SerialNumber::from(self.issued.len() as u64 + 1000));
+        params.use_authority_key_identifier_extension = true;
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(Ia5String::try_from(name.as_str()).unwrap()),
+            })
+            .collect();
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let chain = pem::encode("CERTIFICATE", &der) + &pem::encode("CERTIFICATE", &self.root);
+        self.issued.push(Issued { names: names.into_iter().collect(), not_before, not_after, der });
+        chain
+    }
+}
+
+fn calendar(moment: Unix) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(moment.secs() as i64).unwrap()
+}
+
+fn ok(status: u16, body: &Value) -> Reply {
+    let kind = Some("application/json".into());
+    Reply { status, content_type: kind, body: body.to_string().into_bytes(), ..Reply::default() }
+}
+
+fn problem(no: &No) -> Reply {
+    let body = json!({"type": format!("{ERROR}{}", no.1), "detail": no.2, "status": no.0});
+    Reply { content_type: Some("application/problem+json".into()), ..ok(no.0, &body) }
+}
+
+struct PublicKey {
+    bytes: Vec<u8>,
+    algorithm: &'static SignatureAlgorithm,
+}
+
+impl PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+/// The key and the names of a request, its own signature checked.
+fn read_request(der: &[u8]) -> Result<(PublicKey, BTreeSet<String>), String> {
+    let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| "the request is not DER")?;
+    if !rest.is_empty() {
+        return Err("bytes follow the request".into());
+    }
+    let info = &request.certification_request_info;
+    if info.subject.iter().count() > 0 {
+        return Err("names belong into the SANs".into());
+    }
+    let bytes = info.subject_pki.subject_public_key.data.to_vec();
+    let (algorithm, verification): (_, &dyn VerificationAlgorithm) = match bytes.len() {
+        65 => (&rcgen::PKCS_ECDSA_P256_SHA256, &signature::ECDSA_P256_SHA256_ASN1),
+        97 => (&rcgen::PKCS_ECDSA_P384_SHA384, &signature::ECDSA_P384_SHA384_ASN1),
+        _ => (&rcgen::PKCS_RSA_SHA256, &signature::RSA_PKCS1_2048_8192_SHA256),
+    };
+    UnparsedPublicKey::new(verification, &bytes)
+        .verify(info.raw, &request.signature_value.data)
+        .map_err(|_| "the request is not signed by its key")?;
+    let mut names = BTreeSet::new();
+    for extension in request.requested_extensions().ok_or("the request asks for nothing")? {
+        let ParsedExtension::SubjectAlternativeName(sans) = extension else { continue };
+        for san in &sans.general_names {
+            names.insert(match san {
+                GeneralName::DNSName(name) => (*name).to_string(),
+                GeneralName::IPAddress(bytes) => match bytes.len() {
+                    4 => std::net::IpAddr::from(<[u8; 4]>::try_from(*bytes).unwrap()).to_string(),
+                    _ => std::net::IpAddr::from(<[u8; 16]>::try_from(*bytes).map_err(|_| "odd address")?).to_string(),
+                },
+                _ => return Err("an odd kind of name".into()),
+            });
+        }
+    }
+    Ok((PublicKey { bytes, algorithm }, names))
+}

@@ -1,0 +1,556 @@
+//! Orders against a CA in memory: the honest way, each bad manner, and storms of half-honest replies.
+
+mod fake;
+
+use edgemd::doors::https::{Route, Wire};
+use edgemd::doors::keys::{self, AccountKey};
+use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn};
+use edgemd::rules::acme::types::Reply;
+use edgemd::rules::x509;
+use edgemd::words::answers::Answers;
+use edgemd::words::cert::KeyKind;
+use edgemd::words::config::Challenge;
+use edgemd::words::fault::{Failure, Refusal, Trouble};
+use edgemd::words::name::{Labels, Name};
+use edgemd::words::time::{Span, Unix};
+use fake::ca::{Bad, DIRECTORY, FakeCa, Reuse};
+use std::sync::Arc;
+
+const NOW: Unix = Unix::from_secs(1_795_000_000);
+
+fn name(text: &str) -> Name {
+    Name::parse(text, Labels::One).unwrap()
+}
+
+/// A device with one want, and the CA that it speaks to.
+struct Bench {
+    ca: FakeCa,
+    answers: Arc<Answers>,
+    key: AccountKey,
+    brief: Brief,
+    certificate_key: Vec<u8>,
+    serve_fails: Vec<Challenge>,
+    trace: Vec<Turn>,
+}
+
+impl Bench {
+    fn new(names: &[&str]) -> Self {
+        let answers = Arc::new(Answers::default());
+        let key = AccountKey::from_pkcs8(&AccountKey::generate().unwrap()).unwrap();
+        let certificate_key = keys::generate(KeyKind::P256).unwrap();
+        let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
+        let brief = Brief {
+            directory: DIRECTORY.into(),
+            csr: keys::request(&certificate_key, KeyKind::P256, &names).unwrap(),
+            names,
+            thumbprint: key.thumbprint(),
+            account: None,
+            key_was_shown: false,
+            contacts: vec!["mailto:admin@example.org".into()],
+            agreement: Some("accepted".into()),
+            challenges: vec![Challenge::Http01],
+        };
+        let ca = FakeCa::new(|| NOW, answers.clone());
+        Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), trace: Vec::new() }
+    }
+
+    /// Does what the flow says until it ends; checks what must hold for every run.
+    fn run(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut wire = self.ca.wire();
+        let mut line = wire.dial(&Route::default()).unwrap();
+        let mut flow = Flow::new(self.brief.clone());
+        let mut heard = Heard::Start;
+        let mut served = None;
+        self.trace.clear();
+        for _ in 0..2000 {
+            let turn = flow.turn(heard);
+            self.trace.push(turn.clone());
+            heard = match turn {
+                Turn::Call(ask) => match line.call(&self.key.request(&ask).unwrap()) {
+                    Ok(reply) => Heard::Reply(reply),
+                    Err(trouble) => Heard::Silence(trouble),
+                },
+                Turn::Serve(proof) => {
+                    assert_eq!(served.replace(proof.clone()), None);
+                    if self.serve_fails.contains(&proof.challenge) {
+                        Heard::Silence(Trouble::new("serving", "port 80 is taken"))
+                    } else {
+                        self.answers.put(&proof.token, &proof.key_authorization);
+                        Heard::Done
+                    }
+                }
+                Turn::Unserve(proof) => {
+                    assert_eq!(served.take(), Some(proof.clone()));
+                    self.answers.withdraw(&proof.token);
+                    Heard::Done
+                }
+                Turn::Rest(_) => Heard::Done,
+                Turn::Keep { account } => {
+                    self.brief.account = Some(account);
+                    Heard::Done
+                }
+                Turn::Done(chain) => {
+                    assert_eq!(served, None);
+                    return Ok(chain);
+                }
+                Turn::Fail(failure) => {
+                    assert_eq!(served, None);
+                    return Err(failure);
+                }
+            };
+        }
+        panic!("the order never ends: {:?}", self.ca.log());
+    }
+
+    fn accepted(&mut self) {
+        let chain = self.run().unwrap_or_else(|failure| panic!("{failure}; {:?}", self.ca.log()));
+        let public = keys::public_key(&self.certificate_key, KeyKind::P256).unwrap();
+        let names = self.brief.names.clone();
+        x509::accept(&chain, &public, &names, KeyKind::P256, DIRECTORY, Some(NOW)).unwrap();
+    }
+
+    fn refused(&mut self) -> Refusal {
+        match self.run() {
+            Err(Failure::Refusal(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rests(&self) -> Vec<Span> {
+        let rests = self.trace.iter().filter_map(|turn| match turn {
+            Turn::Rest(span) => Some(*span),
+            _ => None,
+        });
+        rests.collect()
+    }
+}
+
+#[test]
+fn the_first_order_takes_ten_requests_and_the_next_nine() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    let first = [
+        "GET /directory",
+        "HEAD /new-nonce",
+        "POST /new-account",
+        "POST /new-order",
+        "POST /authorization/0",
+        "POST /challenge/0/http-01",
+        "POST /authorization/0",
+        "POST /finalize/0",
+        "POST /order/0",
+        "POST /certificate/0",
+    ];
+    assert_eq!(bench.ca.log(), first);
+    assert_eq!(bench.rests(), [Span::millis(100), Span::millis(100)]);
+    assert_eq!(bench.ca.contacts(), serde_json::json!(["mailto:admin@example.org"]));
+    assert!(bench.trace.contains(&Turn::Keep { account: "https://ca.example/account/0".into() }));
+    bench.accepted();
+    assert_eq!(bench.ca.requests(), 10 + 9);
+    assert_eq!(bench.ca.lines(), 2);
+    bench.ca.weather(|weather| weather.prompt = true);
+    bench.accepted();
+    assert_eq!(bench.ca.requests(), 10 + 9 + 8, "a finished order is not polled");
+}
+
+#[test]
+fn many_names_of_all_kinds() {
+    let mut bench = Bench::new(&["a.example.org", "b.example.org", "192.0.2.7", "2001:db8::7"]);
+    bench.accepted();
+    assert_eq!(bench.ca.requests(), 10 + 3 * 3);
+    assert_eq!(bench.ca.issued()[0].names, ["192.0.2.7", "2001:db8::7", "a.example.org", "b.example.org"]);
+}
+
+#[test]
+fn reused_authorizations_are_not_proven_again() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.reuse = Reuse::Always);
+    bench.accepted();
+    bench.accepted();
+    assert_eq!(bench.ca.requests(), 10 + 6, "an order that is ready already is finalized at once");
+    let mut bench = Bench::new(&["a.example.org"]);
+    bench.ca.weather(|weather| weather.reuse = Reuse::Always);
+    bench.accepted();
+    bench.brief.names.push(name("b.example.org"));
+    bench.brief.csr = keys::request(&bench.certificate_key, KeyKind::P256, &bench.brief.names).unwrap();
+    bench.accepted();
+    let serves = bench.trace.iter().filter(|turn| matches!(turn, Turn::Serve(_))).count();
+    assert_eq!(serves, 1, "only the new name is proven");
+}
+
+#[test]
+fn refused_nonces_are_answered_at_once() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.refuse_nonce_every = 2);
+    bench.accepted();
+    assert!(bench.ca.requests() <= 19, "{:?}", bench.ca.log());
+    bench.ca.weather(|weather| weather.refuse_nonce_every = 1);
+    let before = bench.ca.requests();
+    assert_eq!(bench.refused().short(), "badNonce");
+    assert_eq!(bench.ca.requests() - before, 2 + 21, "the directory, a nonce, and one question 21 times");
+    assert_eq!(bench.rests(), []);
+}
+
+#[test]
+fn a_nonce_limit_for_the_whole_order() {
+    let names: Vec<String> = (0..60).map(|n| format!("n{n}.example.org")).collect();
+    let mut bench = Bench::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    bench.ca.weather(|weather| weather.refuse_nonce_every = 2);
+    assert_eq!(bench.refused().short(), "badNonce");
+    bench.ca.weather(|weather| weather.refuse_nonce_every = 3);
+    bench.accepted();
+}
+
+#[test]
+fn two_lost_answers_are_asked_for_again() {
+    for every in 5..30 {
+        let mut bench = Bench::new(&["router.example.org"]);
+        bench.ca.weather(|weather| weather.lose_reply_every = every);
+        bench.accepted();
+        assert_eq!(bench.ca.accounts(), 1);
+        assert_eq!(bench.ca.issued().len(), 1, "every {every}: {:?}", bench.ca.log());
+    }
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.lose_reply_every = 1);
+    let failure = bench.run().unwrap_err();
+    assert_eq!(failure.to_string(), "reading the directory: ca.example: the connection was closed");
+    assert_eq!(bench.ca.requests(), 3);
+    bench.ca.weather(|weather| weather.down = true);
+    assert_eq!(bench.run().unwrap_err().to_string(), "reading the directory: ca.example: connection refused");
+}
+
+#[test]
+fn a_lost_account_url_is_found_again_by_the_key() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    bench.brief.account = None;
+    bench.brief.key_was_shown = true;
+    bench.brief.agreement = None;
+    bench.accepted();
+    assert_eq!(bench.ca.accounts(), 1);
+    assert_eq!(bench.ca.requests(), 10 + 10);
+}
+
+#[test]
+fn an_account_that_the_ca_never_got_is_made() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.brief.key_was_shown = true;
+    bench.accepted();
+    assert_eq!(bench.ca.requests(), 11);
+    bench.ca.forget_accounts();
+    bench.accepted();
+    assert_eq!(bench.ca.accounts(), 1);
+    let again = bench.trace.iter().filter(|turn| matches!(turn, Turn::Keep { .. })).count();
+    assert_eq!(again, 1);
+    bench.ca.weather(|weather| weather.spoil = Some(("/new-order", Bad::Problem(400, "accountDoesNotExist", None))));
+    assert_eq!(bench.refused().short(), "accountDoesNotExist", "an account is made once an order");
+}
+
+#[test]
+fn md_502_001_terms_are_the_operators_to_accept() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.brief.agreement = None;
+    let refusal = bench.refused();
+    assert_eq!(refusal.short(), "userActionRequired");
+    assert!(
+        refusal
+            .detail
+            .starts_with("the CA requires you to accept the terms-of-service as specified in https://ca.example/terms"),
+        "{refusal}"
+    );
+    bench.brief.agreement = Some("https://ca.example/old-terms".into());
+    let refusal = bench.refused();
+    assert!(refusal.detail.contains("https://ca.example/terms;"), "{refusal}");
+    assert!(refusal.detail.contains("https://ca.example/old-terms"), "{refusal}");
+    assert_eq!(bench.ca.accounts(), 0);
+    assert_eq!(bench.ca.requests(), 2, "the CA was asked for its directory and nothing else");
+    bench.brief.agreement = Some("https://ca.example/terms".into());
+    bench.accepted();
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.terms = None);
+    bench.brief.agreement = None;
+    bench.accepted();
+}
+
+#[test]
+fn a_ca_that_takes_its_time() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.polls = 5);
+    bench.accepted();
+    let doubling: Vec<u64> = bench.rests().into_iter().map(Span::as_millis).collect();
+    assert_eq!(doubling, [100, 200, 400, 800, 1600, 3200, 100, 200, 400, 800, 1600, 3200]);
+    bench.ca.weather(|weather| weather.retry_after = Some(Span::secs(3)));
+    bench.accepted();
+    assert_eq!(bench.rests()[0], Span::millis(100), "an answer without Retry-After asks for no wait");
+    assert_eq!(bench.rests()[1], Span::secs(3));
+    assert_eq!(bench.rests()[6..], [Span::secs(3); 6], "the answer to finalize carries one");
+    bench.ca.weather(|weather| weather.retry_after = Some(Span::mins(10)));
+    let refusal = bench.refused();
+    assert_eq!(refusal.retry_after, Some(Span::mins(10)));
+    assert!(refusal.detail.contains("5 minutes"), "{refusal}");
+    bench.ca.weather(|weather| {
+        weather.retry_after = None;
+        weather.polls = 1000;
+    });
+    let refusal = bench.refused();
+    assert!(refusal.detail.contains("5 minutes"), "{refusal}");
+    assert!(bench.rests().iter().map(|span| span.as_millis()).sum::<u64>() <= 300_000);
+}
+
+#[test]
+fn a_rejected_answer_names_the_name_and_the_reason() {
+    let mut bench = Bench::new(&["good.example.org", "bad.example.org"]);
+    bench.ca.weather(|weather| weather.reject = true);
+    let refusal = bench.refused();
+    assert_eq!(
+        refusal.to_string(),
+        "proving good.example.org by http-01: unauthorized: the answer is not the key authorization"
+    );
+}
+
+#[test]
+fn no_type_in_common() {
+    let mut bench = Bench::new(&["*.example.org"]);
+    let refusal = bench.refused();
+    assert_eq!(refusal.problem, "challenge-mismatch");
+    assert!(refusal.to_string().contains("proving *.example.org"), "{refusal}");
+    assert!(refusal.detail.contains("dns-01") && refusal.detail.ends_with("possible here: http-01"), "{refusal}");
+    bench.brief.challenges.clear();
+    let before = bench.ca.requests();
+    let refusal = bench.refused();
+    assert_eq!(refusal.problem, "challenge-mismatch");
+    assert_eq!(refusal.detail, "None of the ACME challenge methods configured for this domain are suitable.");
+    assert_eq!(bench.ca.requests(), before);
+}
+
+#[test]
+fn a_set_up_that_fails_gives_way_to_the_next_type() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.serve_fails = vec![Challenge::TlsAlpn01];
+    bench.brief.challenges = vec![Challenge::TlsAlpn01, Challenge::Http01];
+    bench.accepted();
+    bench.serve_fails.push(Challenge::Http01);
+    let refusal = bench.refused();
+    assert_eq!(refusal.problem, "challenge-setup-failure");
+    assert_eq!(
+        refusal.to_string(),
+        "proving router.example.org by http-01: challenge-setup-failure: serving: port 80 is taken"
+    );
+}
+
+#[test]
+fn refusals_keep_their_retry_after() {
+    for (status, kind) in [(429, "rateLimited"), (503, "serverInternal"), (500, "serverInternal")] {
+        for place in ["/directory", "/new-order", "/authorization", "/challenge", "/finalize", "/order", "/certificate"]
+        {
+            let mut bench = Bench::new(&["router.example.org"]);
+            let wait = Some(Span::mins(7));
+            bench.ca.weather(|weather| weather.spoil = Some((place, Bad::Problem(status, kind, wait))));
+            let refusal = bench.refused();
+            assert_eq!((refusal.status, refusal.short(), refusal.retry_after), (Some(status), kind, wait), "{place}");
+        }
+    }
+}
+
+#[test]
+fn answers_that_are_none_are_named() {
+    for (place, doing) in [
+        ("/directory", "reading the directory"),
+        ("/new-order", "placing the order"),
+        ("/authorization", "reading an authorization"),
+        ("/finalize", "finalizing the order"),
+        ("/order", "waiting for the certificate"),
+    ] {
+        for (bad, says) in [
+            (Bad::Html, "the CA answered HTML instead of JSON"),
+            (Bad::Empty, "the CA's answer is empty"),
+            (Bad::Truncated, "the CA's answer breaks off after 46 bytes"),
+        ] {
+            let mut bench = Bench::new(&["router.example.org"]);
+            bench.ca.weather(|weather| weather.spoil = Some((place, bad)));
+            assert_eq!(bench.refused().to_string(), format!("{doing}: unexpected-answer: {says}"));
+        }
+        let mut bench = Bench::new(&["router.example.org"]);
+        bench.ca.weather(|weather| weather.spoil = Some((place, Bad::Huge)));
+        let said = bench.run().unwrap_err().to_string();
+        assert_eq!(said, format!("{doing}: ca.example: the CA answered more than 1 MB"));
+    }
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.spoil = Some(("/certificate", Bad::Html)));
+    let said = bench.refused().to_string();
+    assert_eq!(said, "fetching the certificate: bad-certificate: there is no certificate in it");
+    bench.ca.weather(|weather| weather.spoil = Some(("/new-account", Bad::Html)));
+    bench.brief.account = None;
+    let said = bench.refused().to_string();
+    assert!(said.contains("the CA did not say where the account is"), "{said}");
+}
+
+#[test]
+fn certificates_of_another_key_or_name_are_seen() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    let public = keys::public_key(&bench.certificate_key, KeyKind::P256).unwrap();
+    for wrong_key in [true, false] {
+        bench.ca.weather(|weather| {
+            weather.wrong_key = wrong_key;
+            weather.wrong_names = !wrong_key;
+        });
+        let chain = bench.run().unwrap();
+        let names = &bench.brief.names;
+        let refusal = x509::accept(&chain, &public, names, KeyKind::P256, DIRECTORY, Some(NOW)).unwrap_err();
+        let says = if wrong_key { "another key" } else { "does not cover router.example.org" };
+        assert!(refusal.detail.contains(says), "{refusal}");
+    }
+}
+
+#[test]
+fn every_kind_of_key_gets_a_certificate() {
+    for kind in [KeyKind::P384, KeyKind::Rsa(2048)] {
+        let mut bench = Bench::new(&["router.example.org"]);
+        let key = keys::generate(kind).unwrap();
+        bench.brief.csr = keys::request(&key, kind, &bench.brief.names).unwrap();
+        let chain = bench.run().unwrap();
+        let public = keys::public_key(&key, kind).unwrap();
+        x509::accept(&chain, &public, &bench.brief.names, kind, DIRECTORY, Some(NOW)).unwrap();
+    }
+}
+
+/// Answers by hand, where a fake CA would be too honest. `answers` go to the questions in their order.
+fn scripted(brief: Brief, answers: &[Reply]) -> Turn {
+    let mut flow = Flow::new(brief);
+    let mut answers = answers.iter();
+    let mut turn = flow.turn(Heard::Start);
+    loop {
+        turn = match turn {
+            Turn::Call(ask) if ask.how == How::Head => {
+                flow.turn(Heard::Reply(Reply { status: 200, nonce: Some("n".into()), ..Reply::default() }))
+            }
+            Turn::Call(_) => match answers.next() {
+                Some(reply) => flow.turn(Heard::Reply(reply.clone())),
+                None => return turn,
+            },
+            Turn::Done(_) | Turn::Fail(_) => return turn,
+            _ => flow.turn(Heard::Done),
+        };
+    }
+}
+
+fn json(status: u16, body: &str) -> Reply {
+    Reply { status, body: body.into(), nonce: Some("n".into()), ..Reply::default() }
+}
+
+const PLAIN: &str = r#"{"newNonce":"https://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o","meta":null}"#;
+
+#[test]
+fn odd_answers_get_a_clear_sentence() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
+    let located = |at: &str| Reply { location: Some(at.into()), ..json(201, order) };
+    let token = |token: &str| {
+        format!(
+            r#"{{"status":"pending","identifier":{{"type":"dns","value":"Router.Example.Org"}},
+            "challenges":[{{"type":"http-01","url":"https://ca/c","token":"{token}"}}]}}"#
+        )
+    };
+    let with_token = |text: &str| vec![json(200, PLAIN), located("https://ca/order/1"), json(200, &token(text))];
+    for (answers, says) in [
+        (vec![json(200, "{}")], "missing field `newNonce`"),
+        (vec![json(200, r#"{"newNonce":"/n","newAccount":"a","newOrder":"b"}"#)], "address of newNonce"),
+        (vec![json(200, PLAIN), json(201, order)], "the CA did not say where the order is"),
+        (vec![json(200, PLAIN), located("/order/1")], "\"/order/1\" as the address of the order"),
+        (vec![json(200, PLAIN), located("http://ca/order/1")], "which is no absolute https URL"),
+        (vec![json(200, PLAIN), located("https://ca/order\r\n1")], "\"https://ca/order\\r\\n1\""),
+        (with_token("a/b"), "token for http-01 is not 1 to 128 characters of base64url"),
+        (with_token(""), "token for http-01 is not 1 to 128"),
+        (with_token(&"x".repeat(129)), "token for http-01 is not 1 to 128"),
+        (
+            vec![
+                json(200, PLAIN),
+                located("https://ca/order/1"),
+                json(200, &token("x").replace("Router.", "elsewhere.")),
+            ],
+            "the CA wants a proof for elsewhere.example.org, which was not asked for",
+        ),
+        (
+            vec![
+                json(200, PLAIN),
+                located("https://ca/order/1"),
+                json(200, &token("x").replace("pending", "deactivated")),
+            ],
+            "proving router.example.org: unauthorized: the authorization is deactivated",
+        ),
+        (
+            vec![
+                json(200, PLAIN),
+                Reply { location: Some("https://ca/o/1".into()), ..json(201, r#"{"status":"valid"}"#) },
+            ],
+            "the order is valid but names no certificate",
+        ),
+        (
+            vec![
+                json(200, PLAIN),
+                Reply {
+                    location: Some("https://ca/o/1".into()),
+                    ..json(
+                        201,
+                        r#"{"status":"invalid","error":{"type":"urn:ietf:params:acme:error:caa","detail":"\u001b[2J"}}"#,
+                    )
+                },
+            ],
+            "placing the order: caa: \\u{1b}[2J",
+        ),
+    ] {
+        match scripted(brief.clone(), &answers) {
+            Turn::Fail(failure) => assert!(failure.to_string().contains(says), "{failure} | {says}"),
+            other => panic!("{other:?} | {says}"),
+        }
+    }
+}
+
+#[test]
+fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
+    let authorization = r#"{"status":"pending","identifier":{"type":"dns","value":"router.example.org"},
+        "challenges":[{"type":"http-01","url":"https://ca/c","token":"t","status":"processing"}]}"#;
+    let answers = [
+        json(200, PLAIN),
+        Reply { location: Some("https://ca/o/1".into()), ..json(201, order) },
+        json(200, authorization),
+        json(200, &authorization.replace("\"pending\"", "\"valid\"")),
+    ];
+    match scripted(brief, &answers) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_order_that_is_not_ready_yet_is_finalized_later() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = |status: &str| format!(r#"{{"status":"{status}","authorizations":[],"finalize":"https://ca/f"}}"#);
+    let not_ready = json(403, r#"{"type":"urn:ietf:params:acme:error:orderNotReady"}"#);
+    let answers = [
+        json(200, PLAIN),
+        Reply { location: Some("https://ca/o/1".into()), ..json(201, &order("pending")) },
+        not_ready,
+        json(200, &order("pending")),
+        json(200, &order("ready")),
+    ];
+    match scripted(brief.clone(), &answers) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f"),
+        other => panic!("{other:?}"),
+    }
+    // A CA that says "ready" and "not ready" in turns is left after five minutes.
+    let mut endless = answers[..2].to_vec();
+    for _ in 0..1000 {
+        endless.push(answers[2].clone());
+        endless.push(answers[4].clone());
+    }
+    match scripted(brief, &endless) {
+        Turn::Fail(failure) => assert!(failure.to_string().contains("5 minutes"), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,336 @@
+//! An order in 200,000 storms of half-honest replies: whatever a CA, a network and a house do, some things never happen.
+
+use edgemd::rules::acme::flow::{Ask, Brief, Flow, Heard, How, Proof, Signer, Turn};
+use edgemd::rules::acme::types::Reply;
+use edgemd::rules::pem;
+use edgemd::words::config::Challenge;
+use edgemd::words::fault::Trouble;
+use edgemd::words::name::{Labels, Name};
+use edgemd::words::time::Span;
+
+const STORMS: u64 = 200_000;
+/// Two threads, because most machines that run tests have two cores.
+const THREADS: u64 = 2;
+/// Five minutes of polls at one a second, for two names and the order, with room for refused nonces.
+const TURNS: usize = 2500;
+
+#[test]
+fn two_hundred_thousand_storms() {
+    let workers = (0..THREADS).map(|thread| {
+        std::thread::spawn(move || {
+            let mut seen = Seen::default();
+            let sky = Sky::new();
+            for seed in (thread..STORMS).step_by(THREADS as usize) {
+                storm(seed, &sky, &mut seen);
+            }
+            seen
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    for worker in workers {
+        let seen = worker.join().expect("no storm broke anything");
+        // The storms are worth something only if they get everywhere.
+        for (count, what) in [
+            (seen.done, "certificates"),
+            (seen.failed, "failures"),
+            (seen.serves, "answers served"),
+            (seen.ready, "challenges answered"),
+            (seen.kept, "accounts"),
+            (seen.bad_nonces, "refused nonces"),
+            (seen.lost, "lost answers"),
+            (seen.long, "orders of more than 30 turns"),
+        ] {
+            assert!(count > 500, "only {count} {what}");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    done: u32,
+    failed: u32,
+    serves: u32,
+    ready: u32,
+    kept: u32,
+    bad_nonces: u32,
+    lost: u32,
+    long: u32,
+}
+
+fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut run = Run { seed, serving: None, asked: Vec::new(), given: Vec::new(), nonces: 0 };
+    let mut flow = Flow::new(sky.brief(&mut dice));
+    let mood = dice.below(40);
+    let mut heard = if dice.below(500) == 0 { Heard::Done } else { Heard::Start };
+    for count in 0..TURNS {
+        let turn = flow.turn(heard);
+        run.check(&turn, sky, seen);
+        heard = match turn {
+            Turn::Done(_) | Turn::Fail(_) => {
+                seen.long += u32::from(count > 30);
+                let after = flow.turn(Heard::Done);
+                assert!(matches!(after, Turn::Fail(_)), "storm {seed}: the end is not the end: {after:?}");
+                return;
+            }
+            Turn::Call(ask) => match dice.below(60 + mood) {
+                0 => {
+                    seen.lost += 1;
+                    Heard::Silence(Trouble::new("the storm", "lost"))
+                }
+                1 if dice.below(4) == 0 => Heard::Done,
+                2 if dice.below(4) == 0 => Heard::Start,
+                _ => Heard::Reply(run.reply(&ask, sky, &mut dice, seen)),
+            },
+            _ if dice.below(60 + mood) == 0 => Heard::Silence(Trouble::new("the storm", "not done")),
+            _ => Heard::Done,
+        };
+    }
+    panic!("storm {seed} never ends");
+}
+
+/// What was said so far in one storm.
+struct Run {
+    seed: u64,
+    serving: Option<Proof>,
+    /// Nonces that were used.
+    asked: Vec<String>,
+    /// Nonces that were given.
+    given: Vec<String>,
+    nonces: u32,
+}
+
+impl Run {
+    /// What holds after every turn.
+    fn check(&mut self, turn: &Turn, sky: &Sky, seen: &mut Seen) {
+        let seed = self.seed;
+        match turn {
+            Turn::Call(ask) => self.check_ask(ask, seen),
+            Turn::Serve(proof) => {
+                assert_eq!(self.serving, None, "storm {seed}: two answers at once");
+                assert_eq!(proof.key_authorization, format!("{}.thumb", proof.token));
+                self.serving = Some(proof.clone());
+                seen.serves += 1;
+            }
+            Turn::Unserve(proof) => {
+                assert_eq!(self.serving.take().as_ref(), Some(proof), "storm {seed}: taken away, never put");
+            }
+            Turn::Rest(span) => {
+                let fine = *span >= Span::millis(100) && *span <= Span::mins(5);
+                assert!(fine && *span != POISON, "storm {seed}: a rest of {span}");
+            }
+            Turn::Keep { account } => {
+                assert!(!account.contains("poison"), "storm {seed}: {account}");
+                seen.kept += 1;
+            }
+            Turn::Done(chain) => {
+                assert_eq!(self.serving, None, "storm {seed}: done, and still served");
+                assert_eq!(*chain, sky.chain, "storm {seed}");
+                seen.done += 1;
+            }
+            Turn::Fail(failure) => {
+                assert_eq!(self.serving, None, "storm {seed}: failed, and still served");
+                let text = failure.to_string();
+                assert!(text.len() < 5000 && !text.contains(char::is_control), "storm {seed}: {text}");
+                seen.failed += 1;
+            }
+        }
+    }
+
+    fn check_ask(&mut self, ask: &Ask, seen: &mut Seen) {
+        let seed = self.seed;
+        assert!(!ask.url.contains("poison"), "storm {seed}: the answer to new-nonce was taken for another's");
+        let How::Post { payload, nonce, signer } = &ask.how else { return };
+        assert!(self.given.contains(nonce), "storm {seed}: a nonce of its own making");
+        assert!(!self.asked.contains(nonce), "storm {seed}: a nonce used twice");
+        self.asked.push(nonce.clone());
+        let by_key = ask.url == "https://ca/a";
+        assert_eq!(*signer == Signer::Key, by_key, "storm {seed}");
+        if let Signer::Account(account) = signer {
+            assert!(!account.contains("poison"), "storm {seed}: {account}");
+        }
+        if ask.url.starts_with("https://ca/c/") {
+            assert_eq!(payload, "{}", "storm {seed}");
+            let token = ask.url.rsplit('/').next().unwrap_or_default();
+            let served = self.serving.as_ref().map(|proof| proof.token.as_str());
+            assert_eq!(served, Some(token), "storm {seed}: \"ready\" before the answer was served");
+            seen.ready += 1;
+        }
+    }
+
+    fn reply(&mut self, ask: &Ask, sky: &Sky, dice: &mut Dice, seen: &mut Seen) -> Reply {
+        let mut reply = match (&ask.how, dice.below(100)) {
+            (How::Head, 0..97) => sky.poisoned(),
+            (How::Head, _) => sky.bad(dice),
+            (How::Post { .. }, 0..4) => {
+                seen.bad_nonces += 1;
+                let body = br#"{"type":"urn:ietf:params:acme:error:badNonce","detail":"again"}"#;
+                Reply { status: 400, body: body.to_vec(), ..Reply::default() }
+            }
+            (_, 4..6) => sky.bad(dice),
+            // The answer to some other question.
+            (_, 6..8) => sky.honest(sky.paths[dice.below(sky.paths.len() as u64) as usize], dice),
+            _ => sky.honest(ask.url.strip_prefix("https://ca").unwrap_or("/"), dice),
+        };
+        let gives = if ask.how == How::Get { 3 } else { 97 };
+        if dice.below(100) < gives {
+            self.nonces += 1;
+            let nonce = format!("n{}", self.nonces);
+            self.given.push(nonce.clone());
+            reply.nonce = Some(nonce);
+        } else if dice.below(4) == 0 {
+            reply.nonce = Some("no nonce\r\n".into());
+        }
+        reply
+    }
+}
+
+const POISON: Span = Span::millis(77_777);
+
+/// The bodies of all replies, made once.
+struct Sky {
+    paths: [&'static str; 10],
+    directories: Vec<String>,
+    chain: Vec<Vec<u8>>,
+    pem: String,
+    brief: Brief,
+}
+
+impl Sky {
+    fn new() -> Self {
+        let rest = r#""newNonce":"https://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o"}"#;
+        let chain = vec![b"leaf".to_vec(), b"issuer".to_vec()];
+        let names = ["a.example.org", "b.example.org"];
+        Self {
+            paths: ["/d", "/a", "/o", "/z/0", "/z/1", "/c/0/h0", "/f", "/p", "/x", "/c/1/t1"],
+            directories: vec![
+                format!(r#"{{"meta":null,{rest}"#),
+                format!(r#"{{"meta":{{}},"zzz":[{{}}],{rest}"#),
+                format!(r#"{{"meta":{{"termsOfService":"https://ca/terms"}},{rest}"#),
+                format!("{{{rest}"),
+            ],
+            pem: chain.iter().map(|der| pem::encode("CERTIFICATE", der)).collect(),
+            chain,
+            brief: Brief {
+                directory: "https://ca/d".into(),
+                names: names.iter().map(|text| Name::parse(text, Labels::Two).unwrap()).collect(),
+                csr: b"request".to_vec(),
+                thumbprint: "thumb".into(),
+                account: None,
+                key_was_shown: false,
+                contacts: Vec::new(),
+                agreement: None,
+                challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
+            },
+        }
+    }
+
+    fn brief(&self, dice: &mut Dice) -> Brief {
+        let mut brief = self.brief.clone();
+        brief.names.truncate(1 + dice.below(2) as usize);
+        brief.account = (dice.below(2) == 0).then(|| "https://ca/account/0".into());
+        brief.key_was_shown = dice.below(2) == 0;
+        brief.agreement = (dice.below(4) != 0).then(|| "accepted".into());
+        if dice.below(3) == 0 {
+            brief.challenges.truncate(dice.below(3) as usize);
+        }
+        brief
+    }
+
+    /// An answer to new-nonce that would do harm if it were taken for anything else.
+    fn poisoned(&self) -> Reply {
+        let body = br#"{"status":"valid","certificate":"https://ca/poison","finalize":"https://ca/poison",
+            "newNonce":"https://ca/poison","authorizations":["https://ca/poison"]}"#;
+        Reply {
+            status: 200,
+            location: Some("https://ca/poison".into()),
+            retry_after: Some(POISON),
+            body: body.to_vec(),
+            ..Reply::default()
+        }
+    }
+
+    /// Right for the place, in one of the states that it can have.
+    fn honest(&self, path: &str, dice: &mut Dice) -> Reply {
+        let mut reply = Reply { status: 200, content_type: Some("application/json".into()), ..Reply::default() };
+        if dice.below(20) == 0 {
+            reply.retry_after = Some(Span::secs(dice.below(40)));
+        }
+        if dice.below(50) != 0 {
+            reply.location = match path {
+                "/a" => Some(format!("https://ca/account/{}", dice.below(3))),
+                "/o" => Some("https://ca/p".into()),
+                _ => None,
+            };
+        }
+        reply.body = match path {
+            "/d" => self.directories[dice.below(4) as usize].clone(),
+            "/a" => "{\"status\":\"valid\"}".into(),
+            "/o" => order(if dice.below(10) == 0 { dice.status() } else { "pending" }),
+            "/p" | "/f" => order(dice.status()),
+            "/x" => self.pem.clone(),
+            "/z/0" => authorization(0, dice),
+            "/z/1" => authorization(1, dice),
+            _ => "{\"status\":\"processing\"}".into(),
+        }
+        .into_bytes();
+        reply
+    }
+
+    fn bad(&self, dice: &mut Dice) -> Reply {
+        let (status, body): (u16, &[u8]) = match dice.below(14) {
+            0 => (200, b"<html>"),
+            1 => (200, b""),
+            2 => (200, b"{\"status\":\"pen"),
+            3 => (503, b"<html>"),
+            4 => (429, br#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"slow\u001b[2Jdown"}"#),
+            5 => (500, br#"{"type":"urn:ietf:params:acme:error:serverInternal"}"#),
+            6 => (400, br#"{"type":"urn:ietf:params:acme:error:accountDoesNotExist"}"#),
+            7 => (403, br#"{"type":"urn:ietf:params:acme:error:orderNotReady"}"#),
+            8 => (302, b""),
+            9 => (200, b"[[[[[[[[[[[["),
+            10 => (0, b"null"),
+            11 => (200, b"{\"status\":7,\"identifier\":null,\"challenges\":{}}"),
+            12 => (65535, &[0xff, 0xfe, 0]),
+            _ => (404, b"{\"type\":3}"),
+        };
+        let retry_after = (dice.below(2) == 0).then(|| Span::secs(dice.below(100_000)));
+        Reply { status, body: body.to_vec(), retry_after, ..Reply::default() }
+    }
+}
+
+fn order(status: &str) -> String {
+    let error = if status == "invalid" { r#","error":{"type":"urn:x","detail":"no\nway"}"# } else { "" };
+    let certificate = if status == "valid" { r#","certificate":"https://ca/x""# } else { "" };
+    format!(
+        r#"{{"status":"{status}","authorizations":["https://ca/z/0","https://ca/z/1"],"finalize":"https://ca/f"{certificate}{error}}}"#
+    )
+}
+
+fn authorization(index: u32, dice: &mut Dice) -> String {
+    let status = ["pending", "pending", "pending", "valid", "valid", "invalid"][dice.below(6) as usize];
+    let letter = ["a", "b"][index as usize];
+    let own = if dice.below(8) == 0 { "processing" } else { "pending" };
+    format!(
+        r#"{{"status":"{status}","identifier":{{"type":"dns","value":"{letter}.example.org"}},"challenges":[
+        {{"type":"dns-persist-01","url":"https://ca/y"}},{{"type":8}},
+        {{"type":"http-01","url":"https://ca/c/{index}/h{index}","token":"h{index}","status":"{own}"}},
+        {{"type":"tls-alpn-01","url":"https://ca/c/{index}/t{index}","token":"t{index}"}}]}}"#
+    )
+}
+
+/// xorshift64*; a storm is its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+
+    fn status(&mut self) -> &'static str {
+        ["pending", "ready", "processing", "processing", "valid", "valid", "invalid"][self.below(7) as usize]
+    }
+}

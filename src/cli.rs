@@ -4,7 +4,7 @@ use crate::doors::clock::Push;
 use crate::doors::{control, log as door_log};
 use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, USAGE};
 use crate::house::preview;
-use crate::rules::conf::table;
+use crate::rules::conf::print;
 use crate::rules::control::Request;
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
@@ -187,9 +187,9 @@ fn ask(config: &Config, request: &Request) -> u8 {
 
 fn directives(words: &Words) -> u8 {
     let text = match (words.json, words.man) {
-        (true, _) => table::directives_json(),
-        (_, true) => table::directives_man(),
-        _ => table::directives(),
+        (true, _) => print::directives_json(),
+        (_, true) => print::directives_man(env!("CARGO_PKG_VERSION")),
+        _ => print::directives(),
     };
     say(text.trim_end());
     FINE

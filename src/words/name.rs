@@ -89,16 +89,14 @@ fn check_label(label: &str) -> Result<(), String> {
     if label.len() > 63 {
         return Err(format!("has a label of {} characters, and a label has 63 at most", label.len()));
     }
+    if let Some(other) = label.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '-') {
+        let other = other.escape_default();
+        return Err(format!("has the character '{other}'; letters, digits, '-' and '.' can stand in a name"));
+    }
     if label.starts_with('-') || label.ends_with('-') {
         return Err(format!("has a label that begins or ends with '-': '{label}'"));
     }
-    match label.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '-') {
-        Some(other) => Err(format!(
-            "has the character '{}'; letters, digits, '-' and '.' can stand in a name",
-            other.escape_default()
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Lower-case ASCII: a label in other letters becomes its `xn--` form (RFC 5891 §4.4). Other characters of ASCII pass as

@@ -55,18 +55,27 @@ fn text_of(file: &Arc<str>, bytes: &[u8], faults: &mut Vec<Fault>) -> String {
     let (mut line, mut column, mut told) = (1u32, 1u32, 0u32);
     for chunk in bytes.utf8_chunks() {
         let bad = if chunk.invalid().is_empty() { None } else { Some(char::REPLACEMENT_CHARACTER) };
-        for c in chunk.valid().chars().map(|c| (c, c == '\0')).chain(bad.map(|c| (c, true))) {
-            if c.1 && told != line {
+        for (c, valid) in chunk.valid().chars().map(|c| (c, true)).chain(bad.map(|c| (c, false))) {
+            if is_damage(c) && told != line {
                 told = line;
+                let what = match (c, valid) {
+                    ('\0', _) => "a NUL byte",
+                    (_, true) => "a U+FFFD, the mark of a character that got lost",
+                    (_, false) => "bytes that are not UTF-8",
+                };
                 let place = Place { file: file.clone(), line, column };
-                let what = if c.0 == '\0' { "a NUL byte" } else { "bytes that are not UTF-8" };
                 faults.push(Fault { place, why: format!("the file has {what} here; save it as UTF-8 text") });
             }
-            (line, column) = if c.0 == '\n' { (line.saturating_add(1), 1) } else { (line, column.saturating_add(1)) };
-            text.push(c.0);
+            (line, column) = if c == '\n' { (line.saturating_add(1), 1) } else { (line, column.saturating_add(1)) };
+            text.push(c);
         }
     }
     text
+}
+
+/// What [`text_of`] has told of already, so that nothing more is said about the word it is in.
+fn is_damage(c: char) -> bool {
+    matches!(c, '\0' | char::REPLACEMENT_CHARACTER)
 }
 
 struct Lexer<'a> {
@@ -117,7 +126,7 @@ impl Lexer<'_> {
             }
         } else {
             let slash = if form == Form::Close { "/" } else { "" };
-            let why = format!("<{slash}{}> directive missing closing '>'", name.text);
+            let why = format!("<{slash}{}> directive missing closing '>'", shown(&name.text));
             self.fault(name.place.clone(), &why, &mut sound);
         }
         Line { form, name, args, sound }
@@ -174,6 +183,7 @@ impl Lexer<'_> {
                 }
                 (_, '$') => self.variable(&mut word.text, sound),
                 (_, c) => {
+                    *sound &= !is_damage(c);
                     word.text.push(c);
                     self.bump();
                 }
@@ -205,7 +215,8 @@ impl Lexer<'_> {
         match (self.env)(&name) {
             Some(value) => text.push_str(&value),
             None => {
-                let why = format!("the environment has no variable \"{name}\"; set it, or write its value here");
+                let why =
+                    format!("the environment has no variable \"{}\"; set it, or write its value here", shown(&name));
                 self.fault(place, &why, sound);
             }
         }

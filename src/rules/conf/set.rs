@@ -1,9 +1,10 @@
 //! What each directive that works does to the draft. The table has counted the words already.
 
 use super::draft::{ListenDraft, MdDraft, Members, Scope};
-use super::lex::{Word, quoted};
+use super::lex::{Word, quoted, shown};
 use super::values::{self, Unit};
 use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap};
+use crate::words::fault::Fault;
 use crate::words::name;
 use crate::words::time::Span;
 
@@ -235,8 +236,8 @@ pub fn drive(scope: &mut Scope<'_>, args: &[Word]) {
         "manual" | "stick" => DriveMode::Manual,
         "always" => DriveMode::Always,
         _ => {
-            let why = format!("unknown MDDriveMode {}, use \"auto|manual|always\"", quoted(&word.text));
-            return scope.wrong_so(word, &why);
+            let why = format!("unknown MDDriveMode {}, use \"auto|manual|always\"", shown(&word.text));
+            return scope.faults.push(Fault { place: word.place.clone(), why });
         }
     };
     scope.settings().drive = Some(mode);

@@ -361,7 +361,7 @@ pub static DIRECTIVES: &[Directive] = &[
     Directive {
         name: "MDHttpProxy",
         also: &[],
-        syntax: "http(s)://host:port",
+        syntax: "http(s)://host:port|none",
         count: One,
         places: GVM,
         default: Value("none"),
@@ -724,7 +724,7 @@ pub static DIRECTIVES: &[Directive] = &[
     Directive {
         name: "MDExport",
         also: &[],
-        syntax: "dir [layout] [owner[:group]] [mode]",
+        syntax: "dir [layout] [owner[:group]] [mode] | none",
         count: Any,
         places: GVM,
         default: Value("none"),

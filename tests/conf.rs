@@ -1,0 +1,530 @@
+//! The language from the outside: golden files, the acceptance cases of the configuration, and the table held against the
+//! reader. `EDGEMD_GOLDEN=write cargo test --test conf` writes the golden files anew: read the difference.
+
+use edgemd::doors::text::SystemLibrary;
+use edgemd::rules::conf::print;
+use edgemd::rules::conf::read::{Library, read};
+use edgemd::rules::conf::table::{DIRECTIVES, Directive, Does, Preset};
+use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout};
+use edgemd::words::time::Span;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+/// Files in memory.
+struct Shelf(BTreeMap<String, Vec<u8>>);
+
+impl Library for Shelf {
+    fn text(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.0.get(path).cloned().ok_or_else(|| "no such file or directory".into())
+    }
+    fn glob(&self, pattern: &str) -> Vec<String> {
+        let (head, tail) = pattern.split_once('*').expect("one star");
+        self.0.keys().filter(|path| path.starts_with(head) && path.ends_with(tail)).cloned().collect()
+    }
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "UI").then(|| "127.0.0.1:8000".into())
+    }
+}
+
+fn read_files(files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let shelf = Shelf(files.iter().map(|(path, text)| (path.to_string(), text.as_bytes().to_vec())).collect());
+    read(files[0].0, &shelf).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+fn read_text(text: &str) -> Result<Config, Vec<String>> {
+    read_files(&[("/etc/edgemd.conf", text)])
+}
+
+fn fine(text: &str) -> Config {
+    read_text(text).unwrap_or_else(|faults| panic!("{text}\n{}", faults.join("\n")))
+}
+
+/// The faults of a text, without the file's name.
+fn faults(text: &str) -> Vec<String> {
+    let faults = read_text(text).err().unwrap_or_default();
+    faults.iter().map(|fault| fault.strip_prefix("/etc/edgemd.conf:").unwrap_or(fault).to_string()).collect()
+}
+
+fn one_fault(text: &str, part: &str) {
+    let faults = faults(text);
+    assert!(faults.len() == 1 && faults[0].contains(part), "{text}\nwanted: {part}\nfound: {faults:#?}");
+}
+
+fn names(config: &Config) -> Vec<String> {
+    config.mds.iter().map(|md| md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ")).collect()
+}
+
+// Golden files
+
+#[test]
+fn golden_files() {
+    let write = std::env::var("EDGEMD_GOLDEN").is_ok_and(|word| word == "write");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conf");
+    let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|ending| ending == "conf"));
+    cases.sort();
+    assert!(cases.len() >= 10, "the golden files are gone from {}", folder.display());
+    let mut wrong = String::new();
+    for case in cases {
+        let label = case.file_name().unwrap().to_str().unwrap();
+        let shelf = Shelf(BTreeMap::from([(label.to_string(), fs::read(&case).unwrap())]));
+        let (ending, found) = match read(label, &shelf) {
+            Ok(config) => ("fine", outline(&config)),
+            Err(faults) => ("faults", faults.iter().map(|fault| format!("{fault}\n")).collect()),
+        };
+        let golden = case.with_extension(ending);
+        if write {
+            for old in ["fine", "faults"] {
+                let _ = fs::remove_file(case.with_extension(old));
+            }
+            fs::write(&golden, &found).unwrap();
+        }
+        let wanted = fs::read_to_string(&golden).unwrap_or_default();
+        if wanted != found {
+            writeln!(wrong, "== {} is not what was read:\n{found}-- but:\n{wanted}", golden.display()).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What a configuration means, in lines.
+fn outline(config: &Config) -> String {
+    let mut out = String::new();
+    let Config { ports, listen, store, control, initial_delay, check_interval, .. } = config;
+    writeln!(out, "ports {:?} {:?}, store {}, control {control:?}", ports.http, ports.https, store.display()).unwrap();
+    writeln!(out, "first delay {initial_delay:?}, check interval {check_interval}").unwrap();
+    for one in listen {
+        writeln!(out, "listen {:?} {} tls {}", one.addr, one.port, one.tls).unwrap();
+    }
+    for site in std::iter::once(&config.base).chain(&config.sites) {
+        writeln!(out, "site {:?} at {:?} tls {} to {:?}", site.names, site.addrs, site.tls, site.proxy).unwrap();
+    }
+    for md in &config.mds {
+        let text = serde_json::to_string_pretty(md).unwrap();
+        writeln!(out, "md at line {}: {text}", md.place.line).unwrap();
+    }
+    for notice in &config.notices {
+        writeln!(out, "notice {notice}").unwrap();
+    }
+    out
+}
+
+// The table against the reader
+
+/// The example of a row, in a place where it may stand.
+fn placed(row: &Directive) -> String {
+    let md = "MDomain example.org\n";
+    match row.places {
+        _ if row.example.contains("Domain") && !row.name.starts_with("<V") => format!("{}\n", row.example),
+        places if places.global => format!("{md}{}\n", row.example),
+        places if places.site => format!("{md}<VirtualHost *:443>\n{}\n</VirtualHost>\n", row.example),
+        _ => format!("<MDomainSet example.org>\n{}\n</MDomainSet>\n", row.example),
+    }
+}
+
+#[test]
+fn every_example_is_read() {
+    for row in DIRECTIVES {
+        let text = placed(row);
+        match row.does {
+            Does::NotYet => one_fault(&text, &format!("{} does not work yet in this version; remove it", row.name)),
+            Does::Include { optional: false } => one_fault(&text, "can't be read: no such file or directory"),
+            _ => drop(fine(&text)),
+        }
+    }
+}
+
+#[test]
+fn every_default_is_what_holds_anyway() {
+    let silent = |text: &str| {
+        let mut config = fine(text);
+        config.notices.clear();
+        format!("{config:?}")
+    };
+    for row in DIRECTIVES {
+        let Preset::Value(default) = row.default else { continue };
+        for name in row.names() {
+            let md =
+                "<VirtualHost *:443>\nServerName a.example\nServerAlias b.example\n</VirtualHost>\nMDomain a.example\n";
+            assert_eq!(silent(md), silent(&format!("{md}{name} {default}\n")), "{name} {default}");
+        }
+        let changed = format!("MDomain example.org\n{}\n", row.example);
+        if matches!(row.does, Does::Set(_)) && row.name != "MDCertificateProtocol" {
+            assert!(!row.example.ends_with(default), "the example of {} says its default", row.name);
+            drop(fine(&changed));
+        }
+    }
+}
+
+#[test]
+fn every_word_stands_in_the_table_once() {
+    let mut seen = BTreeMap::new();
+    for row in DIRECTIVES {
+        for name in row.names() {
+            assert!(seen.insert(name.to_ascii_lowercase(), row.name).is_none(), "{name}");
+        }
+        assert!(row.example.to_ascii_lowercase().starts_with(&row.name.to_ascii_lowercase().replace('>', "")));
+        assert!(row.places.global || row.places.site || row.places.md, "{}", row.name);
+        for text in [row.help, row.syntax] {
+            assert!(!text.is_empty() && !text.ends_with('.') || text.ends_with("..."), "{}: {text}", row.name);
+        }
+    }
+    // Every word of the language, in the order of the document.
+    for name in
+        "MDomain <MDomainSet> <MDomain> MDMember MDMembers MDMatchNames MDBaseServer ManagedDomain <ManagedDomain> \
+        <VirtualHost> ServerName ServerAlias ServerAdmin SSLEngine ProxyPass Listen ProxyProtocol SSLProxyPassthrough \
+        MaxConnections Include IncludeOptional MDCertificateAuthority MDCertificateAgreement MDCertificateProtocol \
+        MDContactEmail MDCACertificateFile MDExternalAccountBinding MDHttpProxy MDHttpProxyCACertificateFile MDProfile \
+        MDProfileMandatory MDPreferredChain MDDriveMode MDRenewMode MDRenewWindow MDWarnWindow MDRenewViaARI \
+        MDCheckInterval MDInitialDelay MDActivationDelay MDRetryDelay MDRetryFailover MDPrivateKeys MDReuseKey \
+        MDMustStaple MDCertificateFile MDCertificateKeyFile MDPortMap MDCAChallenges MDChallengeDns01 \
+        MDChallengeDns01Version MDChallengeWebroot MDRequireHttps MDStapling MDStapleOthers MDStaplingKeepResponse \
+        MDStaplingRenewWindow MDCertificateStatus MDServerStatus MDStoreDir MDStoreLocks MDExport MDNotifyCmd \
+        MDMessageCmd MDNotifyServed MDControlSocket MDHookTimeout"
+            .split_whitespace()
+    {
+        assert!(seen.remove(&name.to_ascii_lowercase()).is_some(), "{name} is missing");
+    }
+    assert!(seen.is_empty(), "not in the document: {seen:?}");
+}
+
+#[test]
+fn the_reference_has_every_directive() {
+    let (plain, json, man) = (print::directives(), print::directives_json(), print::directives_man("0.1.0"));
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), DIRECTIVES.len());
+    for (row, printed) in DIRECTIVES.iter().zip(rows) {
+        assert_eq!(printed["name"], row.name);
+        assert!(plain.contains(row.help), "{}", row.name);
+        assert!(man.contains(row.name.trim_end_matches('>')), "{}", row.name);
+    }
+    assert!(man.is_ascii());
+    for line in man.lines().filter(|line| line.starts_with(['.', '\''])) {
+        let known = [".TH", ".SH", ".TP", ".PP", ".br", ".B", ".I", ".BR"];
+        assert!(known.contains(&line.split(' ').next().unwrap()), "{line}");
+    }
+}
+
+// The acceptance cases
+
+#[test]
+fn md_100_005_bad_names_are_faults_with_places() {
+    for text in ["tld", "\"white sp.ace\"", "invalid.*.wildcard.com", "\u{1f600}.example"] {
+        let first = faults(&format!("MDomain {text}"));
+        let second = faults(&format!("MDomain example.org {text}"));
+        assert!(first.len() == 1 && first[0].starts_with("1:9: \""), "{first:?}");
+        assert!(second.len() == 1 && second[0].starts_with("1:21: \""), "{second:?}");
+    }
+    let shelf = Shelf(BTreeMap::from([("f".into(), b"MDomain k\xfcller.example".to_vec())]));
+    let faults = read("f", &shelf).unwrap_err();
+    assert_eq!(faults[0].to_string(), "f:1:10: the file has bytes that are not UTF-8 here; save it as UTF-8 text");
+    // A private CA may know a name of one label.
+    fine("MDCACertificateFile ca.pem\nMDomain router\n");
+}
+
+#[test]
+fn md_100_006_bad_urls_of_a_ca() {
+    for (url, why) in [
+        ("acme.example.org", "The CA name 'acme.example.org' is not known and it is not a URL either"),
+        ("\"https://acme example.org/\"", "has a space in it"),
+        ("https://acme.example.org:-1/", "invalid port"),
+    ] {
+        one_fault(&format!("MDCertificateAuthority {url}\nMDomain example.org\n"), why);
+    }
+}
+
+#[test]
+fn md_100_009_md_100_011_duplicates_go_and_the_order_stays() {
+    let config = fine("MDomain test.example.org www.Example.org TEST.example.org a.example.org www.example.org.\n");
+    assert_eq!(names(&config), ["test.example.org www.example.org a.example.org"]);
+}
+
+#[test]
+fn md_100_010_md_100_012_punycode_and_wildcards() {
+    let config = fine("MDomain Müller.example\nMDomain *.example.org\nMDomain 192.0.2.1\nMDomain 日本.example\n");
+    assert_eq!(names(&config), ["xn--mller-kva.example", "*.example.org", "192.0.2.1", "xn--wgv71a.example"]);
+}
+
+#[test]
+fn md_300_003_004_overlaps_name_both_places() {
+    let found = faults("MDomain a.example b.example\n# c\nMDomain a.example b.example\n");
+    let why = "is in two MDs, here and at /etc/edgemd.conf:1";
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0], format!("3:9: \"a.example\" {why}:9; remove it from one of them"));
+    assert_eq!(found[1], format!("3:19: \"b.example\" {why}:19; remove it from one of them"));
+    one_fault("MDomain a.example b.example\nMDomain c.example b.example\n", "2:19: \"b.example\" is in two MDs");
+    fine("MDMatchNames servernames\nMDomain a.example b.example\nMDomain c.example b.example\n");
+    one_fault("MDMatchNames servernames\nMDomain a.example\nMDomain a.example\n", "is in two MDs");
+}
+
+const TWO_MDS: &str = "MDomain a.example\nMDomain b.example\n";
+
+#[test]
+fn md_300_009_one_virtual_host_in_two_mds() {
+    let host = "<VirtualHost *:443>\nServerName a.example\nServerAlias b.example\n</VirtualHost>\n";
+    one_fault(
+        &format!("{TWO_MDS}{host}"),
+        "3:1: the names of this virtual host fall into two MDs: \"a.example\" (/etc/edgemd.conf:1:1) and \"b.example\"",
+    );
+}
+
+#[test]
+fn md_300_011a_011b_021_members() {
+    let host = "MDomain a.example\n<VirtualHost *:443>\nServerName a.example\nServerAlias c.example\n</VirtualHost>\n";
+    one_fault(&format!("MDMember manual\n{host}"), "5:13: \"c.example\": is not covered by the MD \"a.example\"");
+    assert_eq!(names(&fine(&format!("MDMembers auto\n{host}"))), ["a.example c.example"]);
+    // The first name is the alias, the ServerName is nobody's.
+    let other = "MDMembers manual\nMDomain a.example\n<VirtualHost *:443>\nServerName c.example\nServerAlias a.example\n</VirtualHost>\n";
+    one_fault(other, "4:12: \"c.example\": is not covered");
+    // Plain http has no certificate to be covered by.
+    fine(&host.replace("443", "80").replacen("MDomain", "MDMember manual\nMDomain", 1));
+}
+
+#[test]
+fn md_300_015_the_last_one_wins() {
+    let text = "MDPrivateKeys Default\nMDPrivateKeys RSA\nMDPrivateKeys RSA 2048\nMDPrivateKeys RSA 3072\nMDPrivateKeys RSA 4096\n";
+    let config = fine(&format!("{text}MDomain example.org\n"));
+    assert_eq!(format!("{:?}", config.mds[0].keys), "[Rsa(4096)]");
+}
+
+#[test]
+fn md_300_016_bad_keys() {
+    for (words, why) in [
+        ("", "1:1: MDPrivateKeys needs to specify the private key type"),
+        ("Default RSA 1024", "1:15: MDPrivateKeys: \"Default\": 'Default' allows no other parameter"),
+        ("RSA 1024", "1:19: MDPrivateKeys: \"1024\": must be 2048 or higher in order to be considered safe."),
+        ("rsa1024", "must be 2048 or higher in order to be considered safe."),
+        ("rsa 2048 rsa 4096", "1:24: MDPrivateKeys: \"rsa\": two keys of type 'RSA' are not possible."),
+        ("p-256 secp384r1 P-256", "two keys of type 'P-256' are not possible."),
+    ] {
+        one_fault(&format!("MDPrivateKeys {words}\n"), why);
+    }
+}
+
+#[test]
+fn md_300_017_bad_windows() {
+    for (words, why) in [
+        ("dec-31", "MDRenewWindow: \"dec-31\" has unrecognized format"),
+        ("1y", "MDRenewWindow: \"1y\" has unrecognized format"),
+        ("10 d", "MDRenewWindow takes one argument"),
+        ("102%", "a length of 100% or more is not allowed."),
+    ] {
+        one_fault(&format!("MDRenewWindow {words}\n"), why);
+    }
+}
+
+#[test]
+fn md_300_018_bad_proxies() {
+    for (words, why) in [
+        ("", "MDHttpProxy takes one argument"),
+        ("localhost:8080", "scheme must be http or https"),
+        ("https://127.0.0.1:-443", "invalid port"),
+        ("HTTP localhost 8080", "MDHttpProxy takes one argument"),
+    ] {
+        one_fault(&format!("MDHttpProxy {words}\n"), why);
+    }
+    let found = faults("MDHttpProxy http://me:secret@proxy.example.org:8080\n");
+    assert!(found.len() == 1 && !found[0].contains("secret"), "{found:?}");
+}
+
+#[test]
+fn md_300_025_known_cas() {
+    let production = "https://acme-v02.api.letsencrypt.org/directory";
+    let staging = "https://acme-staging-v02.api.letsencrypt.org/directory";
+    for (name, url) in [
+        ("LetsEncrypt", production),
+        ("letsencrypt", production),
+        ("letsencrypt-test", staging),
+        ("LETSEncrypt-TESt", staging),
+    ] {
+        let config = fine(&format!("MDCertificateAuthority {name}\nMDomain example.org\n"));
+        assert_eq!(config.mds[0].cas, [url]);
+    }
+    for name in ["buypass", "Buypass-Test"] {
+        one_fault(&format!("MDCertificateAuthority {name}\n"), &format!("the ACME service of {name} has ended"));
+    }
+}
+
+#[test]
+fn md_300_028_a_shared_alias() {
+    let host = |name: &str| format!("<VirtualHost *:443>\nServerName {name}\nServerAlias c.example\n</VirtualHost>\n");
+    let text = format!("MDMember manual\n{TWO_MDS}{}{}", host("a.example"), host("b.example"));
+    assert_eq!(faults(&text).len(), 2);
+    fine(&format!("MDMatchNames servernames\n{text}"));
+}
+
+#[test]
+fn md_310_107_108_contacts_and_case() {
+    let host =
+        |name: &str| format!("<VirtualHost *:443>\nServerName {name}\nServerAdmin admin@{name}\n</VirtualHost>\n");
+    let config = fine(&format!(
+        "ServerAdmin x@y.example\n{}{}{}MDomain C.EXAMPLE\n",
+        TWO_MDS.to_uppercase().replace("MDOMAIN", "MDomain"),
+        host("a.example"),
+        host("B.example")
+    ));
+    let contacts: Vec<_> = config.mds.iter().map(|md| md.contacts.join(" ")).collect();
+    assert_eq!(contacts, ["mailto:admin@a.example", "mailto:admin@B.example", "mailto:x@y.example"]);
+    assert_eq!(names(&config), ["a.example", "b.example", "c.example"]);
+    let config = fine("ServerAdmin x@y.example\nMDContactEmail mailto:z@y.example\nMDomain a.example\n");
+    assert_eq!(config.mds[0].contacts, ["mailto:z@y.example"]);
+}
+
+// What else the whole decides
+
+#[test]
+fn settings_come_from_the_nearest_place() {
+    let config = fine(
+        "MDRenewWindow 1d\nMDDriveMode manual\nMDExport /export\n\
+         <VirtualHost *:443>\nServerName a.example\nMDRenewWindow 2d\n</VirtualHost>\n\
+         <MDomainSet a.example>\nMDDriveMode always\nMDExport none\n</MDomainSet>\nMDomain b.example\n",
+    );
+    let seen: Vec<_> =
+        config.mds.iter().map(|md| (md.window.to_string(), md.drive, md.export.is_some(), md.used)).collect();
+    assert_eq!(seen, [("2d".into(), DriveMode::Always, false, true), ("1d".into(), DriveMode::Manual, true, true)]);
+    assert!(!config.mds[1].driven());
+}
+
+#[test]
+fn what_is_used() {
+    let host = "<VirtualHost *:443>\nServerName www.a.example\n</VirtualHost>\n";
+    let used = |text: &str| fine(text).mds.iter().map(|md| md.used).collect::<Vec<_>>();
+    assert_eq!(used(TWO_MDS), [true, true]);
+    assert_eq!(used(&format!("{TWO_MDS}{host}")), [false, false]);
+    assert_eq!(used(&format!("MDomain *.a.example\nMDomain b.example\n{host}")), [true, false]);
+    assert_eq!(used(&format!("MDExport out\n{TWO_MDS}{host}")), [true, true]);
+    let config = fine(&format!("{TWO_MDS}{host}"));
+    assert!(
+        config.notices[0].contains(":1:1: no virtual host and no export uses \"a.example\""),
+        "{:?}",
+        config.notices
+    );
+}
+
+#[test]
+fn joined_names_lead_on() {
+    let host = |names: &str| format!("<VirtualHost *:443>\nServerName {names}\n</VirtualHost>\n");
+    let config = fine(&format!(
+        "MDomain a.example\n{}{}",
+        host("b.example\nServerAlias d.example"),
+        host("a.example\nServerAlias b.example")
+    ));
+    assert_eq!(names(&config), ["a.example b.example d.example"]);
+    // Names under a wildcard of the MD need not join.
+    let config = fine(&format!("MDomain a.example *.a.example\n{}", host("a.example:443\nServerAlias x.a.example")));
+    assert_eq!(names(&config), ["a.example *.a.example"]);
+    // What can't be on a certificate can't join.
+    one_fault(&format!("MDomain a.example\n{}", host("a.example\nServerAlias www*")), "4:13: \"www*\": has a '*'");
+    one_fault(
+        &format!("MDomain a.example\n{}", host("a.example\nServerAlias router")),
+        "4:13: \"router\": has only one label",
+    );
+}
+
+#[test]
+fn ports_and_listeners() {
+    let listens = |text: &str| fine(text).listen.iter().map(|one| (one.port, one.tls)).collect::<Vec<_>>();
+    assert_eq!(listens(""), [(80, false), (443, true)]);
+    assert_eq!(listens("MDPortMap http:8080 https:-"), [(8080, false)]);
+    assert_eq!(
+        listens("MDPortMap 80:8080 443:8443\nListen 8080\nListen [::1]:8443\nListen 9 https"),
+        [(8080, false), (8443, true), (9, true)]
+    );
+    one_fault("Listen 80\nListen 80 https\n", "2:8: Listen: port 80 is listened on already, see /etc/edgemd.conf:1:8");
+    let sites = fine("MDPortMap https:8443\n<VirtualHost *:443 [::1]:8443>\n</VirtualHost>\n<VirtualHost *:80>\nSSLEngine on\n</VirtualHost>\n<VirtualHost *:8443>\nSSLEngine off\n</VirtualHost>\n").sites;
+    assert_eq!(sites.iter().map(|site| site.tls).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(sites[0].addrs.iter().map(|addr| addr.1).collect::<Vec<_>>(), [8443, 8443]);
+}
+
+#[test]
+fn paths_count_from_the_folder() {
+    let config = fine(
+        "MDStoreDir store\nMDControlSocket off\nMDExport out combined\nMDNotifyCmd hooks/reload \"a b\"\nMDCACertificateFile /ca.pem\nMDomain router\n",
+    );
+    assert_eq!(config.store, PathBuf::from("/etc/store"));
+    assert_eq!(config.control, None);
+    let md = &config.mds[0];
+    let export = md.export.as_ref().unwrap();
+    assert_eq!((export.dir.to_str().unwrap(), export.layout), ("/etc/out", Layout::Combined));
+    assert_eq!(md.notify.as_deref().unwrap(), ["/etc/hooks/reload", "a b"]);
+    assert_eq!(md.roots, Some(PathBuf::from("/ca.pem")));
+}
+
+#[test]
+fn includes() {
+    let config = read_files(&[
+        ("/etc/edgemd.conf", "Include sub/one.conf\nIncludeOptional none.d/*.conf\nMDomain c.example\n"),
+        ("/etc/sub/one.conf", "MDomain a.example\nIncludeOptional more/*.conf\nMDStoreDir store\n"),
+        (
+            "/etc/sub/more/b.conf",
+            "<VirtualHost *:80>\nServerName b.example\nProxyPass / http://${UI}/\n</VirtualHost>\n",
+        ),
+    ])
+    .unwrap();
+    assert_eq!(names(&config), ["a.example", "c.example"]);
+    assert_eq!(config.sites[0].proxy, Some(Backend::Tcp("127.0.0.1:8000".into())));
+    assert_eq!(config.store, PathBuf::from("/etc/store"));
+    let found = read_files(&[
+        ("/etc/edgemd.conf", "Include one.conf\nInclude none.conf\nInclude *.none\nMDomain tld\n"),
+        ("/etc/one.conf", "Include edgemd.conf\n<VirtualHost *:80>\nMDStoreDir x\n"),
+    ])
+    .unwrap_err();
+    assert_eq!(
+        found,
+        [
+            "/etc/edgemd.conf:2:9: Include: \"/etc/none.conf\" can't be read: no such file or directory",
+            "/etc/edgemd.conf:3:9: Include: \"*.none\" stands for no file; IncludeOptional would not mind",
+            "/etc/edgemd.conf:4:9: \"tld\": has only one label, which only a private CA signs (its roots are given by MDCACertificateFile)",
+            "/etc/one.conf:1:9: Include: \"/etc/edgemd.conf\" includes itself",
+            "/etc/one.conf:2:1: <VirtualHost> is never closed in this file; add </VirtualHost>",
+            "/etc/one.conf:3:1: MDStoreDir is not allowed inside a '<VirtualHost' context",
+        ]
+    );
+    let mut files: Vec<(String, String)> = (0..10).map(|n| (format!("/{n}"), format!("Include {}\n", n + 1))).collect();
+    files.push(("/10".into(), String::new()));
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let found = read_files(&files).unwrap_err();
+    assert!(found.len() == 1 && found[0].starts_with("/8:1:9: Include: \"9\" is the file of a file"), "{found:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let found = read("none/edgemd.conf", &SystemLibrary).unwrap_err();
+    assert_eq!(found[0].to_string(), "none/edgemd.conf:1:1: can't be read: no such file or directory");
+}
+
+#[test]
+fn the_times_have_their_floors() {
+    let config =
+        fine("MDRetryDelay 100ms\nMDCheckInterval 1\nMDInitialDelay 0\nMDHookTimeout 2mi\nMDomain a.example\n");
+    assert_eq!((config.mds[0].retry, config.mds[0].hook_limit), (Span::millis(100), Span::mins(2)));
+    assert_eq!((config.check_interval, config.initial_delay), (Span::secs(1), Some(Span::ZERO)));
+    assert_eq!(fine("").initial_delay, None);
+    assert_eq!(
+        fine("MDCAChallenges HTTP-01 http-01\nMDomain a.example").mds[0].challenges,
+        Some(vec![Challenge::Http01])
+    );
+}
+
+/// Nothing in the reader grows with the square of the file: this would take minutes.
+#[test]
+fn a_thousand_mds_are_read_at_once() {
+    let mut text = String::new();
+    for n in 0..1000 {
+        write!(text, "<MDomainSet d{n}.example.org>\nMDRenewWindow 10d\n</MDomainSet>\n").unwrap();
+        write!(
+            text,
+            "<VirtualHost *:443>\nServerName d{n}.example.org\nServerAlias w{n}.example.org\n</VirtualHost>\n"
+        )
+        .unwrap();
+    }
+    let start = std::time::Instant::now();
+    let config = fine(&text);
+    let took = start.elapsed();
+    assert_eq!(config.mds.len(), 1000);
+    assert_eq!(config.mds[999].names.len(), 2);
+    assert!(took.as_secs() < 5, "{took:?}");
+    println!("{} lines in {took:?}", text.lines().count());
+}

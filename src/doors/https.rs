@@ -34,13 +34,10 @@ pub trait Line: Send {
 }
 
 /// The Internet.
-#[derive(Debug, Default)]
-pub struct SystemWire {
-    limits: Limits,
-}
+#[derive(Debug)]
+pub struct SystemWire;
 
 /// How long a call may take, and its parts.
-#[derive(Clone, Debug)]
 struct Limits {
     connect: Span,
     silence: Span,
@@ -68,6 +65,18 @@ const OUTPUT: usize = 8 << 10;
 
 impl Wire for SystemWire {
     fn dial(&mut self, route: &Route) -> Result<Box<dyn Line>, Trouble> {
+        Ok(Box::new(SystemLine::new(route, Limits::default())?))
+    }
+}
+
+struct SystemLine {
+    agent: Agent,
+    limits: Limits,
+    proxied: bool,
+}
+
+impl SystemLine {
+    fn new(route: &Route, limits: Limits) -> Result<Self, Trouble> {
         let roots = match &route.roots {
             Some(path) => read_roots(path)?,
             None => RootCerts::WebPki,
@@ -86,11 +95,11 @@ impl Wire for SystemWire {
             .proxy(proxy)
             .http_status_as_error(false)
             .user_agent(concat!("edgemd/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(self.limits.connect.duration()))
-            .timeout_connect(Some(self.limits.connect.duration()))
-            .timeout_per_read(Some(self.limits.silence.duration()))
-            .timeout_per_write(Some(self.limits.silence.duration()))
-            .timeout_global(Some(self.limits.whole.duration()))
+            .timeout_resolve(Some(limits.connect.duration()))
+            .timeout_connect(Some(limits.connect.duration()))
+            .timeout_per_read(Some(limits.silence.duration()))
+            .timeout_per_write(Some(limits.silence.duration()))
+            .timeout_global(Some(limits.whole.duration()))
             .max_response_header_size(INPUT)
             .input_buffer_size(INPUT)
             .output_buffer_size(OUTPUT)
@@ -98,7 +107,7 @@ impl Wire for SystemWire {
             .max_idle_age(IDLE.duration())
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), OneLookup::default());
-        Ok(Box::new(SystemLine { agent, limits: self.limits.clone(), proxied }))
+        Ok(Self { agent, limits, proxied })
     }
 }
 
@@ -120,12 +129,6 @@ fn read_roots(path: &Path) -> Result<RootCerts, Trouble> {
         return Err(trouble(&"there is no usable certificate in it"));
     }
     Ok(RootCerts::new_with_certs(&roots))
-}
-
-struct SystemLine {
-    agent: Agent,
-    limits: Limits,
-    proxied: bool,
 }
 
 impl Line for SystemLine {
@@ -152,7 +155,7 @@ impl SystemLine {
             Method::Post => {
                 let call = self.agent.post(&request.url).header("accept", accept);
                 let call = call.header("content-type", "application/jose+json");
-                call.config().max_redirects(0).build().send(&request.body[..])
+                call.config().max_redirects(0).build().send(request.body.as_slice())
             }
         }
     }
@@ -369,11 +372,11 @@ mod tests {
     }
 
     fn line() -> Box<dyn Line> {
-        SystemWire::default().dial(&Route::default()).unwrap()
+        SystemWire.dial(&Route::default()).unwrap()
     }
 
     fn fails(server: &Server, limits: Limits) -> String {
-        let mut line = SystemWire { limits }.dial(&Route::default()).unwrap();
+        let mut line = SystemLine::new(&Route::default(), limits).unwrap();
         line.call(&ask(Method::Get, server.url("/directory"))).unwrap_err().why
     }
 
@@ -458,6 +461,25 @@ mod tests {
         assert!(trouble.to_string().starts_with("nobody.invalid: this host is not known"), "{trouble}");
     }
 
+    #[test]
+    fn a_proxy_is_asked_for_a_tunnel() {
+        let through = |server: &Server| {
+            let route = Route { roots: None, proxy: Some(server.url("")) };
+            SystemWire.dial(&route).unwrap().call(&ask(Method::Get, "http://ca.example/directory".into()))
+        };
+        let server = Server::new(vec![Say::Answer("HTTP/1.1 200 OK\r\n\r\n".into()), ok("{}")]);
+        assert_eq!(through(&server).unwrap().body, b"{}");
+        assert!(server.heard.recv().unwrap().starts_with("CONNECT ca.example:80 "));
+        assert!(server.heard.recv().unwrap().starts_with("GET /directory "));
+        assert_eq!(server.connections(), 1);
+        let no = Say::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into());
+        let trouble = through(&Server::new(vec![no])).unwrap_err().to_string();
+        assert!(trouble.starts_with("ca.example through the proxy: the proxy refused: "), "{trouble}");
+        let route = Route { roots: None, proxy: Some("::".into()) };
+        let trouble = SystemWire.dial(&route).err().unwrap().to_string();
+        assert!(trouble.starts_with("using MDHttpProxy: "), "{trouble}");
+    }
+
     fn pair(name: &str) -> (Vec<u8>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_string()]).unwrap().self_signed(&key).unwrap();
@@ -486,11 +508,12 @@ mod tests {
         let (certificate, key) = pair("localhost");
         assert!(!key.der_bytes().is_empty());
         let file = dir.join("roots.pem");
-        std::fs::write(&file, crate::rules::pem::encode("CERTIFICATE", &certificate)).unwrap();
+        let write = |text: &str| std::fs::File::create(&file).unwrap().write_all(text.as_bytes()).unwrap();
+        write(&crate::rules::pem::encode("CERTIFICATE", &certificate));
         let route = Route { roots: Some(file.clone()), proxy: None };
 
         let server = tls_server(vec![ok("{}"), ok("{}")], &certificate, &key);
-        let mut line = SystemWire::default().dial(&route).unwrap();
+        let mut line = SystemWire.dial(&route).unwrap();
         for _ in 0..2 {
             let url = format!("https://localhost:{}/directory", server.address.port());
             assert_eq!(line.call(&ask(Method::Get, url)).unwrap().body, b"{}");
@@ -502,7 +525,7 @@ mod tests {
             ("127.0.0.1", route, "the certificate of the CA's own server is for another name"),
         ] {
             let server = tls_server(vec![Say::Close], &certificate, &key);
-            let mut line = SystemWire::default().dial(&route).unwrap();
+            let mut line = SystemWire.dial(&route).unwrap();
             let url = format!("https://{host}:{}/directory", server.address.port());
             let trouble = line.call(&ask(Method::Get, url)).unwrap_err();
             assert!(trouble.why.contains(says), "{trouble}");
@@ -511,7 +534,7 @@ mod tests {
 
         let dial = |path: &Path| {
             let route = Route { roots: Some(path.into()), proxy: None };
-            SystemWire::default().dial(&route).err().unwrap().to_string()
+            SystemWire.dial(&route).err().unwrap().to_string()
         };
         let said = dial(&dir.join("absent.pem"));
         assert!(
@@ -519,7 +542,7 @@ mod tests {
             "{said}"
         );
         for garbage in ["", "words", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            std::fs::write(&file, garbage).unwrap();
+            write(garbage);
             assert!(dial(&file).ends_with("there is no usable certificate in it"), "{garbage}");
         }
         std::fs::remove_dir_all(&dir).unwrap();

@@ -1,8 +1,19 @@
 //! The way to a CA: one connection for each errand, by a blocking client.
 
-use crate::rules::acme::types::{Reply, Request};
+use crate::rules::acme::headers::retry_after;
+use crate::rules::acme::types::{Method, Reply, Request};
 use crate::words::fault::Trouble;
-use std::path::PathBuf;
+use crate::words::time::Span;
+use core::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Response, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body, Error, Proxy, Timeout};
 
 /// How a CA is reached.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -20,4 +31,532 @@ pub trait Wire {
 /// One errand's connection, closed when it is dropped.
 pub trait Line: Send {
     fn call(&mut self, request: &Request) -> Result<Reply, Trouble>;
+}
+
+/// The Internet.
+#[derive(Debug)]
+pub struct SystemWire;
+
+/// How long a call may take, and its parts.
+struct Limits {
+    connect: Span,
+    silence: Span,
+    whole: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Span::secs(20), silence: Span::secs(30), whole: Span::secs(120) }
+    }
+}
+
+/// RFC 8555's answers are some kB; nobody sends a router more than this.
+const LARGEST: u64 = 1 << 20;
+
+/// Only a directory may be moved, and not in circles.
+const REDIRECTS: u32 = 3;
+
+/// Longer than the longest poll, so that a connection outlives it.
+const IDLE: Span = Span::mins(6);
+
+/// A record of TLS is 16 kB; ureq's default is eight times that, twice.
+const INPUT: usize = 16 << 10;
+const OUTPUT: usize = 8 << 10;
+
+impl Wire for SystemWire {
+    fn dial(&mut self, route: &Route) -> Result<Box<dyn Line>, Trouble> {
+        Ok(Box::new(SystemLine::new(route, Limits::default())?))
+    }
+}
+
+struct SystemLine {
+    agent: Agent,
+    limits: Limits,
+    proxied: bool,
+}
+
+impl SystemLine {
+    fn new(route: &Route, limits: Limits) -> Result<Self, Trouble> {
+        let roots = match &route.roots {
+            Some(path) => read_roots(path)?,
+            None => RootCerts::WebPki,
+        };
+        let proxy = match &route.proxy {
+            Some(url) => Some(Proxy::new(url).map_err(|why| Trouble::new("using MDHttpProxy", why))?),
+            None => None,
+        };
+        let proxied = proxy.is_some();
+        let tls = TlsConfig::builder()
+            .root_certs(roots)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .proxy(proxy)
+            .http_status_as_error(false)
+            .user_agent(concat!("edgemd/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(limits.connect.duration()))
+            .timeout_connect(Some(limits.connect.duration()))
+            .timeout_per_read(Some(limits.silence.duration()))
+            .timeout_per_write(Some(limits.silence.duration()))
+            .timeout_global(Some(limits.whole.duration()))
+            .max_response_header_size(INPUT)
+            .input_buffer_size(INPUT)
+            .output_buffer_size(OUTPUT)
+            .max_idle_connections(1)
+            .max_idle_age(IDLE.duration())
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), OneLookup::default());
+        Ok(Self { agent, limits, proxied })
+    }
+}
+
+fn read_roots(path: &Path) -> Result<RootCerts, Trouble> {
+    let trouble = |why: &dyn fmt::Display| Trouble::new(format!("reading MDCACertificateFile {}", path.display()), why);
+    let text = std::fs::read(path).map_err(|why| trouble(&why))?;
+    let mut roots: Vec<Certificate<'static>> = Vec::new();
+    for item in parse_pem(&text) {
+        match item {
+            Ok(PemItem::Certificate(root)) => roots.push(root),
+            Ok(_) => {}
+            Err(_) => return Err(trouble(&"it is not PEM")),
+        }
+    }
+    // The client would pass over what it can't read, and then trust nobody without saying why.
+    let usable = roots.iter().map(|root| root.der().into());
+    let (count, _) = rustls::RootCertStore::empty().add_parsable_certificates(usable);
+    if count == 0 {
+        return Err(trouble(&"there is no usable certificate in it"));
+    }
+    Ok(RootCerts::new_with_certs(&roots))
+}
+
+impl Line for SystemLine {
+    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
+        let answer = self.send(request).and_then(|answer| read(answer, request.method));
+        answer.map_err(|error| {
+            let place = place(&request.url);
+            let doing = if self.proxied { format!("{place} through the proxy") } else { place.into() };
+            Trouble::new(doing, self.sentence(&error))
+        })
+    }
+}
+
+impl SystemLine {
+    fn send(&self, request: &Request) -> Result<Response<Body>, Error> {
+        let secure = request.url.starts_with("https://");
+        let accept = request.accept.unwrap_or("*/*");
+        match request.method {
+            Method::Get => {
+                let call = self.agent.get(&request.url).header("accept", accept);
+                call.config().https_only(secure).max_redirects(REDIRECTS).build().call()
+            }
+            Method::Head => self.agent.head(&request.url).config().max_redirects(0).build().call(),
+            Method::Post => {
+                let call = self.agent.post(&request.url).header("accept", accept);
+                let call = call.header("content-type", "application/jose+json");
+                call.config().max_redirects(0).build().send(request.body.as_slice())
+            }
+        }
+    }
+
+    /// What went wrong, for people.
+    fn sentence(&self, error: &Error) -> String {
+        match error {
+            Error::HostNotFound => "this host is not known; is there a network, and does DNS work?".into(),
+            Error::Timeout(Timeout::Resolve) => format!("DNS did not answer within {}", self.limits.connect),
+            Error::Timeout(Timeout::Connect) => format!("no connection within {}", self.limits.connect),
+            Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => format!("silent for {}", self.limits.silence),
+            Error::Timeout(_) => format!("not done within {}", self.limits.whole),
+            Error::BodyExceedsLimit(_) => "the CA answered more than 1 MB".into(),
+            Error::LargeResponseHeader(..) => "the head of the CA's answer is too long".into(),
+            Error::TooManyRedirects => format!("the CA redirects more than {REDIRECTS} times"),
+            Error::RequireHttpsOnly(_) => "the CA sends us from https to http".into(),
+            Error::ConnectProxyFailed(why) => format!("the proxy refused: {}", why.escape_debug()),
+            Error::Rustls(why) => tls_sentence(why),
+            Error::Io(why) => io_sentence(why),
+            // Short sentences of the client's own, without text from the other side.
+            other => other.to_string(),
+        }
+    }
+}
+
+fn io_sentence(error: &io::Error) -> String {
+    if let Some(why) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls_sentence(why);
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "the connection was closed".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn tls_sentence(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
+    let rustls::Error::InvalidCertificate(why) = error else { return format!("TLS: {error}") };
+    let said = match why {
+        Bad::UnknownIssuer | Bad::BadSignature => {
+            "comes from nobody who is trusted here; MDCACertificateFile can name the roots of a private CA"
+        }
+        Bad::Expired | Bad::ExpiredContext { .. } => "has expired; is the clock right?",
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => "is not valid yet; is the clock right?",
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "is for another name",
+        _ => return format!("the certificate of the CA's own server is not good: {why}"),
+    };
+    format!("the certificate of the CA's own server {said}")
+}
+
+/// Reads the answer to its end, so that the connection can be used again.
+fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
+    let body = match method {
+        Method::Head => Vec::new(),
+        _ => answer.body_mut().with_config().limit(LARGEST).read_to_vec()?,
+    };
+    let headers = answer.headers();
+    let wait = header(headers, "retry-after");
+    Ok(Reply {
+        status: answer.status().as_u16(),
+        content_type: header(headers, "content-type").map(Into::into),
+        location: header(headers, "location").map(Into::into),
+        nonce: header(headers, "replay-nonce").map(Into::into),
+        retry_after: wait.and_then(|value| retry_after(value, header(headers, "date"), None)),
+        links: headers.get_all("link").iter().filter_map(|value| Some(value.to_str().ok()?.into())).collect(),
+        body,
+    })
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Host and port of a URL, without a user or a password that it may hold.
+fn place(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit_once('@').map_or(authority, |(_, place)| place)
+}
+
+/// The client looks a host up before each request, even where the connection is still there, and starts a thread for
+/// it. A line speaks to one host, so it asks once.
+#[derive(Default)]
+struct OneLookup {
+    known: Mutex<Option<(Uri, ResolvedSocketAddrs)>>,
+    system: DefaultResolver,
+}
+
+impl Resolver for OneLookup {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, addresses)) = &*known
+            && at.authority() == uri.authority()
+            && at.scheme() == uri.scheme()
+        {
+            return Ok(addresses.clone());
+        }
+        let addresses = self.system.resolve(uri, config, timeout).map_err(|error| match error {
+            Error::Io(_) => Error::HostNotFound,
+            other => other,
+        })?;
+        *known = Some((uri.clone(), addresses.clone()));
+        Ok(addresses)
+    }
+}
+
+impl fmt::Debug for OneLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneLookup")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+    use rustls::pki_types::PrivateKeyDer;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::JoinHandle;
+
+    /// A server on loopback that says what it is told to, and passes on what it heard.
+    struct Server {
+        address: SocketAddr,
+        heard: Receiver<String>,
+        thread: Option<JoinHandle<u32>>,
+    }
+
+    enum Say {
+        Answer(String),
+        /// Closes the connection without a word.
+        Close,
+        /// Waits until the client has gone.
+        Silence,
+    }
+
+    fn ok(body: &str) -> Say {
+        Say::Answer(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    impl Server {
+        fn new(script: Vec<Say>) -> Self {
+            Self::with(script, |stream| Box::new(stream))
+        }
+
+        fn with(script: Vec<Say>, wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + 'static) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (sender, heard) = channel();
+            let thread = std::thread::spawn(move || serve(&listener, script, &sender, wrap));
+            Self { address, heard, thread: Some(thread) }
+        }
+
+        fn url(&self, path: &str) -> String {
+            format!("http://{}{path}", self.address)
+        }
+
+        /// How many connections there were, after the whole script was said.
+        fn connections(mut self) -> u32 {
+            self.thread.take().unwrap().join().unwrap()
+        }
+    }
+
+    trait Stream: Read + Write {}
+    impl<T: Read + Write> Stream for T {}
+
+    fn serve(
+        listener: &TcpListener,
+        script: Vec<Say>,
+        heard: &Sender<String>,
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream>,
+    ) -> u32 {
+        let mut script = script.into_iter().peekable();
+        let mut connections = 0;
+        while script.peek().is_some() {
+            let mut stream = BufReader::new(wrap(listener.accept().unwrap().0));
+            connections += 1;
+            loop {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|count| count > 0) {}
+                if !head.ends_with("\r\n\r\n") {
+                    // A handshake that fails is a turn of the script too.
+                    if head.is_empty() && matches!(script.peek(), Some(Say::Close)) {
+                        script.next();
+                    }
+                    break;
+                }
+                let length = head
+                    .to_lowercase()
+                    .split_once("content-length: ")
+                    .map_or(0, |(_, rest)| rest.split("\r\n").next().unwrap().parse().unwrap());
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).unwrap();
+                heard.send(head + &String::from_utf8(body).unwrap()).unwrap();
+                match script.next() {
+                    Some(Say::Answer(text)) => stream.get_mut().write_all(text.as_bytes()).unwrap_or(()),
+                    Some(Say::Silence) => while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {},
+                    Some(Say::Close) | None => break,
+                }
+                if script.peek().is_none() {
+                    break;
+                }
+            }
+        }
+        connections
+    }
+
+    fn ask(method: Method, url: String) -> Request {
+        Request { method, url, accept: None, body: Vec::new() }
+    }
+
+    fn line() -> Box<dyn Line> {
+        SystemWire.dial(&Route::default()).unwrap()
+    }
+
+    fn fails(server: &Server, limits: Limits) -> String {
+        let mut line = SystemLine::new(&Route::default(), limits).unwrap();
+        line.call(&ask(Method::Get, server.url("/directory"))).unwrap_err().why
+    }
+
+    #[test]
+    fn one_connection_for_all_requests() {
+        let answer = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: https://ca/1\r\n\
+            Replay-Nonce: abc\r\nRetry-After: Sun, 06 Nov 1994 08:49:40 GMT\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+            Link: <https://ca/a>;rel=\"index\"\r\nLink: <https://ca/b>;rel=\"up\"\r\nContent-Length: 2\r\n\r\n{}";
+        let head = "HTTP/1.1 200 OK\r\nReplay-Nonce: n1\r\nContent-Length: 0\r\n\r\n";
+        let chunked = "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let server = Server::new(vec![
+            ok("{}"),
+            Say::Answer(head.into()),
+            Say::Answer(answer.into()),
+            Say::Answer(chunked.into()),
+        ]);
+        let mut line = line();
+        let reply = line.call(&ask(Method::Get, server.url("/directory"))).unwrap();
+        assert_eq!((reply.status, &reply.body[..]), (200, &b"{}"[..]));
+        let reply = line.call(&ask(Method::Head, server.url("/nonce"))).unwrap();
+        assert_eq!(reply.nonce.as_deref(), Some("n1"));
+        let post = Request {
+            accept: Some("application/pem-certificate-chain"),
+            body: b"signed".to_vec(),
+            ..ask(Method::Post, server.url("/order"))
+        };
+        let reply = line.call(&post).unwrap();
+        let expected = Reply {
+            status: 201,
+            content_type: Some("application/json".into()),
+            location: Some("https://ca/1".into()),
+            nonce: Some("abc".into()),
+            retry_after: Some(Span::secs(3)),
+            links: vec!["<https://ca/a>;rel=\"index\"".into(), "<https://ca/b>;rel=\"up\"".into()],
+            body: b"{}".to_vec(),
+        };
+        assert_eq!(reply, expected);
+        let reply = line.call(&post).unwrap();
+        assert_eq!((reply.status, &reply.body[..]), (404, &b"abc"[..]));
+        let heard: Vec<String> = (0..4).map(|_| server.heard.recv().unwrap().to_lowercase()).collect();
+        assert!(heard[0].starts_with("get /directory http/1.1\r\n"), "{}", heard[0]);
+        assert!(heard[1].starts_with("head /nonce "), "{}", heard[1]);
+        assert!(heard[2].starts_with("post /order ") && heard[2].ends_with("\r\n\r\nsigned"), "{}", heard[2]);
+        assert!(heard[2].contains("content-type: application/jose+json\r\n"), "{}", heard[2]);
+        assert!(heard[2].contains("accept: application/pem-certificate-chain\r\n"), "{}", heard[2]);
+        for head in heard {
+            assert!(head.contains(concat!("user-agent: edgemd/", env!("CARGO_PKG_VERSION"), "\r\n")), "{head}");
+        }
+        assert_eq!(server.connections(), 1);
+    }
+
+    #[test]
+    fn only_a_directory_may_be_moved() {
+        let moved = || Say::Answer("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".into());
+        let server = Server::new(vec![moved(), moved(), moved(), ok("here")]);
+        let reply = line().call(&ask(Method::Get, server.url("/directory"))).unwrap();
+        assert_eq!(reply.body, b"here");
+        let server = Server::new(vec![moved(), moved(), moved(), moved()]);
+        assert_eq!(fails(&server, Limits::default()), "the CA redirects more than 3 times");
+        let server = Server::new(vec![moved()]);
+        let reply = line().call(&ask(Method::Post, server.url("/order"))).unwrap();
+        assert_eq!((reply.status, reply.location.as_deref()), (302, Some("/elsewhere")));
+        assert_eq!(server.connections(), 1);
+    }
+
+    #[test]
+    fn trouble_is_told_in_words() {
+        let large = "x".repeat(1_048_577);
+        assert_eq!(fails(&Server::new(vec![ok(&large)]), Limits::default()), "the CA answered more than 1 MB");
+        assert_eq!(fails(&Server::new(vec![Say::Close]), Limits::default()), "the connection was closed");
+        let cut = Say::Answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into());
+        assert_eq!(fails(&Server::new(vec![cut]), Limits::default()), "the connection was closed");
+        let short = Limits { silence: Span::millis(50), ..Limits::default() };
+        assert_eq!(fails(&Server::new(vec![Say::Silence]), short), "silent for 50ms");
+        let short = Limits { whole: Span::millis(50), ..Limits::default() };
+        assert_eq!(fails(&Server::new(vec![Say::Silence]), short), "not done within 50ms");
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://user:secret@{unused}/directory");
+        let trouble = line().call(&ask(Method::Get, url)).unwrap_err();
+        assert_eq!(trouble.to_string(), format!("{unused}: connection refused"));
+        let trouble = line().call(&ask(Method::Get, "https://nobody.invalid/".into())).unwrap_err();
+        assert!(trouble.to_string().starts_with("nobody.invalid: this host is not known"), "{trouble}");
+    }
+
+    #[test]
+    fn a_proxy_is_asked_for_a_tunnel() {
+        let through = |server: &Server| {
+            let route = Route { roots: None, proxy: Some(server.url("")) };
+            SystemWire.dial(&route).unwrap().call(&ask(Method::Get, "http://ca.example/directory".into()))
+        };
+        let server = Server::new(vec![Say::Answer("HTTP/1.1 200 OK\r\n\r\n".into()), ok("{}")]);
+        assert_eq!(through(&server).unwrap().body, b"{}");
+        assert!(server.heard.recv().unwrap().starts_with("CONNECT ca.example:80 "));
+        assert!(server.heard.recv().unwrap().starts_with("GET /directory "));
+        assert_eq!(server.connections(), 1);
+        let no = Say::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into());
+        let trouble = through(&Server::new(vec![no])).unwrap_err().to_string();
+        assert!(trouble.starts_with("ca.example through the proxy: the proxy refused: "), "{trouble}");
+        let route = Route { roots: None, proxy: Some("::".into()) };
+        let trouble = SystemWire.dial(&route).err().unwrap().to_string();
+        assert!(trouble.starts_with("using MDHttpProxy: "), "{trouble}");
+    }
+
+    fn pair(name: &str) -> (Vec<u8>, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_string()]).unwrap().self_signed(&key).unwrap();
+        (certificate.der().to_vec(), key)
+    }
+
+    fn tls_server(script: Vec<Say>, certificate: &[u8], key: &KeyPair) -> Server {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.to_vec().into()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .unwrap();
+        let config = Arc::new(config);
+        Server::with(script, move |stream| {
+            let session = rustls::ServerConnection::new(config.clone()).unwrap();
+            Box::new(rustls::StreamOwned::new(session, stream))
+        })
+    }
+
+    #[test]
+    fn trust_is_what_the_route_says() {
+        let dir = std::env::temp_dir().join(format!("edgemd-https-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let (certificate, key) = pair("localhost");
+        assert!(!key.der_bytes().is_empty());
+        let file = dir.join("roots.pem");
+        let write = |text: &str| std::fs::File::create(&file).unwrap().write_all(text.as_bytes()).unwrap();
+        write(&crate::rules::pem::encode("CERTIFICATE", &certificate));
+        let route = Route { roots: Some(file.clone()), proxy: None };
+
+        let server = tls_server(vec![ok("{}"), ok("{}")], &certificate, &key);
+        let mut line = SystemWire.dial(&route).unwrap();
+        for _ in 0..2 {
+            let url = format!("https://localhost:{}/directory", server.address.port());
+            assert_eq!(line.call(&ask(Method::Get, url)).unwrap().body, b"{}");
+        }
+        assert_eq!(server.connections(), 1);
+
+        for (host, route, says) in [
+            ("localhost", Route::default(), "MDCACertificateFile can name the roots of a private CA"),
+            ("127.0.0.1", route, "the certificate of the CA's own server is for another name"),
+        ] {
+            let server = tls_server(vec![Say::Close], &certificate, &key);
+            let mut line = SystemWire.dial(&route).unwrap();
+            let url = format!("https://{host}:{}/directory", server.address.port());
+            let trouble = line.call(&ask(Method::Get, url)).unwrap_err();
+            assert!(trouble.why.contains(says), "{trouble}");
+            assert_eq!(server.connections(), 1);
+        }
+
+        let dial = |path: &Path| {
+            let route = Route { roots: Some(path.into()), proxy: None };
+            SystemWire.dial(&route).err().unwrap().to_string()
+        };
+        let said = dial(&dir.join("absent.pem"));
+        assert!(
+            said.starts_with("reading MDCACertificateFile ") && said.contains("absent.pem: No such file"),
+            "{said}"
+        );
+        for garbage in ["", "words", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            write(garbage);
+            assert!(dial(&file).ends_with("there is no usable certificate in it"), "{garbage}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_place_holds_no_secret() {
+        for (url, said) in [
+            ("https://ca.example.org/directory", "ca.example.org"),
+            ("https://user:secret@ca.example.org:14000/d@x", "ca.example.org:14000"),
+            ("http://[::1]:4000?x", "[::1]:4000"),
+            ("ca", "ca"),
+        ] {
+            assert_eq!(place(url), said);
+        }
+    }
 }

@@ -280,7 +280,7 @@ impl Ca {
             reply.body.clear();
         }
         let every = self.weather.lose_reply_every;
-        if every > 0 && self.log.len() % every as usize == 0 {
+        if every > 0 && self.log.len().is_multiple_of(every as usize) {
             return Err(Trouble::new(doing, "the connection was closed"));
         }
         Ok(reply)
@@ -347,7 +347,7 @@ impl Ca {
         self.posts += 1;
         let every = self.weather.refuse_nonce_every;
         let fresh = self.nonces.remove(header["nonce"].as_str().unwrap_or_default());
-        if !fresh || (every > 0 && self.posts % every == 0) {
+        if !fresh || (every > 0 && self.posts.is_multiple_of(every)) {
             return Err(No(400, "badNonce", "the nonce is not good".into()));
         }
         let payload = decode(part("payload")?)?;

@@ -19,6 +19,7 @@ check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test demo --test bench -- -D warnings
 	shellcheck $(SCRIPTS)
 
 bench: ## what one renewal costs, beside the other clients that are installed

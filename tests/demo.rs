@@ -1,4 +1,5 @@
 //! What the project is for, to be watched: a CA, the daemon, a device's web UI, and a certificate that finds its way.
+#![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
 mod harness;
 
@@ -7,7 +8,7 @@ use harness::cert::{self, Facts};
 use harness::child::{Child, Port};
 use harness::device::Device;
 use harness::{LATER, SOON, until};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::CertificateDer;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -185,7 +186,8 @@ struct Tally {
 /// What a device comes with from the factory.
 fn factory_pair(path: &Path) -> PathBuf {
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec![NAME.to_owned()]).expect("a good name");
+    let mut params = CertificateParams::new(vec![NAME.to_owned()]).expect("a good name");
+    params.distinguished_name.push(DnType::CommonName, "the factory");
     let cert = params.self_signed(&key).expect("a certificate");
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder in ours");
     let text = pem("PRIVATE KEY", &key.serialize_der()) + &pem("CERTIFICATE", cert.der());

@@ -1,4 +1,5 @@
 //! Acceptance against a real CA: what is ordered, kept, renewed and told. Names carry the ids of mod_md's own suite.
+#![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
 mod harness;
 

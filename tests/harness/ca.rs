@@ -178,10 +178,8 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "domainBlocklist": knobs.blocked,
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
         "keyAlgorithm": "ecdsa",
-        "profiles": {
-            "default": {"description": "what most get", "validityPeriod": 7_776_000},
-            "shortlived": {"description": "six days", "validityPeriod": 518_400},
-        },
+        // Pebble throws dice among the profiles when an order names none.
+        "profiles": {"default": {"description": "ninety days", "validityPeriod": 7_776_000}},
     }});
     let config = folder.put("pebble.json", &config.to_string());
     let mut command = Command::new(program("pebble"));

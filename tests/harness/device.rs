@@ -6,6 +6,7 @@ use super::child::Child;
 use super::{Folder, LATER, SOON, listing, until};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
@@ -156,6 +157,17 @@ impl Device {
         mds.find(|md| md["name"] == name).cloned().unwrap_or_default()
     }
 
+    /// What the daemon says to `GET` on its control socket: the head, and the body.
+    #[track_caller]
+    pub fn ask(&self, path: &str) -> (String, Value) {
+        let mut stream = UnixStream::connect(self.folder.join("control.sock")).expect("the control socket");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
     /// Waits until there is nothing more to do for this MD, and says what it looks like then.
     #[track_caller]
     pub fn complete(&self, name: &str) -> Value {
@@ -240,7 +252,6 @@ fn idle(md: &Value) -> bool {
 /// Runs a program to its end, which has to come within the limit.
 #[track_caller]
 pub fn bounded(command: &mut Command, limit: Duration) -> Output {
-    use std::io::Read;
     use std::process::Stdio;
     use std::thread;
     let mut child = command

@@ -1,7 +1,6 @@
 //! Real parts for the tests, the demo and the bench: a CA (Pebble) and a device with the daemon on it, each in a folder
 //! and on ports of its own, and gone with the test.
 #![allow(dead_code, reason = "each test program uses its own part of it")]
-#![allow(clippy::disallowed_methods, reason = "a test drives the world from outside and may look at its clock")]
 
 pub mod ca;
 pub mod cert;

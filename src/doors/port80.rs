@@ -17,13 +17,15 @@ use crate::words::time::Span;
 use async_io::{Async, Timer};
 use backend::{Names, Unreachable};
 use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::task::{Context, Poll, ready};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 /// How long and how many.
@@ -65,7 +67,9 @@ struct Desk {
 struct Listener {
     listen: Listen,
     bound: SocketAddr,
-    /// Dropping it closes the socket; connections live on.
+    /// The only strong one: dropping it closes the socket at once, while a task ends when the executor comes to it.
+    /// Connections live on.
+    _socket: Rc<Async<TcpListener>>,
     _task: Task<()>,
 }
 
@@ -100,7 +104,7 @@ impl Port80 {
             }
         }
         let mut opened = self.open_all(&fresh);
-        let in_the_way = leave.iter().any(|old| fresh.iter().any(|new| new.port == old.listen.port));
+        let in_the_way = leave.iter().any(|old| fresh.iter().any(|new| new.port == old.bound.port()));
         if opened.is_err() && in_the_way {
             // One of ours holds the port in another way, `*` instead of an address: it has to go first.
             let olds: Vec<Listen> = leave.drain(..).map(|old| old.listen).collect();
@@ -134,10 +138,11 @@ impl Port80 {
             for socket in sockets(listen)? {
                 let trouble = |error| Trouble::new(format!("listening on port {}", listen.port), error);
                 let bound = socket.local_addr().map_err(trouble)?;
-                let socket = Async::new_nonblocking(socket).map_err(trouble)?;
-                let task = self.executor.spawn(accept(self.executor.clone(), self.desk.clone(), socket));
+                let socket = Rc::new(Async::new_nonblocking(socket).map_err(trouble)?);
+                let accepting = accept(self.executor.clone(), self.desk.clone(), Rc::downgrade(&socket));
+                let task = self.executor.spawn(accepting);
                 log::info!("listening on {bound}");
-                opened.push(Listener { listen: (*listen).clone(), bound, _task: task });
+                opened.push(Listener { listen: (*listen).clone(), bound, _socket: socket, _task: task });
             }
         }
         Ok(opened)
@@ -186,14 +191,14 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
     Ok(TcpListener::from(socket))
 }
 
-async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Async<TcpListener>) {
+async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>) {
     const PAUSE: Span = Span::millis(250);
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     loop {
         let seat = desk.seats.acquire_arc().await;
-        let came = socket.read_with(|socket| rustix::net::accept_with(socket, flags).map_err(io::Error::from)).await;
-        match came.map(TcpStream::from).and_then(Async::new_nonblocking) {
-            Ok(stream) => {
+        let came =
+            poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(None), |socket| poll_accept(&socket, cx).map(Some)));
+        match came.await {
+            Some(Ok(stream)) => {
                 let desk = desk.clone();
                 let serving = async move {
                     serve(&desk, stream).await;
@@ -201,12 +206,25 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: As
                 };
                 executor.spawn(serving).detach();
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
+            Some(Err(error))
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Some(Err(error)) => {
                 // Out of descriptors or memory: trying at once would only spin.
                 log::warn!("a connection could not be taken: {error}; next try in {PAUSE}");
                 Timer::after(PAUSE.duration()).await;
             }
+            None => return,
+        }
+    }
+}
+
+/// One system call where the library takes three: the new socket is born without blocking.
+fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<io::Result<Async<TcpStream>>> {
+    loop {
+        match rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx))?,
+            Err(error) => return Poll::Ready(Err(error.into())),
+            Ok(stream) => return Poll::Ready(Async::new_nonblocking(TcpStream::from(stream))),
         }
     }
 }

@@ -69,11 +69,11 @@ async fn resolve(names: &Names, addr: &str) -> Result<Vec<SocketAddr>, Unreachab
         return Ok(loopback.map(|ip| SocketAddr::new(ip, port)).into());
     }
     let mut names = names.0.lock().await;
-    if let Some((mut until, addrs)) = names.remove(addr) {
-        if smol::future::poll_once(&mut until).await.is_none() {
-            names.insert(addr.to_owned(), (until, addrs.clone()));
-            return Ok(addrs);
-        }
+    if let Some((mut until, addrs)) = names.remove(addr)
+        && smol::future::poll_once(&mut until).await.is_none()
+    {
+        names.insert(addr.to_owned(), (until, addrs.clone()));
+        return Ok(addrs);
     }
     let (say, heard) = smol::channel::bounded(1);
     let asked = addr.to_owned();

@@ -35,7 +35,8 @@
 //! (with the TLS front) the shelf of certificates.
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+    deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation),
+    deny(clippy::disallowed_methods, clippy::disallowed_types)
 )]
 
 /// Floor 0, nouns: plain data, total functions, no effects.

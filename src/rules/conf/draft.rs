@@ -2,7 +2,7 @@
 //! [`Config`](crate::words::config::Config) of it.
 
 use super::lex::{Word, quoted};
-use super::values::Ca;
+use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
 use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap};
 use crate::words::fault::{Fault, Place};

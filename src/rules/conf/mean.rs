@@ -1,8 +1,8 @@
 //! As written → as meant: every value with its default, from the place that speaks for it.
 
-use super::draft::{Draft, Members, Settings, SiteDraft};
-use super::lex::{Word, quoted};
-use super::meet::{Found, Matching};
+use super::draft::{Draft, Layers, SiteDraft, wrong};
+use super::lex::quoted;
+use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::{KeyKind, Window};
 use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, Site};
@@ -19,7 +19,20 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     let ports = draft.ports.unwrap_or(PortMap { http: Some(80), https: Some(443) });
     let listen = listeners(&draft, ports, faults);
     let sites: Vec<Site> = draft.sites.iter().map(|site| site_of(site, ports)).collect();
-    let mds = Matching::new(&draft, &sites, faults).mds(&mut notices);
+    let found = meet(&draft, &sites, faults);
+    let mut mds = Vec::new();
+    for (number, (written, found)) in draft.mds.iter().zip(&found).enumerate() {
+        let layers = draft.layers(number, found.site);
+        let Some(md) = md(found, &written.place, &layers, &draft) else { continue };
+        check_names(found, &md, faults);
+        if !md.used {
+            let name = quoted(md.name.as_str());
+            let so = if md.drive == DriveMode::Auto { "; in mode auto it is not driven" } else { "" };
+            let why = format!("no virtual host and no export uses {name}{so}");
+            notices.push(Fault { place: written.place.clone(), why });
+        }
+        mds.push(md);
+    }
     for (site, written) in sites.iter().zip(&draft.sites) {
         let heard = |port: u16| site.tls || listen.iter().any(|listen| listen.port == port);
         if let (Some((_, port)), Some(place)) = (site.addrs.iter().find(|(_, port)| !heard(*port)), &written.place) {
@@ -71,43 +84,15 @@ fn site_of(site: &SiteDraft, ports: PortMap) -> Site {
     let local = |port: u16| if port == 443 { ports.https.unwrap_or(port) } else { port };
     let tls = |port: u16| port == 443 || Some(port) == ports.https;
     Site {
-        names: hosts(site, false).map(|word| word.text.clone()).collect(),
+        names: site.hosts(false).map(|word| word.text.clone()).collect(),
         addrs: site.addrs.iter().map(|(addr, port)| (*addr, local(*port))).collect(),
         tls: site.engine.unwrap_or(site.addrs.iter().any(|(_, port)| tls(*port))),
         proxy: site.proxy.clone(),
     }
 }
 
-/// What a site is called: its ServerName, and its aliases where they count.
-pub(super) fn hosts(site: &SiteDraft, by_server_name: bool) -> impl Iterator<Item = &Word> {
-    site.server_name.iter().chain(site.aliases.iter().filter(move |_| !by_server_name))
-}
-
-pub(super) fn wrong(word: &Word, why: &str) -> Fault {
-    Fault { place: word.place.clone(), why: format!("{}: {why}", quoted(&word.text)) }
-}
-
-pub(super) fn members(draft: &Draft, md: usize, found: &Found<'_>) -> Members {
-    let site = found.site.and_then(|site| draft.sites.get(site)).map(|site| &site.settings);
-    let layers = Layers { md: draft.mds.get(md).map(|md| &md.settings), site, all: &draft.settings };
-    layers.pick(|settings| settings.members.as_ref()).copied().unwrap_or(Members::Auto)
-}
-
-/// The places that speak for an MD, the nearest first.
-pub(super) struct Layers<'a> {
-    pub(super) md: Option<&'a Settings>,
-    pub(super) site: Option<&'a Settings>,
-    pub(super) all: &'a Settings,
-}
-
-impl<'a> Layers<'a> {
-    fn pick<T>(&self, field: impl Fn(&'a Settings) -> Option<&'a T>) -> Option<&'a T> {
-        self.md.and_then(&field).or_else(|| self.site.and_then(&field)).or_else(|| field(self.all))
-    }
-}
-
 /// One MD, every default filled in; `None` if no name of it could be read.
-pub(super) fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft) -> Option<Md> {
+fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft) -> Option<Md> {
     let name = found.names.first()?.clone();
     let keys = layers.pick(|s| s.keys.as_ref()).cloned().unwrap_or_else(|| vec![KeyKind::P256]);
     let kind = keys.first().copied().unwrap_or(KeyKind::P256);
@@ -141,7 +126,7 @@ pub(super) fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &
 }
 
 /// What only shows when the MD's CA and challenges are known.
-pub(super) fn check_names(found: &Found<'_>, md: &Md, faults: &mut Vec<Fault>) {
+fn check_names(found: &Found<'_>, md: &Md, faults: &mut Vec<Fault>) {
     let labels = if md.roots.is_some() { Labels::One } else { Labels::Two };
     let dns = [Challenge::Dns01, Challenge::DnsPersist01];
     for (word, name) in &found.words {

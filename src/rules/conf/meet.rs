@@ -1,19 +1,24 @@
 //! MDs and virtual hosts finding each other by name: who serves whom, which names join, and the faults that only the whole
 //! shows. Maps all the way: a file of a thousand MDs is read in milliseconds.
 
-use super::draft::{Draft, Members};
+use super::draft::{Draft, Members, wrong};
 use super::lex::{Word, quoted};
-use super::mean::{Layers, check_names, hosts, md, members, wrong};
-use crate::words::config::{Md, Site};
+use crate::words::config::Site;
 use crate::words::fault::Fault;
 use crate::words::name::{Labels, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// MDs and virtual hosts finding each other.
-pub struct Matching<'a> {
+/// Finds out for each MD of the draft, in its order, what it is called and who uses it.
+pub fn meet<'a>(draft: &'a Draft, sites: &'a [Site], faults: &mut Vec<Fault>) -> Vec<Found<'a>> {
+    let mut all = Matching::new(draft, sites, faults);
+    all.serve();
+    all.found
+}
+
+struct Matching<'a, 'f> {
     draft: &'a Draft,
     sites: &'a [Site],
-    faults: &'a mut Vec<Fault>,
+    faults: &'f mut Vec<Fault>,
     /// For each MD in the draft.
     found: Vec<Found<'a>>,
     /// Which MD has a name.
@@ -35,8 +40,8 @@ pub struct Found<'a> {
     pub words: Vec<(&'a Word, Name)>,
 }
 
-impl<'a> Matching<'a> {
-    pub fn new(draft: &'a Draft, sites: &'a [Site], faults: &'a mut Vec<Fault>) -> Self {
+impl<'a, 'f> Matching<'a, 'f> {
+    fn new(draft: &'a Draft, sites: &'a [Site], faults: &'f mut Vec<Fault>) -> Self {
         let mut all = Self { draft, sites, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
         for md in &draft.mds {
             let mut found = Found {
@@ -98,32 +103,6 @@ impl<'a> Matching<'a> {
         }
     }
 
-    /// All MDs as they are meant.
-    pub fn mds(mut self, notices: &mut Vec<Fault>) -> Vec<Md> {
-        self.serve();
-        let mut mds = Vec::new();
-        for (number, written) in self.draft.mds.iter().enumerate() {
-            let Some(found) = self.found.get(number) else { continue };
-            let site = found.site.and_then(|site| self.draft.sites.get(site));
-            let layers = Layers {
-                md: Some(&written.settings),
-                site: site.map(|site| &site.settings),
-                all: &self.draft.settings,
-            };
-            let Some(md) = md(found, &written.place, &layers, self.draft) else { continue };
-            check_names(found, &md, self.faults);
-            if !md.used {
-                let why = format!(
-                    "no virtual host and no export uses {}; in mode auto it is not driven",
-                    quoted(md.name.as_str())
-                );
-                notices.push(Fault { place: written.place.clone(), why });
-            }
-            mds.push(md);
-        }
-        mds
-    }
-
     /// Finds the MD of each virtual host. A name that joins an MD can lead to another virtual host, hence the rounds:
     /// each but the last gives at least one more virtual host its MD.
     fn serve(&mut self) {
@@ -150,7 +129,7 @@ impl<'a> Matching<'a> {
     fn candidates(&self, site: usize) -> BTreeSet<usize> {
         let mut mds = BTreeSet::new();
         let Some(written) = self.draft.sites.get(site) else { return mds };
-        for word in hosts(written, self.draft.by_server_name) {
+        for word in written.hosts(self.draft.by_server_name) {
             let host = word.text.as_str();
             if host.contains(['*', '?']) {
                 match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
@@ -160,8 +139,8 @@ impl<'a> Matching<'a> {
                     }
                 }
             } else if let Ok(name) = Name::parse(host, Labels::One) {
-                mds.extend(self.owner.get(&name));
-                mds.extend(above(&name).and_then(|star| self.owner.get(&star)));
+                // A name of its own counts before a wildcard: both may be had, in two MDs.
+                mds.extend(self.owner.get(&name).or_else(|| self.owner.get(&above(&name)?)));
             }
         }
         mds
@@ -179,10 +158,10 @@ impl<'a> Matching<'a> {
         if found.site.is_none() || (better && !found.fixed) {
             found.site = Some(site);
         }
-        if !meant.tls || members(self.draft, md, found) == Members::Manual {
+        if !meant.tls || self.draft.layers(md, found.site).members() == Members::Manual {
             return;
         }
-        for word in hosts(written, false) {
+        for word in written.hosts(false) {
             let Ok(name) = Name::parse(&word.text, Labels::One) else { continue };
             if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) {
                 continue;
@@ -213,8 +192,8 @@ impl<'a> Matching<'a> {
             return self.faults.push(Fault { place: place.clone(), why });
         }
         let Some(found) = self.found.get(md).filter(|_| meant.tls) else { return };
-        let auto = members(self.draft, md, found) == Members::Auto;
-        for word in hosts(written, self.draft.by_server_name && !auto) {
+        let auto = self.draft.layers(md, found.site).members() == Members::Auto;
+        for word in written.hosts(self.draft.by_server_name && !auto) {
             let why = match Name::parse(&word.text, Labels::One) {
                 Ok(name) if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) => {
                     continue;
@@ -260,4 +239,19 @@ fn fits(pattern: &str, name: &str) -> bool {
         }
     }
     pattern.iter().skip(p).all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn patterns_of_apache() {
+        for (pattern, name) in [("*", ""), ("*.a", "x.y.a"), ("w??.a", "www.a"), ("a*b*c", "aXbbYc"), ("*a", "aba")] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("", "a"), ("*.a", "a"), ("w?.a", "www.a"), ("a*b", "abc"), ("a", "")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
 }

@@ -79,10 +79,12 @@ pub mod rules {
         mod draft;
         pub mod lex;
         mod mean;
+        mod meet;
         pub mod print;
         pub mod read;
         mod set;
         pub mod table;
+        mod url;
         mod values;
     }
 }

@@ -424,6 +424,18 @@ fn joined_names_lead_on() {
 }
 
 #[test]
+fn md_100_008_a_name_of_its_own_beside_a_wildcard() {
+    let host = "<VirtualHost *:443>\nServerName a.x.example\n</VirtualHost>\n";
+    let config = fine(&format!("MDomain *.x.example\nMDomain a.x.example\n{host}"));
+    assert_eq!(config.mds.iter().map(|md| md.used).collect::<Vec<_>>(), [false, true]);
+    // An alias with a wildcard is a name of both.
+    one_fault(
+        "MDomain a.x.example\nMDomain b.x.example\n<VirtualHost *:443>\nServerName a.x.example\nServerAlias *.x.example\n</VirtualHost>\n",
+        "fall into two MDs",
+    );
+}
+
+#[test]
 fn ports_and_listeners() {
     let listens = |text: &str| fine(text).listen.iter().map(|one| (one.port, one.tls)).collect::<Vec<_>>();
     assert_eq!(listens(""), [(80, false), (443, true)]);

@@ -37,7 +37,7 @@ impl Library for SystemLibrary {
             paths = paths.iter().flat_map(|folder| step(folder, part)).collect();
         }
         paths.retain(|path| Path::new(path).is_file());
-        paths.sort();
+        paths.sort_unstable();
         paths
     }
 

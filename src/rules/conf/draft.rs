@@ -2,7 +2,7 @@
 //! [`Config`](crate::words::config::Config) of it.
 
 use super::lex::{Word, quoted};
-use super::values::Ca;
+use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
 use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap};
 use crate::words::fault::{Fault, Place};
@@ -30,6 +30,34 @@ pub struct Draft {
     pub hook_limit: Option<Span>,
     /// No faults, but worth a line.
     pub notices: Vec<Fault>,
+}
+
+impl Draft {
+    /// The places that speak for this MD while this virtual host serves it.
+    pub fn layers(&self, md: usize, site: Option<usize>) -> Layers<'_> {
+        Layers {
+            md: self.mds.get(md).map(|md| &md.settings),
+            site: site.and_then(|site| self.sites.get(site)).map(|site| &site.settings),
+            all: &self.settings,
+        }
+    }
+}
+
+/// The places that speak for an MD, the nearest first.
+pub struct Layers<'a> {
+    md: Option<&'a Settings>,
+    site: Option<&'a Settings>,
+    all: &'a Settings,
+}
+
+impl<'a> Layers<'a> {
+    pub fn pick<T>(&self, field: impl Fn(&'a Settings) -> Option<&'a T>) -> Option<&'a T> {
+        self.md.and_then(&field).or_else(|| self.site.and_then(&field)).or_else(|| field(self.all))
+    }
+
+    pub fn members(&self) -> Members {
+        self.pick(|settings| settings.members.as_ref()).copied().unwrap_or(Members::Auto)
+    }
 }
 
 /// What one context says about the MDs in it. The inner `None` is a written `none`.
@@ -72,6 +100,13 @@ pub struct SiteDraft {
     pub addrs: Vec<(Option<IpAddr>, u16)>,
     pub engine: Option<bool>,
     pub proxy: Option<Backend>,
+}
+
+impl SiteDraft {
+    /// What it is called: its ServerName, and its aliases unless only that counts.
+    pub fn hosts(&self, by_server_name: bool) -> impl Iterator<Item = &Word> {
+        self.server_name.iter().chain(self.aliases.iter().filter(move |_| !by_server_name))
+    }
 }
 
 /// An `MDomain` line or a section.
@@ -153,4 +188,9 @@ pub fn below(folder: &str, path: &str) -> String {
     } else {
         format!("{folder}/{path}")
     }
+}
+
+/// A fault of a name, wherever it was written.
+pub fn wrong(word: &Word, why: &str) -> Fault {
+    Fault { place: word.place.clone(), why: format!("{}: {why}", quoted(&word.text)) }
 }

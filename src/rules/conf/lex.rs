@@ -203,7 +203,7 @@ impl Lexer<'_> {
         loop {
             match self.peek() {
                 Some('}') => break self.bump(),
-                Some(c) if c.is_alphanumeric() || c == '_' => {
+                Some(c) if c.is_ascii_alphanumeric() || c == '_' => {
                     name.push(c);
                     self.bump();
                 }

@@ -1,14 +1,15 @@
-//! As written → as meant: who is served by whom, what holds where, and the faults that only the whole shows.
+//! As written → as meant: every value with its default, from the place that speaks for it.
 
-use super::draft::{Draft, Members, Settings, SiteDraft};
-use super::lex::{Word, quoted};
-use super::values::{Ca, LETSENCRYPT};
+use super::draft::{Draft, Layers, SiteDraft, wrong};
+use super::lex::quoted;
+use super::meet::{Found, meet};
+use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::{KeyKind, Window};
 use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, Site};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
 use crate::words::time::Span;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Every value, defaults filled in. Where there are faults it is only good for finding more of them.
@@ -18,7 +19,20 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     let ports = draft.ports.unwrap_or(PortMap { http: Some(80), https: Some(443) });
     let listen = listeners(&draft, ports, faults);
     let sites: Vec<Site> = draft.sites.iter().map(|site| site_of(site, ports)).collect();
-    let mds = Matching::new(&draft, &sites, faults).mds(&mut notices);
+    let found = meet(&draft, &sites, faults);
+    let mut mds = Vec::new();
+    for (number, (written, found)) in draft.mds.iter().zip(&found).enumerate() {
+        let layers = draft.layers(number, found.site);
+        let Some(md) = md(found, &written.place, &layers, &draft) else { continue };
+        check_names(found, &md, faults);
+        if !md.used {
+            let name = quoted(md.name.as_str());
+            let so = if md.drive == DriveMode::Auto { "; in mode auto it is not driven" } else { "" };
+            let why = format!("no virtual host and no export uses {name}{so}");
+            notices.push(Fault { place: written.place.clone(), why });
+        }
+        mds.push(md);
+    }
     for (site, written) in sites.iter().zip(&draft.sites) {
         let heard = |port: u16| site.tls || listen.iter().any(|listen| listen.port == port);
         if let (Some((_, port)), Some(place)) = (site.addrs.iter().find(|(_, port)| !heard(*port)), &written.place) {
@@ -26,7 +40,7 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
             notices.push(Fault { place: place.clone(), why });
         }
     }
-    notices.sort();
+    notices.sort_unstable();
     Config {
         mds,
         base: site_of(&draft.base, ports),
@@ -70,290 +84,10 @@ fn site_of(site: &SiteDraft, ports: PortMap) -> Site {
     let local = |port: u16| if port == 443 { ports.https.unwrap_or(port) } else { port };
     let tls = |port: u16| port == 443 || Some(port) == ports.https;
     Site {
-        names: hosts(site, false).map(|word| word.text.clone()).collect(),
+        names: site.hosts(false).map(|word| word.text.clone()).collect(),
         addrs: site.addrs.iter().map(|(addr, port)| (*addr, local(*port))).collect(),
         tls: site.engine.unwrap_or(site.addrs.iter().any(|(_, port)| tls(*port))),
         proxy: site.proxy.clone(),
-    }
-}
-
-/// What a site is called: its ServerName, and its aliases where they count.
-fn hosts(site: &SiteDraft, by_server_name: bool) -> impl Iterator<Item = &Word> {
-    site.server_name.iter().chain(site.aliases.iter().filter(move |_| !by_server_name))
-}
-
-/// MDs and virtual hosts finding each other.
-struct Matching<'a> {
-    draft: &'a Draft,
-    sites: &'a [Site],
-    faults: &'a mut Vec<Fault>,
-    /// For each MD in the draft.
-    found: Vec<Found<'a>>,
-    /// Which MD has a name.
-    owner: BTreeMap<Name, usize>,
-    /// Which MDs have a name below this one.
-    below: BTreeMap<String, BTreeSet<usize>>,
-}
-
-/// What is known of one MD.
-struct Found<'a> {
-    names: Vec<Name>,
-    set: BTreeSet<Name>,
-    /// The virtual host whose settings hold: the one that it stands in, else the first with TLS, else the first.
-    site: Option<usize>,
-    fixed: bool,
-    used: bool,
-    /// The words that named it.
-    words: Vec<(&'a Word, Name)>,
-}
-
-impl<'a> Matching<'a> {
-    fn new(draft: &'a Draft, sites: &'a [Site], faults: &'a mut Vec<Fault>) -> Self {
-        let mut all = Self { draft, sites, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
-        for md in &draft.mds {
-            let mut found = Found {
-                names: Vec::new(),
-                set: BTreeSet::new(),
-                site: md.site,
-                fixed: md.site.is_some(),
-                used: false,
-                words: Vec::new(),
-            };
-            for word in &md.names {
-                match Name::parse(&word.text, Labels::One) {
-                    Ok(name) if found.set.contains(&name) => {}
-                    Ok(name) => {
-                        found.set.insert(name.clone());
-                        found.names.push(name.clone());
-                        found.words.push((word, name));
-                    }
-                    Err(why) => all.faults.push(wrong(word, &why)),
-                }
-            }
-            all.found.push(found);
-        }
-        all.own();
-        all
-    }
-
-    /// Enters who has which name. A name in two MDs is a fault, unless overlaps are tolerated; then the MD that is named
-    /// after it has it, else the first one.
-    fn own(&mut self) {
-        let mut places: BTreeMap<&Name, &Word> = BTreeMap::new();
-        let firsts = |found: &Found<'a>| found.words.first().map(|(_, name)| name.clone());
-        if self.draft.by_server_name {
-            for (md, found) in self.found.iter().enumerate() {
-                if let Some(name) = firsts(found) {
-                    self.owner.entry(name).or_insert(md);
-                }
-            }
-        }
-        for (md, found) in self.found.iter().enumerate() {
-            for (nth, (word, name)) in found.words.iter().enumerate() {
-                let owner = *self.owner.entry(name.clone()).or_insert(md);
-                let first = *places.entry(name).or_insert(word);
-                let twice = owner != md && (!self.draft.by_server_name || nth == 0);
-                if twice {
-                    let why = format!(
-                        "{} is in two MDs, here and at {}; remove it from one of them",
-                        quoted(name.as_str()),
-                        first.place
-                    );
-                    self.faults.push(Fault { place: word.place.clone(), why });
-                }
-                let mut rest = name.as_str();
-                while let Some((_, parent)) = rest.split_once('.') {
-                    self.below.entry(parent.into()).or_default().insert(md);
-                    rest = parent;
-                }
-            }
-        }
-    }
-
-    /// All MDs as they are meant.
-    fn mds(mut self, notices: &mut Vec<Fault>) -> Vec<Md> {
-        self.serve();
-        let mut mds = Vec::new();
-        for (number, written) in self.draft.mds.iter().enumerate() {
-            let Some(found) = self.found.get(number) else { continue };
-            let site = found.site.and_then(|site| self.draft.sites.get(site));
-            let layers = Layers {
-                md: Some(&written.settings),
-                site: site.map(|site| &site.settings),
-                all: &self.draft.settings,
-            };
-            let Some(md) = md(found, &written.place, &layers, self.draft) else { continue };
-            check_names(found, &md, self.faults);
-            if !md.used {
-                let why = format!(
-                    "no virtual host and no export uses {}; in mode auto it is not driven",
-                    quoted(md.name.as_str())
-                );
-                notices.push(Fault { place: written.place.clone(), why });
-            }
-            mds.push(md);
-        }
-        mds
-    }
-
-    /// Finds the MD of each virtual host. A name that joins an MD can lead to another virtual host, hence the rounds:
-    /// each but the last gives at least one more virtual host its MD.
-    fn serve(&mut self) {
-        let mut open: Vec<usize> = (0..self.sites.len()).collect();
-        loop {
-            let before = open.len();
-            open.retain(|site| match self.candidates(*site).first() {
-                Some(md) => {
-                    self.assign(*md, *site);
-                    false
-                }
-                None => true,
-            });
-            if open.len() == before {
-                break;
-            }
-        }
-        for site in 0..self.sites.len() {
-            self.check_site(site);
-        }
-    }
-
-    /// The MDs that have a name of this virtual host.
-    fn candidates(&self, site: usize) -> BTreeSet<usize> {
-        let mut mds = BTreeSet::new();
-        let Some(written) = self.draft.sites.get(site) else { return mds };
-        for word in hosts(written, self.draft.by_server_name) {
-            let host = word.text.as_str();
-            if host.contains(['*', '?']) {
-                match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
-                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flatten()),
-                    None => {
-                        mds.extend(self.owner.iter().filter(|(name, _)| fits(host, name.as_str())).map(|(_, md)| *md))
-                    }
-                }
-            } else if let Ok(name) = Name::parse(host, Labels::One) {
-                mds.extend(self.owner.get(&name));
-                mds.extend(above(&name).and_then(|star| self.owner.get(&star)));
-            }
-        }
-        mds
-    }
-
-    /// This MD serves this virtual host: its names join, if they may.
-    fn assign(&mut self, md: usize, site: usize) {
-        let (Some(found), Some(meant), Some(written)) =
-            (self.found.get_mut(md), self.sites.get(site), self.draft.sites.get(site))
-        else {
-            return;
-        };
-        found.used = true;
-        let better = meant.tls && found.site.and_then(|site| self.sites.get(site)).is_some_and(|site| !site.tls);
-        if found.site.is_none() || (better && !found.fixed) {
-            found.site = Some(site);
-        }
-        if !meant.tls || members(self.draft, md, found) == Members::Manual {
-            return;
-        }
-        for word in hosts(written, false) {
-            let Ok(name) = Name::parse(&word.text, Labels::One) else { continue };
-            if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) {
-                continue;
-            }
-            found.set.insert(name.clone());
-            found.names.push(name.clone());
-            found.words.push((word, name.clone()));
-            self.owner.entry(name).or_insert(md);
-        }
-    }
-
-    /// The faults of a virtual host whose MD is known.
-    fn check_site(&mut self, site: usize) {
-        let mds = self.candidates(site);
-        let (Some(meant), Some(written)) = (self.sites.get(site), self.draft.sites.get(site)) else { return };
-        let title = |md: usize| self.found.get(md).and_then(|found| found.names.first()).map_or("", Name::as_str);
-        let places = |md: usize| self.draft.mds.get(md).map(|md| md.place.to_string()).unwrap_or_default();
-        let mut each = mds.iter().copied();
-        let (Some(md), Some(place)) = (each.next(), &written.place) else { return };
-        if let Some(other) = each.next().filter(|_| !self.draft.by_server_name) {
-            let why = format!(
-                "the names of this virtual host fall into two MDs: {} ({}) and {} ({}); put them into one, or split the virtual host",
-                quoted(title(md)),
-                places(md),
-                quoted(title(other)),
-                places(other)
-            );
-            return self.faults.push(Fault { place: place.clone(), why });
-        }
-        let Some(found) = self.found.get(md).filter(|_| meant.tls) else { return };
-        let auto = members(self.draft, md, found) == Members::Auto;
-        for word in hosts(written, self.draft.by_server_name && !auto) {
-            let why = match Name::parse(&word.text, Labels::One) {
-                Ok(name) if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) => {
-                    continue;
-                }
-                Ok(_) => {
-                    format!("is not covered by the MD {}, whose members are 'manual'; add it there", quoted(title(md)))
-                }
-                Err(why) if auto => {
-                    format!("{why}; as the members of the MD {} are 'auto', it would join", quoted(title(md)))
-                }
-                Err(why) => why,
-            };
-            self.faults.push(wrong(word, &why));
-        }
-    }
-}
-
-fn wrong(word: &Word, why: &str) -> Fault {
-    Fault { place: word.place.clone(), why: format!("{}: {why}", quoted(&word.text)) }
-}
-
-/// The wildcard that covers a name.
-fn above(name: &Name) -> Option<Name> {
-    let (_, parent) = name.as_str().split_once('.')?;
-    Name::parse(&format!("*.{parent}"), Labels::One).ok()
-}
-
-/// Whether a name is what a pattern of Apache's with `*` and `?` means. Greedy, with one way back: never more than
-/// pattern times name.
-fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut p, mut n, mut back) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                back = Some((p + 1, n));
-                p += 1;
-            }
-            Some(c) if *c == b'?' || Some(c) == name.get(n) => (p, n) = (p + 1, n + 1),
-            _ => match back {
-                Some((after, from)) => {
-                    back = Some((after, from + 1));
-                    (p, n) = (after, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(p).all(|c| *c == b'*')
-}
-
-fn members(draft: &Draft, md: usize, found: &Found<'_>) -> Members {
-    let site = found.site.and_then(|site| draft.sites.get(site)).map(|site| &site.settings);
-    let layers = Layers { md: draft.mds.get(md).map(|md| &md.settings), site, all: &draft.settings };
-    layers.pick(|settings| settings.members.as_ref()).copied().unwrap_or(Members::Auto)
-}
-
-/// The places that speak for an MD, the nearest first.
-struct Layers<'a> {
-    md: Option<&'a Settings>,
-    site: Option<&'a Settings>,
-    all: &'a Settings,
-}
-
-impl<'a> Layers<'a> {
-    fn pick<T>(&self, field: impl Fn(&'a Settings) -> Option<&'a T>) -> Option<&'a T> {
-        self.md.and_then(&field).or_else(|| self.site.and_then(&field)).or_else(|| field(self.all))
     }
 }
 

@@ -43,7 +43,7 @@ pub fn read(path: &str, library: &dyn Library) -> Result<Config, Vec<Fault>> {
         }
     }
     let config = mean::config(draft, &mut faults);
-    faults.sort();
+    faults.sort_unstable();
     faults.dedup();
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }

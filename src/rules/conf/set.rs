@@ -2,6 +2,7 @@
 
 use super::draft::{ListenDraft, MdDraft, Members, Scope};
 use super::lex::{Word, quoted, shown};
+use super::url;
 use super::values::{self, Unit};
 use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap};
 use crate::words::fault::Fault;
@@ -112,7 +113,7 @@ pub fn server_alias(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn server_admin(scope: &mut Scope<'_>, args: &[Word]) {
-    if let Some(mail) = one(scope, args, |text| Ok(values::contact(text)?)) {
+    if let Some(mail) = one(scope, args, |text| Ok(url::contact(text)?)) {
         scope.settings().admin = Some(mail);
     }
 }
@@ -131,7 +132,7 @@ pub fn proxy_pass(scope: &mut Scope<'_>, args: &[Word]) {
     if path.text != "/" {
         scope.wrong(path, "is only a part of the site; edgemd passes on whole sites: write ProxyPass / …");
     }
-    match values::backend(&target.text) {
+    match url::backend(&target.text) {
         Ok(backend) => scope.site().proxy = Some(backend),
         Err(why) => scope.wrong(target, why),
     }
@@ -159,7 +160,7 @@ pub fn listen(scope: &mut Scope<'_>, args: &[Word]) {
 pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
     let mut cas = Vec::new();
     for word in args {
-        match values::ca(&word.text) {
+        match url::ca(&word.text) {
             Ok(ca) => cas.push(ca),
             Err(why) => scope.wrong_so(word, &why),
         }
@@ -176,7 +177,7 @@ pub fn agreement(scope: &mut Scope<'_>, args: &[Word]) {
         if text.eq_ignore_ascii_case("accepted") {
             return Ok("accepted".to_string());
         }
-        match values::url(text) {
+        match url::url(text) {
             Ok(parts) if matches!(parts.scheme.as_str(), "http" | "https") => Ok(text.into()),
             _ => Err("is neither 'accepted' nor the URL of the CA's terms".into()),
         }
@@ -194,7 +195,7 @@ pub fn protocol(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn contact(scope: &mut Scope<'_>, args: &[Word]) {
-    if let Some(mail) = one(scope, args, |text| Ok(values::contact(text)?)) {
+    if let Some(mail) = one(scope, args, |text| Ok(url::contact(text)?)) {
         scope.settings().contact = Some(mail);
     }
 }
@@ -223,7 +224,7 @@ pub fn proxy(scope: &mut Scope<'_>, args: &[Word]) {
         return;
     }
     // The word itself is not shown: it may have a password in it.
-    match values::proxy(&word.text) {
+    match url::proxy(&word.text) {
         Ok(url) => scope.settings().proxy = Some(Some(url)),
         Err(why) => scope.wrong_so(word, why),
     }

@@ -1,0 +1,257 @@
+//! MDs and virtual hosts finding each other by name: who serves whom, which names join, and the faults that only the whole
+//! shows. Maps all the way: a file of a thousand MDs is read in milliseconds.
+
+use super::draft::{Draft, Members, wrong};
+use super::lex::{Word, quoted};
+use crate::words::config::Site;
+use crate::words::fault::Fault;
+use crate::words::name::{Labels, Name};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Finds out for each MD of the draft, in its order, what it is called and who uses it.
+pub fn meet<'a>(draft: &'a Draft, sites: &'a [Site], faults: &mut Vec<Fault>) -> Vec<Found<'a>> {
+    let mut all = Matching::new(draft, sites, faults);
+    all.serve();
+    all.found
+}
+
+struct Matching<'a, 'f> {
+    draft: &'a Draft,
+    sites: &'a [Site],
+    faults: &'f mut Vec<Fault>,
+    /// For each MD in the draft.
+    found: Vec<Found<'a>>,
+    /// Which MD has a name.
+    owner: BTreeMap<Name, usize>,
+    /// Which MDs have a name below this one.
+    below: BTreeMap<String, BTreeSet<usize>>,
+}
+
+/// What is known of one MD.
+pub struct Found<'a> {
+    /// In order.
+    pub names: Vec<Name>,
+    set: BTreeSet<Name>,
+    /// The virtual host whose settings hold: the one that it stands in, else the first with TLS, else the first.
+    pub site: Option<usize>,
+    fixed: bool,
+    pub used: bool,
+    /// The words that named it.
+    pub words: Vec<(&'a Word, Name)>,
+}
+
+impl<'a, 'f> Matching<'a, 'f> {
+    fn new(draft: &'a Draft, sites: &'a [Site], faults: &'f mut Vec<Fault>) -> Self {
+        let mut all = Self { draft, sites, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
+        for md in &draft.mds {
+            let mut found = Found {
+                names: Vec::new(),
+                set: BTreeSet::new(),
+                site: md.site,
+                fixed: md.site.is_some(),
+                used: false,
+                words: Vec::new(),
+            };
+            for word in &md.names {
+                match Name::parse(&word.text, Labels::One) {
+                    Ok(name) if found.set.contains(&name) => {}
+                    Ok(name) => {
+                        found.set.insert(name.clone());
+                        found.names.push(name.clone());
+                        found.words.push((word, name));
+                    }
+                    Err(why) => all.faults.push(wrong(word, &why)),
+                }
+            }
+            all.found.push(found);
+        }
+        all.own();
+        all
+    }
+
+    /// Enters who has which name. A name in two MDs is a fault, unless overlaps are tolerated; then the MD that is named
+    /// after it has it, else the first one.
+    fn own(&mut self) {
+        let mut places: BTreeMap<&Name, &Word> = BTreeMap::new();
+        let firsts = |found: &Found<'a>| found.words.first().map(|(_, name)| name.clone());
+        if self.draft.by_server_name {
+            for (md, found) in self.found.iter().enumerate() {
+                if let Some(name) = firsts(found) {
+                    self.owner.entry(name).or_insert(md);
+                }
+            }
+        }
+        for (md, found) in self.found.iter().enumerate() {
+            for (nth, (word, name)) in found.words.iter().enumerate() {
+                let owner = *self.owner.entry(name.clone()).or_insert(md);
+                let first = *places.entry(name).or_insert(word);
+                let twice = owner != md && (!self.draft.by_server_name || nth == 0);
+                if twice {
+                    let why = format!(
+                        "{} is in two MDs, here and at {}; remove it from one of them",
+                        quoted(name.as_str()),
+                        first.place
+                    );
+                    self.faults.push(Fault { place: word.place.clone(), why });
+                }
+                let mut rest = name.as_str();
+                while let Some((_, parent)) = rest.split_once('.') {
+                    self.below.entry(parent.into()).or_default().insert(md);
+                    rest = parent;
+                }
+            }
+        }
+    }
+
+    /// Finds the MD of each virtual host. A name that joins an MD can lead to another virtual host, hence the rounds:
+    /// each but the last gives at least one more virtual host its MD.
+    fn serve(&mut self) {
+        let mut open: Vec<usize> = (0..self.sites.len()).collect();
+        loop {
+            let before = open.len();
+            open.retain(|site| match self.candidates(*site).first() {
+                Some(md) => {
+                    self.assign(*md, *site);
+                    false
+                }
+                None => true,
+            });
+            if open.len() == before {
+                break;
+            }
+        }
+        for site in 0..self.sites.len() {
+            self.check_site(site);
+        }
+    }
+
+    /// The MDs that have a name of this virtual host.
+    fn candidates(&self, site: usize) -> BTreeSet<usize> {
+        let mut mds = BTreeSet::new();
+        let Some(written) = self.draft.sites.get(site) else { return mds };
+        for word in written.hosts(self.draft.by_server_name) {
+            let host = word.text.as_str();
+            if host.contains(['*', '?']) {
+                match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
+                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flatten()),
+                    None => {
+                        mds.extend(self.owner.iter().filter(|(name, _)| fits(host, name.as_str())).map(|(_, md)| *md))
+                    }
+                }
+            } else if let Ok(name) = Name::parse(host, Labels::One) {
+                // A name of its own counts before a wildcard: both may be had, in two MDs.
+                mds.extend(self.owner.get(&name).or_else(|| self.owner.get(&above(&name)?)));
+            }
+        }
+        mds
+    }
+
+    /// This MD serves this virtual host: its names join, if they may.
+    fn assign(&mut self, md: usize, site: usize) {
+        let (Some(found), Some(meant), Some(written)) =
+            (self.found.get_mut(md), self.sites.get(site), self.draft.sites.get(site))
+        else {
+            return;
+        };
+        found.used = true;
+        let better = meant.tls && found.site.and_then(|site| self.sites.get(site)).is_some_and(|site| !site.tls);
+        if found.site.is_none() || (better && !found.fixed) {
+            found.site = Some(site);
+        }
+        if !meant.tls || self.draft.layers(md, found.site).members() == Members::Manual {
+            return;
+        }
+        for word in written.hosts(false) {
+            let Ok(name) = Name::parse(&word.text, Labels::One) else { continue };
+            if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) {
+                continue;
+            }
+            found.set.insert(name.clone());
+            found.names.push(name.clone());
+            found.words.push((word, name.clone()));
+            self.owner.entry(name).or_insert(md);
+        }
+    }
+
+    /// The faults of a virtual host whose MD is known.
+    fn check_site(&mut self, site: usize) {
+        let mds = self.candidates(site);
+        let (Some(meant), Some(written)) = (self.sites.get(site), self.draft.sites.get(site)) else { return };
+        let title = |md: usize| self.found.get(md).and_then(|found| found.names.first()).map_or("", Name::as_str);
+        let places = |md: usize| self.draft.mds.get(md).map(|md| md.place.to_string()).unwrap_or_default();
+        let mut each = mds.iter().copied();
+        let (Some(md), Some(place)) = (each.next(), &written.place) else { return };
+        if let Some(other) = each.next().filter(|_| !self.draft.by_server_name) {
+            let why = format!(
+                "the names of this virtual host fall into two MDs: {} ({}) and {} ({}); put them into one, or split the virtual host",
+                quoted(title(md)),
+                places(md),
+                quoted(title(other)),
+                places(other)
+            );
+            return self.faults.push(Fault { place: place.clone(), why });
+        }
+        let Some(found) = self.found.get(md).filter(|_| meant.tls) else { return };
+        let auto = self.draft.layers(md, found.site).members() == Members::Auto;
+        for word in written.hosts(self.draft.by_server_name && !auto) {
+            let why = match Name::parse(&word.text, Labels::One) {
+                Ok(name) if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) => {
+                    continue;
+                }
+                Ok(_) => {
+                    format!("is not covered by the MD {}, whose members are 'manual'; add it there", quoted(title(md)))
+                }
+                Err(why) if auto => {
+                    format!("{why}; as the members of the MD {} are 'auto', it would join", quoted(title(md)))
+                }
+                Err(why) => why,
+            };
+            self.faults.push(wrong(word, &why));
+        }
+    }
+}
+
+/// The wildcard that covers a name.
+fn above(name: &Name) -> Option<Name> {
+    let (_, parent) = name.as_str().split_once('.')?;
+    Name::parse(&format!("*.{parent}"), Labels::One).ok()
+}
+
+/// Whether a name is what a pattern of Apache's with `*` and `?` means. Greedy, with one way back: never more than
+/// pattern times name.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n, mut back) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                back = Some((p + 1, n));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || Some(c) == name.get(n) => (p, n) = (p + 1, n + 1),
+            _ => match back {
+                Some((after, from)) => {
+                    back = Some((after, from + 1));
+                    (p, n) = (after, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn patterns_of_apache() {
+        for (pattern, name) in [("*", ""), ("*.a", "x.y.a"), ("w??.a", "www.a"), ("a*b*c", "aXbbYc"), ("*a", "aba")] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("", "a"), ("*.a", "a"), ("w?.a", "www.a"), ("a*b", "abc"), ("a", "")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
+}

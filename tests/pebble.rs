@@ -49,6 +49,10 @@ fn md_502_100_a_full_run() {
     assert_eq!(md["ca"]["url"], json!(ca.directory()));
     assert_eq!(ca.accounts(), 1);
 
+    let said = device.run(&["status"]);
+    assert_eq!(said.code, Some(0), "all is well: {said:?}");
+    assert!(said.out.lines().count() == 1 && said.out.contains(A), "one line for each: {}", said.out);
+
     // Nobody but us reads keys.
     assert_eq!(mode(&device.folder.join("store")), 0o700);
     for name in ["a.example.org.key", "a.example.org.pem"] {

@@ -297,6 +297,64 @@ fn the_control_socket_speaks_http() {
     assert!(device.ask("/").0.starts_with("HTTP/1.0 404"));
 }
 
+#[test]
+fn a_hook_that_hangs_is_ended_and_still_owed() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let pids = device.folder.join("pids");
+    // With a child of its own, which has to go as well.
+    let hang = device.folder.script("hang", &format!("sleep 600 & echo $$ $! >>'{}'; wait", pids.display()));
+    device.start_with(&format!("MDHookTimeout 1s\nMDNotifyCmd {}\nMDomain {A}", hang.display()));
+    let md = device.errors(A, 1);
+    assert_eq!(md["renewal"]["last"]["problem"], "urn:org:apache:httpd:log:AH10108:", "{md}");
+    let text = std::fs::read_to_string(&pids).expect("it was called");
+    let first = text.lines().next().expect("a line");
+    for pid in first.split(' ') {
+        until("the hook's processes are gone", LATER, || dead(pid).then_some(()));
+    }
+    // And a stop does not wait for the next one.
+    until("the hook is called again", LATER, || {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        (text.lines().count() > 1).then_some(())
+    });
+    let begun = Instant::now();
+    assert_eq!(device.stop().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let text = std::fs::read_to_string(&pids).expect("it was called");
+    for pid in text.split_whitespace() {
+        until("nothing of the hooks is left", LATER, || dead(pid).then_some(()));
+    }
+}
+
+/// Gone, or waiting for whoever has inherited it to look.
+fn dead(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']) || rest.is_empty())
+}
+
+#[test]
+fn a_head_that_does_not_come_is_408() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    let begun = Instant::now();
+    let answer = ask(ca.http.number(), &format!("GET / HTTP/1.1\r\nHost: {A}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer:?}");
+    assert!(begun.elapsed() > Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_md_that_does_not_exist_is_not_renewed() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.write(&format!("MDomain {A}"));
+    assert_eq!(device.run(&["renew", "nobody.example.org"]).code, Some(1), "by itself");
+    device.start();
+    device.complete(A);
+    assert_eq!(device.run(&["renew", "nobody.example.org"]).code, Some(1), "through the daemon");
+    assert_eq!(ca.issued(), 1);
+}
+
 /// The table of answers on port 80, while an answer is pending. The CA's first look is stopped at a gate in front of
 /// the daemon, so that the token is known and stays pending until the table is through.
 #[test]
@@ -364,7 +422,8 @@ fn the_table(port: u16, target: &str) {
         // The other host is no MD: its challenges are its own, answered by its back end.
         (format!("GET {PREFIX}wrong HTTP/1.1\r\nHost: other.example.org\r\n"), "200 back end"),
         (format!("GET / HTTP/1.1\r\nHost: {A}\r\n"), "200 back end"),
-        ("GET / HTTP/1.1\r\nHost: nobody.example.org\r\n".into(), "404"),
+        // As in Apache, the first host answers for names that nobody claims.
+        ("GET / HTTP/1.1\r\nHost: nobody.example.org\r\n".into(), "200 back end"),
         (format!("GET / HTTP/1.1\r\nHost: {A}\r\nX: {huge}\r\n"), "431"),
         ("GET\r\n".into(), "400"),
     ];

@@ -6,8 +6,8 @@ mod holder;
 
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Facade, Head, Reading, Verdict};
-use crate::streams::answer::{Answer, Manner, send};
-use crate::streams::duplex::{Duplex, part, within};
+use crate::streams::answer::{self, Answer, Manner, send};
+use crate::streams::duplex::{Duplex, last_of, part, within};
 use crate::streams::inlet::Inlet;
 use crate::streams::proxy::{self, Failure};
 use crate::words::answers::Answers;
@@ -199,15 +199,23 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
             poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(None), |socket| poll_accept(&socket, cx).map(Some)));
         match came.await {
             Some(Ok(stream)) => {
+                let mut inlet = Inlet::default();
+                if at_once(&desk, &stream, &mut inlet) {
+                    // Those who have been here for longer come first.
+                    smol::future::yield_now().await;
+                    continue;
+                }
                 let desk = desk.clone();
                 let serving = async move {
-                    serve(&desk, stream).await;
+                    if let Ok(stream) = Async::new_nonblocking(stream) {
+                        serve(&desk, stream, inlet).await;
+                    }
                     drop(seat);
                 };
                 executor.spawn(serving).detach();
             }
-            Some(Err(error))
-                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            // Gone before it was taken.
+            Some(Err(Errno::CONNABORTED | Errno::INTR)) => {}
             Some(Err(error)) => {
                 // Out of descriptors or memory: trying at once would only spin.
                 log::warn!("a connection could not be taken: {error}; next try in {PAUSE}");
@@ -219,14 +227,28 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
 }
 
 /// One system call where the library takes three: the new socket is born without blocking.
-fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<io::Result<Async<TcpStream>>> {
+fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<Result<TcpStream, Errno>> {
     loop {
         match rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx))?,
-            Err(error) => return Poll::Ready(Err(error.into())),
-            Ok(stream) => return Poll::Ready(Async::new_nonblocking(TcpStream::from(stream))),
+            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx)).map_err(|_| Errno::IO)?,
+            came => return Poll::Ready(came.map(TcpStream::from)),
         }
     }
+}
+
+/// The common case without task, timer and reactor: a CA's request is here before we are, wants one answer of ours and
+/// no second one.
+fn at_once(desk: &Desk, mut stream: &TcpStream, inlet: &mut Inlet) -> bool {
+    inlet.more_now(&mut stream);
+    let Reading::Complete(head) = http1::read(inlet.bytes()) else { return false };
+    let manner = manner(&head);
+    if manner.keep || head.body || head.length != inlet.bytes().len() {
+        return false;
+    }
+    let facade = desk.facade.borrow();
+    let verdict = facade.judge(&head, &|| local(stream), &desk.answers);
+    let Some(answer) = own(&verdict) else { return false };
+    last_of(stream, answer::text(&answer, manner).as_bytes()) > 0
 }
 
 /// What follows an exchange.
@@ -242,8 +264,7 @@ enum Next {
 /// The back end's connection that the last exchange left open.
 type Spare = Option<(Backend, Box<dyn Duplex>)>;
 
-async fn serve(desk: &Desk, mut stream: Async<TcpStream>) {
-    let mut inlet = Inlet::default();
+async fn serve(desk: &Desk, mut stream: Async<TcpStream>, mut inlet: Inlet) {
     let mut spare: Spare = None;
     loop {
         let next = match head(desk, &mut stream, &mut inlet).await {
@@ -288,24 +309,12 @@ async fn head(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet) -> 
 async fn exchange(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet, spare: &mut Spare) -> Next {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
     let facade = desk.facade.borrow().clone();
-    let local = || stream.get_ref().local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
-    let verdict = facade.judge(&head, &local, &desk.answers);
-    let key_authorization;
-    let answer = match verdict {
-        Verdict::Answer(text) => {
-            key_authorization = text;
-            Answer { status: "200 OK", fields: "", kind: "application/octet-stream", body: &key_authorization }
-        }
-        Verdict::NotAllowed => Answer {
-            fields: "Allow: GET, HEAD\r\n",
-            ..Answer::text("405 Method Not Allowed", "a challenge is fetched with GET")
-        },
-        Verdict::NotFound => Answer::text("404 Not Found", "there is nothing here"),
-        Verdict::Backend(backend) => {
-            // Boxed: a connection that is only answered does not carry the proxy's room.
-            return Box::pin(pass(desk, stream, inlet, spare, backend)).await;
-        }
-    };
+    let verdict = facade.judge(&head, &|| local(stream.get_ref()), &desk.answers);
+    if let Verdict::Backend(backend) = verdict {
+        // Boxed: a connection that is only answered does not carry the proxy's room.
+        return Box::pin(pass(desk, stream, inlet, spare, backend)).await;
+    }
+    let Some(answer) = own(&verdict) else { return Next::Close };
     let (manner, length, body) = (manner(&head), head.length, head.body);
     if !matches!(within(desk.limits.head, send(stream, &answer, manner)).await, Some(Ok(()))) {
         return Next::Close;
@@ -316,6 +325,25 @@ async fn exchange(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet,
         false if body || !inlet.is_empty() => Next::Part,
         false => Next::Close,
     }
+}
+
+fn local(stream: &TcpStream) -> SocketAddr {
+    stream.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())
+}
+
+/// The answer that we give ourselves.
+fn own<'a>(verdict: &'a Verdict<'_>) -> Option<Answer<'a>> {
+    Some(match verdict {
+        Verdict::Answer(key_authorization) => {
+            Answer { status: "200 OK", fields: "", kind: "application/octet-stream", body: key_authorization }
+        }
+        Verdict::NotAllowed => Answer {
+            fields: "Allow: GET, HEAD\r\n",
+            ..Answer::text("405 Method Not Allowed", "a challenge is fetched with GET")
+        },
+        Verdict::NotFound => Answer::text("404 Not Found", "there is nothing here"),
+        Verdict::Backend(_) => return None,
+    })
 }
 
 /// A body that nobody wants to read ends the connection.

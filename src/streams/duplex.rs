@@ -36,8 +36,7 @@ impl Duplex for Async<TcpStream> {
     }
 }
 
-/// The kernel keeps them until the end of the stream follows: one segment less, which is a good part of the work of a
-/// small answer.
+/// The kernel keeps them until the end of the stream follows: one segment less for each small answer.
 pub fn last_of(stream: &TcpStream, bytes: &[u8]) -> usize {
     rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL).unwrap_or(0)
 }

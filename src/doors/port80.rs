@@ -2,20 +2,18 @@
 //! on one thread.
 
 mod backend;
+mod conn;
 mod holder;
 
-use crate::rules::forward::Client;
-use crate::rules::http1::{self, Facade, Head, Reading, Verdict};
-use crate::streams::answer::{Answer, Manner, send};
-use crate::streams::duplex::{Duplex, part, within};
+use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
-use crate::streams::proxy::{self, Failure};
 use crate::words::answers::Answers;
-use crate::words::config::{Backend, Listen};
+use crate::words::config::Listen;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use async_io::{Async, Timer};
-use backend::{Names, Unreachable};
+use backend::Names;
+use conn::{Desk, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::{Context, Poll, ready};
@@ -51,17 +49,6 @@ pub struct Port80 {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
     listeners: Vec<Listener>,
-}
-
-/// What all connections share.
-struct Desk {
-    answers: Arc<Answers>,
-    facade: RefCell<Rc<Facade>>,
-    limits: Limits,
-    seats: Arc<Semaphore>,
-    names: Names,
-    /// The back end failed the last time; said once in the log.
-    down: Cell<bool>,
 }
 
 struct Listener {
@@ -199,15 +186,23 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
             poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(None), |socket| poll_accept(&socket, cx).map(Some)));
         match came.await {
             Some(Ok(stream)) => {
+                let mut inlet = Inlet::default();
+                if at_once(&desk, &stream, &mut inlet) {
+                    // Those who have been here for longer come first.
+                    smol::future::yield_now().await;
+                    continue;
+                }
                 let desk = desk.clone();
                 let serving = async move {
-                    serve(&desk, stream).await;
+                    if let Ok(stream) = Async::new_nonblocking(stream) {
+                        serve(&desk, stream, inlet).await;
+                    }
                     drop(seat);
                 };
                 executor.spawn(serving).detach();
             }
-            Some(Err(error))
-                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            // Gone before it was taken.
+            Some(Err(Errno::CONNABORTED | Errno::INTR)) => {}
             Some(Err(error)) => {
                 // Out of descriptors or memory: trying at once would only spin.
                 log::warn!("a connection could not be taken: {error}; next try in {PAUSE}");
@@ -219,175 +214,11 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
 }
 
 /// One system call where the library takes three: the new socket is born without blocking.
-fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<io::Result<Async<TcpStream>>> {
+fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<Result<TcpStream, Errno>> {
     loop {
         match rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx))?,
-            Err(error) => return Poll::Ready(Err(error.into())),
-            Ok(stream) => return Poll::Ready(Async::new_nonblocking(TcpStream::from(stream))),
+            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx)).map_err(|_| Errno::IO)?,
+            came => return Poll::Ready(came.map(TcpStream::from)),
         }
-    }
-}
-
-/// What follows an exchange.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Request,
-    /// Nothing is left to be read.
-    Close,
-    /// The client may still be sending.
-    Part,
-}
-
-/// The back end's connection that the last exchange left open.
-type Spare = Option<(Backend, Box<dyn Duplex>)>;
-
-async fn serve(desk: &Desk, mut stream: Async<TcpStream>) {
-    let mut inlet = Inlet::default();
-    let mut spare: Spare = None;
-    loop {
-        let next = match head(desk, &mut stream, &mut inlet).await {
-            Ok(()) => exchange(desk, &mut stream, &mut inlet, &mut spare).await,
-            Err(None) => Next::Close,
-            Err(Some(answer)) => refuse(desk, &mut stream, &answer).await,
-        };
-        match next {
-            Next::Request => {}
-            Next::Close => return,
-            Next::Part => return part(&mut stream).await,
-        }
-    }
-}
-
-/// Waits until a whole head is in the inlet. Without one the connection ends, with an answer or silently.
-async fn head(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet) -> Result<(), Option<Answer<'static>>> {
-    if inlet.is_empty() && !matches!(within(desk.limits.idle, inlet.more(stream)).await, Some(Ok(true))) {
-        return Err(None);
-    }
-    let whole = async {
-        loop {
-            match http1::read(inlet.bytes()) {
-                Reading::Complete(_) => return Ok(()),
-                Reading::Malformed(why) => return Err(Some(Answer::text("400 Bad Request", why))),
-                Reading::TooLarge => {
-                    let why = "the head of the request is over 8 KiB";
-                    return Err(Some(Answer::text("431 Request Header Fields Too Large", why)));
-                }
-                Reading::More => {}
-            }
-            if !matches!(inlet.more(stream).await, Ok(true)) {
-                return Err(None);
-            }
-        }
-    };
-    let late = Answer::text("408 Request Timeout", "the head of the request took too long");
-    within(desk.limits.head, whole).await.unwrap_or(Err(Some(late)))
-}
-
-/// Answers the request whose head is in the inlet.
-async fn exchange(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet, spare: &mut Spare) -> Next {
-    let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
-    let facade = desk.facade.borrow().clone();
-    let local = || stream.get_ref().local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
-    let verdict = facade.judge(&head, &local, &desk.answers);
-    let key_authorization;
-    let answer = match verdict {
-        Verdict::Answer(text) => {
-            key_authorization = text;
-            Answer { status: "200 OK", fields: "", kind: "application/octet-stream", body: &key_authorization }
-        }
-        Verdict::NotAllowed => Answer {
-            fields: "Allow: GET, HEAD\r\n",
-            ..Answer::text("405 Method Not Allowed", "a challenge is fetched with GET")
-        },
-        Verdict::NotFound => Answer::text("404 Not Found", "there is nothing here"),
-        Verdict::Backend(backend) => {
-            // Boxed: a connection that is only answered does not carry the proxy's room.
-            return Box::pin(pass(desk, stream, inlet, spare, backend)).await;
-        }
-    };
-    let (manner, length, body) = (manner(&head), head.length, head.body);
-    if !matches!(within(desk.limits.head, send(stream, &answer, manner)).await, Some(Ok(()))) {
-        return Next::Close;
-    }
-    inlet.used(length);
-    match manner.keep {
-        true => Next::Request,
-        false if body || !inlet.is_empty() => Next::Part,
-        false => Next::Close,
-    }
-}
-
-/// A body that nobody wants to read ends the connection.
-fn manner(head: &Head<'_>) -> Manner {
-    Manner { head_only: head.method == "HEAD", keep: head.keep && !head.body }
-}
-
-async fn pass(
-    desk: &Desk,
-    stream: &mut Async<TcpStream>,
-    inlet: &mut Inlet,
-    spare: &mut Spare,
-    backend: &Backend,
-) -> Next {
-    let Ok(peer) = stream.get_ref().peer_addr() else { return Next::Close };
-    // Heads and pieces of bodies are writes of their own: none shall wait for the other side's acknowledgement.
-    let _ = stream.get_ref().set_nodelay(true);
-    let client = Client { addr: peer.ip(), scheme: "http" };
-    let repeatable = matches!(http1::read(inlet.bytes()), Reading::Complete(head) if !head.body);
-    let mut used = spare.take().filter(|(last, _)| last == backend).map(|(_, back)| back);
-    let failure = loop {
-        let reused = match &mut used {
-            Some(back) => backend::is_open(&mut **back).await,
-            None => false,
-        };
-        let mut back = match used.take().filter(|_| reused) {
-            Some(back) => back,
-            None => match within(desk.limits.back, backend::connect(&desk.names, backend)).await {
-                Some(Ok(back)) => back,
-                Some(Err(Unreachable(why))) => {
-                    report(desk, backend, &why);
-                    let answer = Answer::text("502 Bad Gateway", "the web server behind this address does not answer");
-                    return refuse(desk, stream, &answer).await;
-                }
-                None => break Failure::Late,
-            },
-        };
-        match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back).await {
-            Ok(passed) => {
-                desk.down.set(false);
-                *spare = passed.keep_back.then(|| (backend.clone(), back));
-                return if passed.keep_client { Next::Request } else { Next::Part };
-            }
-            Err(Failure::Gone) if reused && repeatable => {}
-            Err(failure) => break failure,
-        }
-    };
-    let answer = match failure {
-        Failure::Cut => return Next::Close,
-        Failure::Client(why) => Answer::text("400 Bad Request", why),
-        Failure::Late => {
-            report(desk, backend, "it took too long");
-            Answer::text("504 Gateway Timeout", "the web server behind this address took too long")
-        }
-        Failure::Gone | Failure::Back(_) => {
-            report(desk, backend, if let Failure::Back(why) = failure { why } else { "it closed without an answer" });
-            Answer::text("502 Bad Gateway", "the web server behind this address gave no answer that can be passed on")
-        }
-    };
-    refuse(desk, stream, &answer).await
-}
-
-async fn refuse(desk: &Desk, stream: &mut Async<TcpStream>, answer: &Answer<'_>) -> Next {
-    match within(desk.limits.head, send(stream, answer, Manner::LAST)).await {
-        Some(Ok(())) => Next::Part,
-        _ => Next::Close,
-    }
-}
-
-/// Into the log, once until it works again: strangers choose how often this happens.
-fn report(desk: &Desk, backend: &Backend, why: &str) {
-    if !desk.down.replace(true) {
-        log::warn!("back end {}: {why}", backend::called(backend));
     }
 }

@@ -36,13 +36,16 @@ impl Manner {
     pub const LAST: Self = Self { head_only: false, keep: false };
 }
 
-/// Sends it in one write.
+/// Sends it in one write; unless the connection is kept, its end has to follow.
 pub async fn send(stream: &mut dyn Duplex, answer: &Answer<'_>, manner: Manner) -> io::Result<()> {
-    stream.write_all(text(answer, manner).as_bytes()).await?;
+    let text = text(answer, manner);
+    let early = if manner.keep { 0 } else { stream.last(text.as_bytes()) };
+    stream.write_all(text.as_bytes().get(early..).unwrap_or_default()).await?;
     stream.flush().await
 }
 
-fn text(answer: &Answer<'_>, manner: Manner) -> String {
+/// Its bytes.
+pub fn text(answer: &Answer<'_>, manner: Manner) -> String {
     let Answer { status, fields, kind, body } = answer;
     let mut text = String::with_capacity(160 + fields.len() + body.len());
     let length = body.len();

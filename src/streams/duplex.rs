@@ -7,6 +7,7 @@ use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use rustix::net::SendFlags;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -16,6 +17,12 @@ use std::os::unix::net::UnixStream;
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// Says that nothing more will be written.
     fn end(&mut self);
+
+    /// Takes as many as it can of the last bytes before the end, and may send them together with it.
+    fn last(&mut self, bytes: &[u8]) -> usize {
+        let _ = bytes;
+        0
+    }
 }
 
 impl Duplex for Async<TcpStream> {
@@ -23,6 +30,15 @@ impl Duplex for Async<TcpStream> {
         // An error means that the other side has left already.
         let _ = self.get_ref().shutdown(Shutdown::Write);
     }
+
+    fn last(&mut self, bytes: &[u8]) -> usize {
+        last_of(self.get_ref(), bytes)
+    }
+}
+
+/// The kernel keeps them until the end of the stream follows: one segment less for each small answer.
+pub fn last_of(stream: &TcpStream, bytes: &[u8]) -> usize {
+    rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL).unwrap_or(0)
 }
 
 impl Duplex for Async<UnixStream> {

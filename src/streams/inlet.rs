@@ -5,8 +5,8 @@ use crate::rules::http1::HEAD_MAX;
 use crate::streams::duplex::{Duplex, Shared};
 use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll};
-use std::io;
+use core::task::{Context, Poll, Waker};
+use std::io::{self, Read};
 
 /// As much as a head may be long.
 #[derive(Default)]
@@ -39,12 +39,18 @@ impl Inlet {
         poll_fn(|cx| self.poll_more(cx, &mut |cx, piece| Pin::new(&mut *stream).poll_read(cx, piece))).await
     }
 
+    /// What a socket that does not block has for us at this moment.
+    pub fn more_now(&mut self, stream: &mut dyn Read) {
+        let mut none = Context::from_waker(Waker::noop());
+        let _ = self.poll_more(&mut none, &mut |_, piece| Poll::Ready(stream.read(piece)));
+    }
+
     /// The same from one hand of a shared stream.
     pub async fn more_of(&mut self, stream: &Shared<'_>) -> io::Result<bool> {
         poll_fn(|cx| self.poll_more(cx, &mut |cx, piece| stream.poll_read(cx, piece))).await
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>, read: Read<'_>) -> Poll<io::Result<bool>> {
+    fn poll_more(&mut self, cx: &mut Context<'_>, read: Hand<'_>) -> Poll<io::Result<bool>> {
         let mut piece = [0; PIECE];
         let room = HEAD_MAX.saturating_sub(self.bytes().len()).min(PIECE);
         let Some(space) = piece.get_mut(..room).filter(|space| !space.is_empty()) else {
@@ -59,4 +65,4 @@ impl Inlet {
     }
 }
 
-type Read<'a> = &'a mut dyn FnMut(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>>;
+type Hand<'a> = &'a mut dyn FnMut(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>>;

@@ -71,7 +71,7 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 
 fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let state = config.control.as_ref().and_then(|socket| socket.parent()).map(|dir| dir.join("state"));
-    let _lock = disk::lock(&config.store)?;
+    let _lock = disk::lock(&config.store.join("lock"))?;
     let mut disk = SystemDisk;
     let (store, loaded) = Store::open(&config.store, state.as_deref(), &mut disk)?;
     for line in &loaded.set_aside {

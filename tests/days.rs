@@ -368,7 +368,11 @@ fn a_ca_that_answers_nonsense_gets_a_sentence_and_time() {
         ("empty", |weather| weather.spoil = Some(("/", Bad::Empty)), "empty"),
         ("names", |weather| weather.wrong_names = true, "does not cover"),
         ("key", |weather| weather.wrong_key = true, "key"),
-        ("busy", |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::mins(10))))), "rateLimited"),
+        (
+            "busy",
+            |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::mins(10))))),
+            "rateLimited",
+        ),
     ];
     for (weather, change, words) in table {
         let world = World::new();

@@ -186,7 +186,7 @@ fn io_sentence(error: &io::Error) -> String {
         return tls_sentence(why);
     }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionRefused => "Connection refused".into(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             "the connection was closed".into()
         }
@@ -456,7 +456,7 @@ mod tests {
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://user:secret@{unused}/directory");
         let trouble = line().call(&ask(Method::Get, url)).unwrap_err();
-        assert_eq!(trouble.to_string(), format!("{unused}: connection refused"));
+        assert_eq!(trouble.to_string(), format!("{unused}: Connection refused"));
         let trouble = line().call(&ask(Method::Get, "https://nobody.invalid/".into())).unwrap_err();
         assert!(trouble.to_string().starts_with("nobody.invalid: this host is not known"), "{trouble}");
     }

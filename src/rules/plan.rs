@@ -153,7 +153,7 @@ mod tests {
     const NOW: Unix = Unix::from_secs(1_800_000_000);
 
     fn name(text: &str) -> Name {
-        Name::parse(text, Labels::Two).unwrap()
+        Name::parse(text, Labels::One).unwrap()
     }
 
     fn want() -> Want {

@@ -3,6 +3,7 @@
 mod fake;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
+use edgemd::doors::dice::Dice;
 use edgemd::doors::disk::{Disk, Op};
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
@@ -13,10 +14,11 @@ use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
 use edgemd::words::config::Config;
 use edgemd::words::fault::Trouble;
+use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use fake::ca::{Bad, FakeCa, Weather};
 use fake::dice::Counter;
-use fake::disk::{Keep, NO_SPACE, RamDisk};
+use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
 use fake::hands::Hands;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -47,6 +49,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        journal::keep();
         let hands = Hands::at(Some(START));
         let answers = Arc::new(Answers::default());
         let ca = {
@@ -430,5 +433,216 @@ fn a_reload_changes_what_is_wanted_at_once() {
         world.live(ONE, Span::mins(10));
         assert_eq!(world.issued() - issued, orders, "{conf}");
         world.hands.turn(Span::mins(1));
+    }
+}
+
+/// What a job was told, after a life in which it was asked for.
+fn asked(world: &World, conf: &str, names: &[&str], push: Push) -> Vec<Say> {
+    let names = names.iter().map(|name| Name::parse(name, Labels::One).unwrap()).collect();
+    let (ended, ends) = smol::channel::unbounded();
+    world.hands.knock_in(Span::secs(1), Knock::Renew { names, push, ended });
+    world.live(conf, Span::mins(5));
+    std::iter::from_fn(|| ends.try_recv().ok()).collect()
+}
+
+/// An order that was asked for and may not begin is no success, whoever forbids it.
+#[test]
+fn what_was_asked_for_and_not_done_is_said_to_be_so() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    world.ca.weather(|weather| {
+        weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::hours(10)))));
+    });
+    for again in 0..2 {
+        let said = asked(&world, ONE, &[], Push::Force);
+        assert_eq!(said.last(), Some(&Say::End(1)), "try {again}, the CA wants to be left alone: {said:?}");
+    }
+    world.hands.jump(None);
+    let said = asked(&world, ONE, &[], Push::Due);
+    assert_eq!(said.last(), Some(&Say::End(1)), "nobody can say what is due: {said:?}");
+}
+
+#[test]
+fn an_md_that_is_not_driven_is_not_renewed_and_that_is_said() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let manual = format!("MDDriveMode manual\n{ONE}");
+    let said = asked(&world, &manual, &["a.example"], Push::Force);
+    assert_eq!(said.last(), Some(&Say::End(1)), "{said:?}");
+    assert!(matches!(&said[0], Say::Line(line) if line.contains("MDDriveMode")), "{said:?}");
+    let said = asked(&world, &manual, &[], Push::Force);
+    assert_eq!(said, [Say::End(0)], "all that may be renewed is none");
+    assert_eq!(world.issued(), 1);
+    world.live(&manual, Span::hours(1));
+    assert!(world.status().1, "{}", world.status().0);
+    world.hands.turn(Span::days(91));
+    world.live(&manual, Span::hours(1));
+    assert!(!world.status().1, "it has expired, and a person has to renew it: {}", world.status().0);
+}
+
+#[test]
+fn a_name_that_the_keeper_does_not_know_is_said_to_be_unknown() {
+    let world = World::new();
+    let said = asked(&world, ONE, &["a.example", "other.example"], Push::Now);
+    assert!(said.contains(&Say::Line("there is no MD \"other.example\"".into())), "{said:?}");
+    assert_eq!(said.last(), Some(&Say::End(1)), "{said:?}");
+    assert_eq!(world.issued(), 1, "the other one is renewed all the same");
+}
+
+/// A script that fails for days is tried again every hour; the flash under the exports is not worn by that.
+#[test]
+fn exports_that_are_in_place_are_not_written_again() {
+    let world = World::new();
+    let conf = ONE.replace("/run/tls", "/etc/tls");
+    world.ear.refuse(1000);
+    world.live(&conf, Span::days(2));
+    assert!(world.ear.heard().len() > 40, "{}", world.ear.heard().len());
+    let exports = world.disk.replaced().iter().filter(|path| path.starts_with("/etc/tls")).count();
+    assert_eq!(exports, 3, "{:?}", world.disk.replaced());
+}
+
+/// Others shall find the chain, so they may enter the folder whichever file is written first.
+#[test]
+fn the_folder_of_an_export_is_open_and_that_of_the_store_is_not() {
+    for layout in ["pair", "combined"] {
+        let world = World::new();
+        world.live(&ONE.replace("/run/tls combined", &format!("/etc/tls/web {layout}")), Span::hours(1));
+        let mode = |path: &str| world.disk.mode(Path::new(path));
+        assert_eq!((mode("/etc/tls"), mode("/etc/tls/web")), (Some(0o755), Some(0o755)), "{layout}");
+        assert_eq!(mode("/etc/tls/web/a.example.crt"), Some(0o644));
+        assert_eq!(mode("/run/edgemd"), Some(0o755), "the control socket is for a group");
+        assert_eq!((mode("/store"), mode("/store/certs/a.example")), (Some(0o700), Some(0o700)));
+    }
+}
+
+/// A power failure ends for a whole street at once, and so does the wait for the time: the dice are thrown for what
+/// comes after it.
+#[test]
+fn the_random_moment_is_counted_from_a_believable_clock() {
+    let world = World::new();
+    let conf = ONE.replace("MDInitialDelay 0\n", "");
+    for _ in 0..20_000 {
+        world.dice.clone().below(30_000);
+    }
+    world.hands.jump(None);
+    world.hands.jump_in(Span::hours(1), Some(START));
+    let ca = world.ca.clone();
+    world.hands.do_in(Span::hours(1).plus(Span::secs(10)), move || {
+        assert_eq!(ca.requests(), 0, "it rushed to the CA");
+    });
+    world.live(&conf, Span::hours(2));
+    assert_eq!(world.issued(), 1);
+}
+
+/// What the disk did not take is offered to it again within minutes, not at the next look in half a day.
+#[test]
+fn a_pair_and_an_account_in_memory_are_stored_soon_after_the_disk_is_mended() {
+    let world = World::new();
+    let conf = ONE.replace("MDExport /run/tls combined\n", "");
+    world.disk.fail_from(1, NO_SPACE);
+    let disk = world.disk.clone();
+    world.hands.do_in(Span::mins(30), move || disk.mend());
+    world.live(&conf, Span::mins(45));
+    assert!(world.status().1, "{}", world.status().0);
+    assert_eq!(world.ear.heard().len(), 1);
+    world.live(&conf, Span::hours(1));
+    assert_eq!((world.issued(), world.ear.heard().len()), (1, 1), "it was stored, and that it was told too");
+    world.live(&conf, Span::days(62));
+    assert_eq!((world.issued(), world.ca.accounts()), (2, 1), "the account was stored too");
+}
+
+/// Each thing that happens is said once, with what follows from it; what goes on is not said again.
+#[test]
+fn the_log_says_each_thing_once() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let count = |lines: &[String], words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    let lines = journal::take();
+    assert_eq!(count(&lines, "a.example: told"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "renewal from 2027-03-"), 1, "what happens next: {lines:#?}");
+
+    world.hands.turn(Span::days(61));
+    world.disk.fail_from(1, READ_ONLY);
+    world.live(&ONE.replace("MDExport /run/tls combined\n", ""), Span::days(2));
+    let lines = journal::take();
+    assert_eq!(count(&lines, "the new pair is not stored"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "what was tried is not stored"), 1, "{lines:#?}");
+    assert!(lines.len() < 10, "{lines:#?}");
+
+    world.disk.mend();
+    world.hands.jump(Some(Unix::from_secs(0)));
+    world.hands.jump_in(Span::hours(12), Some(START.plus(Span::days(63))));
+    world.live(ONE, Span::days(1));
+    let lines = journal::take();
+    assert_eq!(count(&lines, "clock can't be believed"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "clock is believed"), 1, "{lines:#?}");
+}
+
+#[test]
+fn status_speaks_plainly_and_json_as_mod_md_does() {
+    let world = World::new();
+    let json = |world: &World| world.board.read(|reports| status::md_json(&reports[0]));
+    world.ca.weather(|weather| weather.down = true);
+    world.live(&format!("MDPrivateKeys P-256 RSA 3072\n{ONE}"), Span::secs(10));
+    let (text, well) = world.status();
+    assert!(!well && text.contains("order failed once: ") && !text.contains("1 times"), "{text}");
+    let md = json(&world);
+    assert_eq!(md["renew-at"], START.http_date(), "what is missing is due now: {md}");
+    assert_eq!(md["privkey"].to_string(), r#"[{"curve":"secp256r1","type":"EC"},{"bits":3072,"type":"RSA"}]"#, "{md}");
+    let last = md["renewal"]["last"].as_object().unwrap();
+    assert!(!last.contains_key("problem"), "no problem document, no problem: {md}");
+
+    world.ca.weather(|weather| *weather = Weather::default());
+    world.ear.hang(1);
+    let board = world.board.clone();
+    world.live(ONE, Span::mins(1));
+    let md = board.read(|reports| status::md_json(&reports[0]));
+    assert_eq!(md["privkey"].to_string(), r#"{"curve":"secp256r1","type":"EC"}"#);
+    assert_eq!(md["renewal"]["last"]["problem"], "urn:org:apache:httpd:log:AH10108:", "{md}");
+    world.live(ONE, Span::hours(1));
+    assert!(!json(&world).as_object().unwrap().contains_key("renewal"), "{}", json(&world));
+}
+
+/// Asleep means asleep: a device with nothing to do is not woken every minute.
+#[test]
+fn with_nothing_to_do_the_nap_is_an_hour() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    for conf in [ONE, "MDInitialDelay 0\n"] {
+        let naps = world.hands.naps();
+        world.live(conf, Span::days(1));
+        assert!(world.hands.naps() - naps <= 30, "{} naps in a day: {conf}", world.hands.naps() - naps);
+    }
+}
+
+/// The lines of the log, for the thread that made them: each test has its own.
+mod journal {
+    use std::cell::RefCell;
+    use std::sync::Once;
+
+    thread_local!(static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) });
+
+    struct Journal;
+
+    impl log::Log for Journal {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+        fn flush(&self) {}
+    }
+
+    pub fn keep() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let _ = log::set_boxed_logger(Box::new(Journal));
+            log::set_max_level(log::LevelFilter::Info);
+        });
+    }
+
+    pub fn take() -> Vec<String> {
+        LINES.take()
     }
 }

@@ -23,6 +23,9 @@ impl Access {
     /// For every program: 0644.
     pub const PUBLIC: Self = Self { mode: 0o644, owner: None, group: None };
 
+    /// For a folder that everybody may look into, whatever the files in it are: 0755.
+    pub const OPEN_FOLDER: Self = Self { mode: 0o755, owner: None, group: None };
+
     /// For a folder that is made for such a file: who may read the file may enter.
     fn of_folder(self) -> Self {
         Self { mode: self.mode | (self.mode & 0o444) >> 2, owner: None, group: self.group }

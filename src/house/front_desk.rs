@@ -62,18 +62,20 @@ impl FrontDesk {
         if config.store != self.store || config.control != self.control {
             log::warn!("MDStoreDir and MDControlSocket take effect at the next start");
         }
-        let line = format!("configuration reloaded: {} MDs", config.mds.len());
+        let line = match config.mds.len() {
+            1 => "configuration reloaded: 1 MD".into(),
+            many => format!("configuration reloaded: {many} MDs"),
+        };
         log::info!("{line}");
         let _ = self.knocks.send(Knock::Reload(Box::new(config)));
         Ok(line)
     }
 
     fn renew(&self, names: &[String], force: bool, say: Sender<Say>) {
-        let known = self.board.read(|reports| {
-            let find = |name: &String| reports.iter().map(|report| &report.md.name).find(|md| is(md, name)).cloned();
-            names.iter().map(|name| find(name).ok_or(name)).collect::<Result<Vec<Name>, &String>>()
-        });
-        match known {
+        // Which MDs there are is the keeper's to say: it may have a reload in its mailbox before this.
+        let parsed: Result<Vec<Name>, &String> =
+            names.iter().map(|name| Name::parse(name, Labels::One).map_err(|_| name)).collect();
+        match parsed {
             Ok(names) => {
                 let push = if force { Push::Force } else { Push::Now };
                 let _ = self.knocks.send(Knock::Renew { names, push, ended: say });

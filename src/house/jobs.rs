@@ -15,8 +15,13 @@ struct Job {
 }
 
 impl Jobs {
-    pub fn add(&mut self, slots: Vec<Slot>, ended: Ended) {
-        self.0.push(Job { left: slots.into_iter().collect(), failed: false, ended });
+    /// `refused`: what can't be done of what was asked, a line each.
+    pub fn add(&mut self, slots: Vec<Slot>, refused: Vec<String>, ended: Ended) {
+        let failed = !refused.is_empty();
+        for line in refused {
+            let _ = ended.try_send(Say::Line(line));
+        }
+        self.0.push(Job { left: slots.into_iter().collect(), failed, ended });
         self.sweep();
     }
 
@@ -27,10 +32,6 @@ impl Jobs {
 
     pub fn wait_for(&self, slot: &Slot) -> bool {
         self.0.iter().any(|job| job.left.contains(slot))
-    }
-
-    pub fn fail(&mut self, slot: &Slot, line: &str) {
-        self.end(slot, line, false);
     }
 
     /// This want has nothing left to do; `line` says how it stands.

@@ -15,9 +15,9 @@ use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::cert::{Outcome, Slot, Step};
 use crate::words::config::Config;
-use crate::words::fault::Failure;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The outside, one trait for each thing.
@@ -40,6 +40,10 @@ pub struct Keeper<'a> {
     jobs: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
+    /// And not before this much time with a clock, where that is still to begin.
+    shy: Option<Span>,
+    /// The CAs whose account the disk did not take yet.
+    pub(super) unsaved_accounts: BTreeSet<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
     look_by: Span,
@@ -53,6 +57,9 @@ const ERRANDS: usize = 4;
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
 const LONGEST_NAP: Span = Span::hours(1);
 const CLOCKLESS_NAP: Span = Span::mins(1);
+
+/// How long a disk that did not take something is left alone.
+const UNSAVED_NAP: Span = Span::mins(10);
 
 impl<'a> Keeper<'a> {
     pub fn new(
@@ -74,11 +81,13 @@ impl<'a> Keeper<'a> {
             board,
             jobs: Jobs::default(),
             quiet_until: Span::ZERO,
+            shy: None,
+            unsaved_accounts: BTreeSet::new(),
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
         };
-        keeper.quiet_until = keeper.doors.clock.steady().plus(keeper.initial_delay());
+        keeper.lie_low();
         keeper.owe_missing_exports();
         keeper.post();
         keeper
@@ -110,7 +119,8 @@ impl<'a> Keeper<'a> {
         let until_rest = rests.map_or(LONGEST_NAP, |rest| rest.minus(steady));
         let until_look = match (self.now(), self.look_at) {
             (Some(now), Some(at)) => at.since(now),
-            _ => CLOCKLESS_NAP,
+            (Some(_), None) => LONGEST_NAP,
+            (None, _) => CLOCKLESS_NAP,
         };
         until_rest.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
     }
@@ -128,9 +138,12 @@ impl<'a> Keeper<'a> {
     fn look(&mut self, now: Option<Unix>) {
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
-        self.look_by = steady.plus(nap);
+        let saved = self.save_again();
+        self.look_by = steady.plus(if saved { nap } else { nap.min(UNSAVED_NAP) });
         self.look_at = None;
-        self.save_again();
+        if let Some(delay) = self.shy.take_if(|_| now.is_some()) {
+            self.quiet_until = steady.plus(delay);
+        }
         let mut tells = vec![];
         let mut next: Option<Unix> = None;
         for slot in self.lives.wanted() {
@@ -181,16 +194,11 @@ impl<'a> Keeper<'a> {
                     self.arrive(errand, chain);
                 }
                 Came::Nowhere(failure) => {
-                    let errand = self.errands.remove(index);
-                    self.fail(&errand, failure);
+                    let slot = self.errands.remove(index).slot;
+                    self.failed(&slot, Outcome::OrderFailed(failure));
                 }
             }
         }
-    }
-
-    /// An errand came back with nothing.
-    pub(super) fn fail(&mut self, errand: &Errand, failure: Failure) {
-        self.failed(&errand.slot, Outcome::OrderFailed(failure));
     }
 
     /// Settles a failure, says it, and ends what was waiting for the step.
@@ -199,7 +207,7 @@ impl<'a> Keeper<'a> {
         let line = self.lives.failed(slot, &outcome, now, self.doors.dice.below(THROW));
         log::warn!("{line}");
         self.save_tried(slot);
-        self.jobs.fail(slot, &line);
+        self.jobs.end(slot, &line, false);
         self.look_again();
     }
 
@@ -213,7 +221,10 @@ impl<'a> Keeper<'a> {
     pub(super) fn save_tried(&mut self, slot: &Slot) {
         let Some(tried) = self.lives.tried(slot) else { return };
         let saved = self.store.put_tried(self.doors.disk, slot, tried);
-        self.lives.saved_tried(slot, saved);
+        let why = saved.as_ref().err().map(ToString::to_string);
+        if let (true, Some(why)) = (self.lives.saved_tried(slot, saved), why) {
+            log::error!("{}: what was tried is not stored: {why}; it is kept in memory and stored later", slot.md);
+        }
     }
 
     /// A changed configuration: orders for wants that are no more are dropped, everything else goes on.
@@ -224,18 +235,30 @@ impl<'a> Keeper<'a> {
         self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
         self.owe_missing_exports();
         self.look_again();
-        self.had_clock = None;
-        self.post();
+        self.post_all();
     }
 
     /// Somebody asked for a renewal and waits for its end.
     fn push(&mut self, names: &[Name], push: Push, ended: Ended) {
-        let slots: Vec<Slot> =
-            self.lives.wanted().into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)).collect();
-        for slot in slots.iter().filter(|slot| !self.errands.iter().any(|errand| errand.slot == **slot)) {
-            self.lives.push(slot, push);
+        let now = self.now();
+        let wanted = self.lives.wanted();
+        let unknown = names.iter().filter(|name| !wanted.iter().any(|slot| slot.md == **name));
+        let mut refused: Vec<String> = unknown.map(|name| format!("there is no MD \"{name}\"")).collect();
+        let mut slots = vec![];
+        for slot in wanted.into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)) {
+            let driven = self.lives.want(&slot).is_some_and(|want| want.driven);
+            if driven || self.lives.step(&slot, now) == Step::Tell {
+                slots.push(slot);
+            } else if !names.is_empty() {
+                refused.push(self.lives.summary(&slot, now).0);
+            }
         }
-        self.jobs.add(slots, ended);
+        for slot in &slots {
+            if !self.busy(slot) {
+                self.lives.push(slot, push);
+            }
+        }
+        self.jobs.add(slots, refused, ended);
         self.look_again();
     }
 
@@ -254,26 +277,42 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The random moment before a first issuance, unless the operator said how long to wait.
-    fn initial_delay(&mut self) -> Span {
+    /// Waits as long as the operator says, else a random moment before a first issuance: many devices start together,
+    /// and many get the time together.
+    fn lie_low(&mut self) {
         match self.config.initial_delay {
-            Some(delay) => delay,
-            None if self.lives.holds_nothing() => Span::millis(u64::from(self.doors.dice.below(30_000))),
-            None => Span::ZERO,
+            Some(delay) => self.quiet_until = self.doors.clock.steady().plus(delay),
+            None if self.lives.holds_nothing() => {
+                self.shy = Some(Span::millis(u64::from(self.doors.dice.below(30_000))));
+            }
+            None => {}
         }
     }
 
-    /// Puts on the board what is new; everything when it begins, after a reload, and when the clock comes or goes.
+    /// Puts on the board what is new; everything when it begins, and when the clock comes or goes.
     fn post(&mut self) {
         let now = self.now();
-        let busy = |slot: &Slot| self.errands.iter().any(|errand| errand.slot == *slot);
-        let news = self.lives.news(now, busy);
-        if self.had_clock != Some(now.is_some()) {
-            self.had_clock = Some(now.is_some());
-            return self.board.post(self.lives.reports(now, busy));
+        let had_clock = self.had_clock.replace(now.is_some());
+        match (had_clock, now) {
+            (None | Some(true), None) => {
+                let shown = self.doors.clock.now().map_or("a time before 1970".into(), Unix::rfc3339);
+                log::warn!(
+                    "the clock can't be believed ({shown}): what is held is served, and work waits for the time"
+                );
+            }
+            (Some(false), Some(now)) => log::info!("the clock is believed now: {now}"),
+            _ => {}
         }
-        for report in news {
+        if had_clock != Some(now.is_some()) {
+            return self.post_all();
+        }
+        let busy = |slot: &Slot| self.errands.iter().any(|errand| errand.slot == *slot);
+        for report in self.lives.news(now, busy) {
             self.board.repost(report);
         }
+    }
+
+    fn post_all(&self) {
+        self.board.post(self.lives.reports(self.now(), |slot| self.busy(slot)));
     }
 }

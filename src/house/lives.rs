@@ -5,7 +5,7 @@ use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::{plan, record};
 use crate::words::board::{CertReport, Diary, Entry, Next, Report};
-use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Step, Tried, Want, Why};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
@@ -157,7 +157,7 @@ impl Lives {
             life.tried.tell.until = None;
         }
         if let Some(want) = life.want.as_mut() {
-            want.forced |= push == Push::Force;
+            want.forced |= push == Push::Force && want.driven;
         }
     }
 
@@ -194,11 +194,12 @@ impl Lives {
         life.tried = next;
         life.want = Some(unforced);
         self.sum_up_waits();
-        let step = self.step(slot, Some(now));
-        let then = match step {
-            Step::Wait { until } if until.millis() < u64::MAX => format!("next try {until}"),
-            _ => "no further try by itself".into(),
+        let next = match (outcome, self.step(slot, Some(now))) {
+            (Outcome::OrderFailed(_), Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
+            (Outcome::OrderFailed(_), _) => None,
+            _ => self.tried(slot).and_then(|tried| tried.tell.until),
         };
+        let then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
         let entry = Entry { when: now, what: "errored", detail: what.clone() };
         self.diaries.entry(slot.md.clone()).or_default().note(entry);
         format!("{}: {what}; {then}", slot.md)
@@ -223,11 +224,12 @@ impl Lives {
         }
     }
 
-    pub fn saved_tried(&mut self, slot: &Slot, saved: Result<(), Trouble>) {
+    /// Whether the disk took it; the result is whether that has changed.
+    pub fn saved_tried(&mut self, slot: &Slot, saved: Result<(), Trouble>) -> bool {
         self.touched.insert(slot.md.clone());
-        if let Some(life) = self.certs.get_mut(slot) {
-            life.unsaved_tried = saved.err();
-        }
+        let Some(life) = self.certs.get_mut(slot) else { return false };
+        let failed = saved.is_err();
+        std::mem::replace(&mut life.unsaved_tried, saved.err()).is_some() != failed
     }
 
     /// What the disk did not take.
@@ -240,7 +242,15 @@ impl Lives {
         self.certs.get_mut(slot)
     }
 
-    /// How a want stands, in one line, and whether that is well.
+    /// `; renewal from …`: what the log says comes next, where nothing else does.
+    pub fn outlook(&self, slot: &Slot, now: Option<Unix>) -> String {
+        match self.step(slot, now) {
+            Step::Wait { until } if until.millis() < u64::MAX => format!("; renewal from {until}"),
+            _ => String::new(),
+        }
+    }
+
+    /// How a want stands, in one line, and whether that is well: nothing is left to do for it.
     pub fn summary(&self, slot: &Slot, now: Option<Unix>) -> (String, bool) {
         let Some(report) = self.md(&slot.md).map(|md| self.report(md, now, |_| false)) else {
             return (format!("{}: no longer in the configuration", slot.md), false);
@@ -249,8 +259,9 @@ impl Lives {
             certs: report.certs.into_iter().filter(|cert| cert.kind.family() == slot.family).collect(),
             ..report
         };
+        let due = one.certs.iter().any(|cert| cert.why.is_some());
         let (lines, well) = crate::rules::status::text(&one);
-        (lines.join("\n"), well)
+        (lines.join("\n"), well && !due && now.is_some())
     }
 
     /// In the order of the configuration.
@@ -298,16 +309,18 @@ impl Lives {
             Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
             Step::Wait { until } => Next::At(until),
         };
+        let why = match now {
+            Some(now) => plan::why(want, held, now),
+            None => held.is_none().then_some(Why::Missing),
+        };
+        let incomplete = matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey));
         let forgiven = life.tried.fingerprint != want.fingerprint;
         Some(CertReport {
             kind: want.kind,
             held: life.held.clone(),
-            why: match now {
-                Some(now) => plan::why(want, held, now),
-                None => held.is_none().then_some(crate::words::cert::Why::Missing),
-            },
+            why,
             next,
-            renew_at: held.map(|held| plan::renew_at(want, held)),
+            renew_at: now.filter(|_| incomplete).or_else(|| held.map(|held| plan::renew_at(want, held))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: life.tried.tell.clone(),
             told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),

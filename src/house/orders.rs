@@ -73,10 +73,7 @@ impl Keeper<'_> {
             contacts: md.contacts.clone(),
             agreement: md.agreement.clone(),
         };
-        if let Err(trouble) = self.store.put_account(self.doors.disk, &account) {
-            log::error!("the new account key for {ca} is not stored: {trouble}; it is used all the same");
-        }
-        self.lives.keep_account(account.clone());
+        self.put_account(account.clone(), "the new key is used all the same and stored later");
         Ok((account, true))
     }
 
@@ -85,11 +82,19 @@ impl Keeper<'_> {
         let Some(account) = self.lives.account(ca) else { return };
         log::info!("account at {ca}: {url}");
         let account = Account { url: Some(url), ..account.clone() };
-        if let Err(trouble) = self.store.put_account(self.doors.disk, &account) {
-            log::error!("the account at {ca} is not stored: {trouble}; it will be found again by its key");
+        self.put_account(account, "it is stored later, or found again by its key");
+        self.look_again();
+    }
+
+    fn put_account(&mut self, account: Account, then: &str) {
+        match self.store.put_account(self.doors.disk, &account) {
+            Ok(()) => _ = self.unsaved_accounts.remove(&account.ca),
+            Err(trouble) => {
+                log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
+                self.unsaved_accounts.insert(account.ca.clone());
+            }
         }
         self.lives.keep_account(account);
-        self.look_again();
     }
 
     /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
@@ -120,16 +125,24 @@ impl Keeper<'_> {
                 Some((bundle, trouble))
             }
         };
-        log::info!("{}: {line}", slot.md);
         if let Some(when) = self.doors.clock.now() {
-            self.lives.note(&slot.md, Entry { when, what: "renewed", detail: line });
+            self.lives.note(&slot.md, Entry { when, what: "renewed", detail: line.clone() });
         }
         self.lives.arrived(slot, held, unsaved);
         self.succeeded(slot, &Outcome::Ordered);
+        log::info!("{}: {line}{}", slot.md, self.lives.outlook(slot, self.now()));
     }
 
-    /// Tries again what the disk did not take.
-    pub(super) fn save_again(&mut self) {
+    /// Tries again what the disk did not take; whether all is there now.
+    pub(super) fn save_again(&mut self) -> bool {
+        self.unsaved_accounts.retain(|ca| {
+            let Some(account) = self.lives.account(ca) else { return false };
+            let saved = self.store.put_account(self.doors.disk, account);
+            if saved.is_ok() {
+                log::info!("the account at {ca} is stored now");
+            }
+            saved.is_err()
+        });
         for slot in self.lives.unsaved() {
             let Some(life) = self.lives.life(&slot) else { continue };
             if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.held().cloned()) {
@@ -142,5 +155,6 @@ impl Keeper<'_> {
             }
             self.save_tried(&slot);
         }
+        self.unsaved_accounts.is_empty() && self.lives.unsaved().is_empty()
     }
 }

@@ -141,6 +141,10 @@ impl Store {
         }
         let mut state = self.state.clone();
         state.insert(slot.clone(), tried.clone());
+        if let Some(dir) = path.parent() {
+            // The control socket stands beside it, and a group may go there.
+            disk.make_dirs(dir, Access::OPEN_FOLDER)?;
+        }
         disk.replace(path, &record::encode_state(&state), Access::PRIVATE)?;
         self.state = state;
         Ok(())

@@ -32,6 +32,8 @@ impl Keeper<'_> {
                             self.succeeded(slot, &Outcome::Told(sha256));
                         }
                     }
+                    let outlook = slots.iter().find(|slot| slot.md == name).map(|slot| self.lives.outlook(slot, now));
+                    log::info!("{name}: told of it{}", outlook.unwrap_or_default());
                 }
                 Err(trouble) => {
                     for slot in owed {
@@ -45,8 +47,16 @@ impl Keeper<'_> {
     fn tell_md(&mut self, md: &Md, slots: &[&Slot]) -> Result<(), Trouble> {
         for slot in slots {
             for (path, file) in self.files(md, slot)? {
+                // A script may fail for days; the flash under the exports is not to pay for that.
+                if !differs(self.doors.disk, &path, &file) {
+                    continue;
+                }
+                let path = Path::new(&path);
+                if let Some(dir) = path.parent() {
+                    self.doors.disk.make_dirs(dir, Access::OPEN_FOLDER)?;
+                }
                 let access = if file.secret { Access::PRIVATE } else { Access::PUBLIC };
-                self.doors.disk.replace(Path::new(&path), file.text.as_bytes(), access)?;
+                self.doors.disk.replace(path, file.text.as_bytes(), access)?;
             }
         }
         let Some(argv) = &md.notify else { return Ok(()) };

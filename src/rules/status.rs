@@ -1,7 +1,7 @@
 //! The status in its two forms: JSON with mod_md's key names, and sentences for people.
 
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::Held;
+use crate::words::cert::{Held, KeyKind};
 use crate::words::config::DriveMode;
 use crate::words::fault::Failure;
 use crate::words::time::Unix;
@@ -16,7 +16,6 @@ pub fn all_json(reports: &[Report]) -> Value {
 pub fn md_json(report: &Report) -> Value {
     let md = &report.md;
     let (state, descr) = state(report);
-    let keys: Vec<String> = md.keys.iter().map(ToString::to_string).collect();
     let mut value = json!({
         "name": md.name.as_str(),
         "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
@@ -25,7 +24,7 @@ pub fn md_json(report: &Report) -> Value {
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),
-        "privkey": keys,
+        "privkey": keys_json(&md.keys),
         "cert": certs_json(report),
         "renew": report.certs.iter().any(|cert| cert.why.is_some()),
         "watched": md.driven(),
@@ -38,6 +37,18 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "trouble", report.trouble.clone());
     }
     value
+}
+
+/// One key is an object, several are a list of them.
+fn keys_json(keys: &[KeyKind]) -> Value {
+    let key = |kind: &KeyKind| match kind {
+        KeyKind::Rsa(bits) => json!({ "type": "RSA", "bits": bits }),
+        KeyKind::P256 | KeyKind::P384 => json!({ "type": "EC", "curve": kind.family() }),
+    };
+    match keys {
+        [one] => key(one),
+        many => many.iter().map(key).collect(),
+    }
 }
 
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
@@ -117,10 +128,11 @@ fn renewal_json(report: &Report) -> Option<Value> {
         "notified": certs.iter().all(|cert| cert.told),
         "errors": errors,
         "log": { "entries": entries },
-        "last": last.and_then(|(backoff, telling)| backoff.last.as_ref().map(|failure| last_json(failure, telling))),
     });
     if let Value::Object(map) = &mut value {
         put(map, "next-run", next.map(Unix::http_date));
+        let failure = last.and_then(|(backoff, telling)| Some((backoff.last.as_ref()?, telling)));
+        put(map, "last", failure.map(|(failure, telling)| last_json(failure, telling)));
         put(map, "last-run", last.and_then(|(backoff, _)| backoff.last_at).map(Unix::http_date));
     }
     Some(value)
@@ -146,13 +158,18 @@ fn last_json(failure: &Failure, telling: bool) -> Value {
                 "subproblems": subproblems,
             })
         }
-        Failure::Trouble(trouble) => json!({
-            "status": 1,
-            "status-description": trouble.why,
-            "problem": if telling { NOTIFY_PROBLEM } else { "" },
-            "detail": trouble.why,
-            "activity": trouble.doing,
-        }),
+        Failure::Trouble(trouble) => {
+            let mut last = json!({
+                "status": 1,
+                "status-description": trouble.why,
+                "detail": trouble.why,
+                "activity": trouble.doing,
+            });
+            if let Value::Object(map) = &mut last {
+                put(map, "problem", telling.then_some(NOTIFY_PROBLEM));
+            }
+            last
+        }
     }
 }
 
@@ -167,10 +184,15 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
             None => "no certificate".into(),
         };
         well &= cert.held.is_some() && cert.order.failures == 0 && cert.tell.failures == 0;
+        // What we don't drive a person has to.
+        well &= cert.why.is_none() || report.md.driven();
         lines.push(format!("{name} [{}]: {held}; {}", cert.kind, next(report, cert)));
         for (what, backoff) in [("order", &cert.order), ("notification", &cert.tell)] {
             if let Some(last) = backoff.last.as_ref().filter(|_| backoff.failures > 0) {
-                lines.push(format!("    {what} failed {} times, last: {last}", backoff.failures));
+                lines.push(match backoff.failures {
+                    1 => format!("    {what} failed once: {last}"),
+                    many => format!("    {what} failed {many} times, last: {last}"),
+                });
             }
         }
     }

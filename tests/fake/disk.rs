@@ -32,6 +32,8 @@ struct Medium {
     ops: u32,
     syncs: u32,
     replaced: Vec<PathBuf>,
+    /// What each folder was made with.
+    folders: BTreeMap<PathBuf, u32>,
     fate: Fate,
     dead: bool,
 }
@@ -75,6 +77,7 @@ impl RamDisk {
             ops: 0,
             syncs: 0,
             replaced: Vec::new(),
+            folders: BTreeMap::new(),
             fate: Fate::None,
             dead: false,
         })))
@@ -136,7 +139,7 @@ impl RamDisk {
     pub fn mode(&self, path: &Path) -> Option<u32> {
         let medium = locked(&self.0);
         match medium.names.get(path)? {
-            Node::Dir => None,
+            Node::Dir => medium.folders.get(path).copied(),
             Node::File(number) => Some(medium.files[*number].mode),
         }
     }
@@ -215,7 +218,8 @@ impl Medium {
 
     fn perform(&mut self, op: Op<'_>) -> Result<(), &'static str> {
         match op {
-            Op::MakeDir { path, .. } => {
+            Op::MakeDir { path, access } => {
+                self.folders.entry(path.into()).or_insert(access.mode);
                 self.above(path)?;
                 match self.names.get(path) {
                     Some(Node::File(_)) => return Err("it is a file"),

@@ -56,6 +56,7 @@ pub mod rules {
     pub mod export;
     pub mod forward;
     pub mod http1;
+    pub mod kin;
     pub mod pem;
     pub mod plan;
     pub mod record;

@@ -615,6 +615,31 @@ fn with_nothing_to_do_the_nap_is_an_hour() {
     }
 }
 
+/// The first name of an MD goes or changes: what is held goes on under the new name, is exported and told of there, and
+/// only a name that it lacks is a reason to order.
+#[test]
+fn md_702_030_the_first_name_goes_and_the_certificate_stays() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let leaf = world.newest_pem();
+    let gone = ONE.replace("MDomain a.example b.example", "MDomain b.example");
+    world.live(&gone, Span::hours(1));
+    assert_eq!(world.issued(), 1, "what is held covers the name that is left");
+    let exported = world.disk.read(Path::new("/run/tls/b.example.crt")).unwrap().unwrap();
+    assert!(String::from_utf8(exported).unwrap().starts_with(&leaf));
+    assert_eq!(world.ear.heard().last().unwrap().1.argv.last().unwrap(), "b.example");
+    let files = world.disk.files();
+    assert!(!files.iter().any(|path| path.starts_with("/store/certs/a.example")), "{files:?}");
+
+    let renamed = ONE.replace("MDomain a.example b.example", "MDomain x.example b.example");
+    world.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(&renamed))));
+    world.live(&gone, Span::hours(1));
+    assert_eq!(world.issued(), 2, "a new name is a reason");
+    let other = ONE.replace("MDomain a.example b.example", "MDomain other.example");
+    world.live(&other, Span::hours(1));
+    assert!(world.disk.files().iter().any(|path| path.starts_with("/store/certs/x.example")), "nothing is lost");
+}
+
 /// The lines of the log, for the thread that made them: each test has its own.
 mod journal {
     use std::cell::RefCell;

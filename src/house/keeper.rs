@@ -88,6 +88,7 @@ impl<'a> Keeper<'a> {
             had_clock: None,
         };
         keeper.lie_low();
+        keeper.inherit();
         keeper.owe_missing_exports();
         keeper.post();
         keeper
@@ -233,9 +234,23 @@ impl<'a> Keeper<'a> {
         self.config = config;
         let lives = &self.lives;
         self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
+        self.inherit();
         self.owe_missing_exports();
         self.look_again();
         self.post_all();
+    }
+
+    /// An MD whose first name was removed or changed goes on with what it had.
+    fn inherit(&mut self) {
+        for (new, old) in self.lives.heirs() {
+            match self.store.rename(self.doors.disk, &old, &new) {
+                Ok(()) => {
+                    log::info!("{}: goes on with the certificate of {}, which is no longer configured", new.md, old.md);
+                    self.lives.inherit(&new, &old);
+                }
+                Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
+            }
+        }
     }
 
     /// Somebody asked for a renewal and waits for its end.

@@ -3,9 +3,10 @@
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
+use crate::rules::kin::{self, Kin};
 use crate::rules::{plan, record};
 use crate::words::board::{CertReport, Diary, Entry, Next, Report};
-use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Step, Tried, Want, Why};
+use crate::words::cert::{Account, Bundle, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
@@ -89,6 +90,36 @@ impl Lives {
         }
         self.diaries.retain(|name, _| self.mds.contains_key(name));
         self.touched.extend(self.order.iter().cloned());
+    }
+
+    /// Which wants without a certificate go on with one that nobody asks for any more: new place, old place.
+    pub fn heirs(&self) -> Vec<(Slot, Slot)> {
+        let mut pairs = vec![];
+        for family in KeyKind::FAMILIES {
+            let lives = || self.certs.iter().filter(move |(slot, _)| slot.family == family);
+            let heirs = lives().filter_map(|(slot, life)| match (&life.want, &life.held) {
+                (Some(want), None) => Some(Kin { md: &slot.md, names: &want.names }),
+                _ => None,
+            });
+            let orphans = lives().filter_map(|(slot, life)| match (&life.want, &life.held) {
+                (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
+                _ => None,
+            });
+            let place = |md: &Name| Slot { md: md.clone(), family };
+            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans.collect::<Vec<_>>());
+            pairs.extend(found.into_iter().map(|(heir, orphan)| (place(heir), place(orphan))));
+        }
+        pairs
+    }
+
+    /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
+    pub fn inherit(&mut self, new: &Slot, old: &Slot) {
+        let Some(orphan) = self.certs.remove(old) else { return };
+        let life = self.certs.entry(new.clone()).or_default();
+        life.held = orphan.held;
+        life.unsaved = orphan.unsaved;
+        life.tried.told = None;
+        self.touch(&new.md);
     }
 
     /// The slots that the configuration asks for.

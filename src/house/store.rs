@@ -99,6 +99,32 @@ impl Store {
         Ok(())
     }
 
+    /// Moves what is held to another place: the new record stands before the old one goes.
+    pub fn rename(&mut self, disk: &mut dyn Disk, old: &Slot, new: &Slot) -> Result<(), Trouble> {
+        let Some(newest) = self.certs.get(old) else { return Ok(()) };
+        let path = self.cert_path(old, newest.side);
+        let bytes = disk.read(&path)?.unwrap_or_default();
+        let (_, held, bundle) =
+            record::decode_cert(&bytes).map_err(|why| Trouble::new(format!("reading {}", path.display()), why))?;
+        self.put_cert(disk, new, &held, &bundle)?;
+        self.remove(disk, old)
+    }
+
+    /// Removes everything of one place.
+    pub fn remove(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
+        self.certs.remove(slot);
+        self.flash.remove(slot);
+        for path in [self.cert_path(slot, Side::Zero), self.cert_path(slot, Side::One), self.tried_path(slot)] {
+            if disk.read(&path)?.is_some() {
+                disk.remove(&path)?;
+            }
+        }
+        if let (Some(_), Some(path)) = (self.state.remove(slot), &self.state_path) {
+            disk.replace(path, &record::encode_state(&self.state), Access::PRIVATE)?;
+        }
+        Ok(())
+    }
+
     /// Writes to each of the two places only what belongs there and is not there yet.
     pub fn put_tried(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
         let flash = self.put_flash(disk, slot, tried);

@@ -16,6 +16,9 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    /// All of [`KeyKind::family`]'s words.
+    pub const FAMILIES: [&'static str; 3] = ["secp256r1", "secp384r1", "rsa"];
+
     /// The word that mod_md's status uses; two sizes of RSA are one family.
     pub fn family(self) -> &'static str {
         match self {
@@ -152,8 +155,7 @@ pub struct Slot {
 impl Slot {
     /// `None` where no kind of key has a family of this name.
     pub fn new(md: Name, family: &str) -> Option<Self> {
-        let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)];
-        let family = kinds.into_iter().map(KeyKind::family).find(|known| *known == family)?;
+        let family = KeyKind::FAMILIES.into_iter().find(|known| *known == family)?;
         Some(Self { md, family })
     }
 }

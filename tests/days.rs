@@ -16,7 +16,7 @@ use edgemd::words::fault::Trouble;
 use edgemd::words::time::{Span, Unix};
 use fake::ca::{Bad, FakeCa, Weather};
 use fake::dice::Counter;
-use fake::disk::{Keep, NO_SPACE, RamDisk};
+use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
 use fake::hands::Hands;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -339,6 +339,37 @@ fn a_full_disk_keeps_the_new_pair_in_memory_and_stores_it_later() {
     assert!(world.status().1, "{}", world.status().0);
     world.live(ONE, Span::hours(1));
     assert_eq!(world.issued(), 2, "and after a restart it is held");
+}
+
+/// A store that takes nothing is no reason not to serve: the new pair is exported from memory and told of, the sentence
+/// says what is wrong, and the store gets it when it can be written again.
+#[test]
+fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
+    for why in [NO_SPACE, READ_ONLY] {
+        let world = World::new();
+        world.live(ONE, Span::hours(1));
+        world.hands.turn(Span::days(61));
+        let served = world.served();
+        world.disk.fail_below("/store", why);
+        world.hands.knock_in(Span::hours(3), Knock::Stop);
+        let (disk, board) = (world.disk.clone(), world.board.clone());
+        world.hands.do_in(Span::hours(1), move || {
+            let (lines, well) = board.read(|reports| status::text(&reports[0]));
+            assert!(
+                !well && lines.join("\n").contains("not stored yet: ") && lines.join("\n").contains(why),
+                "{lines:?}"
+            );
+            disk.mend();
+        });
+        world.run(ONE);
+        assert_ne!(world.served(), served, "{why}");
+        assert!(world.served().starts_with(&world.newest_pem()), "{why}");
+        assert_eq!((world.issued(), world.ear.heard().len()), (2, 2), "{why}");
+        assert!(world.status().1, "{why}: {}", world.status().0);
+        world.disk.reboot(Keep::Synced);
+        world.live(ONE, Span::hours(1));
+        assert_eq!(world.issued(), 2, "{why}: it is held after a power cut");
+    }
 }
 
 #[test]

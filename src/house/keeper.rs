@@ -53,6 +53,8 @@ const ERRANDS: usize = 4;
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
 const LONGEST_NAP: Span = Span::hours(1);
 const CLOCKLESS_NAP: Span = Span::mins(1);
+/// How soon the disk is tried again while it has not taken everything: a pair that is only in memory is lost with the power.
+const UNSAVED_NAP: Span = Span::mins(10);
 
 impl<'a> Keeper<'a> {
     pub fn new(
@@ -127,10 +129,14 @@ impl<'a> Keeper<'a> {
     /// Asks the rules about every want, and begins what they say.
     fn look(&mut self, now: Option<Unix>) {
         let steady = self.doors.clock.steady();
-        let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
+        self.save_again();
+        let nap = match now {
+            None => CLOCKLESS_NAP,
+            Some(_) if self.lives.unsaved().is_empty() => self.config.check_interval,
+            Some(_) => self.config.check_interval.min(UNSAVED_NAP),
+        };
         self.look_by = steady.plus(nap);
         self.look_at = None;
-        self.save_again();
         let mut tells = vec![];
         let mut next: Option<Unix> = None;
         for slot in self.lives.wanted() {

@@ -274,7 +274,7 @@ impl fmt::Debug for OneLookup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+    use rcgen::{CertificateParams, KeyPair};
     use rustls::pki_types::PrivateKeyDer;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -398,7 +398,7 @@ fn a_ca_that_answers_nonsense_gets_a_sentence_and_time() {
         ("truncated", |weather| weather.spoil = Some(("/", Bad::Truncated)), "breaks off"),
         ("empty", |weather| weather.spoil = Some(("/", Bad::Empty)), "empty"),
         ("names", |weather| weather.wrong_names = true, "does not cover"),
-        ("key", |weather| weather.wrong_key = true, "key"),
+        ("key", |weather| weather.wrong_key = true, "another key"),
         (
             "busy",
             |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::mins(10))))),

@@ -463,3 +463,23 @@ fn a_reload_changes_what_is_wanted_at_once() {
         world.hands.turn(Span::mins(1));
     }
 }
+
+/// An order for what is no longer wanted is dropped by a reload, and its answer with it.
+#[test]
+fn a_reload_in_the_midst_of_an_order_drops_it() {
+    let world = World::new();
+    world.ca.weather(|weather| (weather.polls, weather.retry_after) = (u32::MAX, Some(Span::secs(10))));
+    let none = ONE.replace("MDomain a.example b.example", "");
+    let (answers, ca) = (world.answers.clone(), world.ca.clone());
+    world.hands.do_in(Span::secs(29), move || assert!(!answers.is_empty(), "an answer is pending"));
+    world.hands.knock_in(Span::secs(30), Knock::Reload(Box::new(config(&none))));
+    let answers = world.answers.clone();
+    world.hands.do_in(Span::secs(31), move || {
+        assert!(answers.is_empty(), "the answer goes with its order");
+        ca.weather(|weather| *weather = Weather::default());
+    });
+    let requests = world.ca.requests();
+    world.live(ONE, Span::mins(10));
+    assert!(world.ca.requests() > requests, "it was under way");
+    assert_eq!(world.issued(), 0);
+}

@@ -483,3 +483,20 @@ fn a_reload_in_the_midst_of_an_order_drops_it() {
     assert!(world.ca.requests() > requests, "it was under way");
     assert_eq!(world.issued(), 0);
 }
+
+/// Nothing is begun by itself before the delay is over; what somebody asks for does not wait.
+#[test]
+fn the_initial_delay_is_kept() {
+    let world = World::new();
+    let conf = ONE.replace("MDInitialDelay 0", "MDInitialDelay 90s");
+    let ca = world.ca.clone();
+    world.hands.do_in(Span::secs(89), move || assert_eq!(ca.requests(), 0));
+    world.live(&conf, Span::secs(95));
+    assert_eq!(world.issued(), 1);
+
+    let world = World::new();
+    let (ended, _ends) = smol::channel::unbounded();
+    world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Now, ended });
+    world.live(&conf, Span::secs(30));
+    assert_eq!(world.issued(), 1);
+}

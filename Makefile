@@ -22,6 +22,10 @@ check: ## formatting, lints, shell scripts
 	cargo clippy --locked --test demo --test bench -- -D warnings
 	shellcheck $(SCRIPTS)
 
+deny: ## licences, sources and banned crates of the tree
+	@tests/setup/packages deny
+	cargo deny check bans licenses sources
+
 bench: ## what one renewal costs, beside the other clients that are installed
 	@tests/setup/packages bench
 	@cargo build --release --locked --quiet
@@ -37,4 +41,4 @@ sizes: ## the release binary against its limit
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check bench sizes clean
+.PHONY: help demo test check deny bench sizes clean

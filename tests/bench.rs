@@ -11,6 +11,7 @@ mod harness;
 use harness::ca::{Ca, Knobs};
 use harness::device::{Device, bounded};
 use harness::{Folder, LATER, until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -44,6 +45,10 @@ trait Client {
     fn ca(&self) -> &Ca;
     /// Where it keeps its things.
     fn home(&self) -> PathBuf;
+    /// The part of it that is its memory of the account and the certificates, and stands in flash.
+    fn store(&self) -> PathBuf {
+        self.home()
+    }
     /// Makes a renewal due, if it takes more than a word of the command line.
     fn spoil(&self) {}
     /// The renewal, up to its end or until [`Client::meanwhile`] has ended it.
@@ -63,6 +68,9 @@ struct Row {
     connections: usize,
     files: Vec<String>,
     fsyncs: usize,
+    /// Those in the store.
+    stored: usize,
+    store_fsyncs: usize,
 }
 
 fn measure(client: Box<dyn Client>, runs: usize) -> Row {
@@ -76,7 +84,8 @@ fn measure(client: Box<dyn Client>, runs: usize) -> Row {
         connections.push(renewal.1.connections);
     }
     let trace = trace_of(&*client, &scratch);
-    let home = client.home();
+    let (home, store) = (client.home(), client.store());
+    let synced = fsyncs(&trace);
     Row {
         name: client.name(),
         cpu: median(cpu),
@@ -84,7 +93,9 @@ fn measure(client: Box<dyn Client>, runs: usize) -> Row {
         requests: median(requests),
         connections: median(connections),
         files: files(&trace, &home),
-        fsyncs: trace.lines().filter(|line| line.contains("fsync(") || line.contains("fdatasync(")).count(),
+        fsyncs: synced.len(),
+        stored: files(&trace, &store).len(),
+        store_fsyncs: synced.iter().filter(|path| Path::new(path).starts_with(&store)).count(),
     }
 }
 
@@ -119,6 +130,17 @@ fn trace_of(client: &dyn Client, scratch: &Folder) -> String {
         command
     })
     .text
+}
+
+/// What was synced: `fsync(5</home/file>) = 0`.
+fn fsyncs(trace: &str) -> Vec<&str> {
+    let calls = trace.lines().filter(|line| line.contains("fsync(") || line.contains("fdatasync("));
+    calls.map(|line| between_angles(line).unwrap_or_default()).collect()
+}
+
+/// The path that strace puts behind a descriptor.
+fn between_angles(line: &str) -> Option<&str> {
+    line.split_once('<')?.1.split_once('>').map(|(path, _)| path)
 }
 
 /// One that succeeded: the words of the program that measured it, and what the CA saw of it.
@@ -172,8 +194,7 @@ fn files(trace: &str, home: &Path) -> Vec<String> {
         let paths: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
         if line.contains("write") {
             // write(5</home/file.new>, ""..., 12) = 12
-            let path = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path);
-            written.extend(path.filter(|path| open.remove(*path)).map(str::to_owned));
+            written.extend(between_angles(line).filter(|path| open.remove(*path)).map(str::to_owned));
         } else if let ([from, to], true) = (&paths[..], line.contains("rename")) {
             written.iter_mut().filter(|path| path == from).for_each(|path| (*to).clone_into(path));
         } else if let [path] = paths[..]
@@ -192,12 +213,16 @@ fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
 
 fn print(rows: &[Row]) {
     println!(
-        "{:<8} {:>8} {:>9} {:>9} {:>12} {:>6} {:>7}",
-        "", "CPU s", "RSS MiB", "requests", "connections", "files", "fsyncs"
+        "{:<8} {:>8} {:>9} {:>9} {:>12} {:>10} {:>11} {:>10} {:>11}",
+        "", "CPU s", "RSS MiB", "requests", "connections", "in store:", "with fsyncs", "all files:", "with fsyncs"
     );
     for row in rows {
-        let Row { name, cpu, rss, requests, connections, files, fsyncs } = row;
-        println!("{name:<8} {cpu:>8.3} {rss:>9.1} {requests:>9} {connections:>12} {:>6} {fsyncs:>7}", files.len());
+        let Row { name, cpu, rss, requests, connections, stored, store_fsyncs, files, fsyncs } = row;
+        let files = files.len();
+        println!(
+            "{name:<8} {cpu:>8.3} {rss:>9.1} {requests:>9} {connections:>12} {stored:>10} {store_fsyncs:>11} \
+             {files:>10} {fsyncs:>11}"
+        );
     }
     let Some((ours, others)) = rows.split_first().filter(|(first, _)| first.name == "edgemd") else { return };
     for other in others {
@@ -257,6 +282,11 @@ impl Client for Edgemd {
 
     fn home(&self) -> PathBuf {
         self.device.folder.path().to_owned()
+    }
+
+    /// Beside it are what a real device has in memory (the state), and the exports, which are for others.
+    fn store(&self) -> PathBuf {
+        self.device.folder.join("store")
     }
 
     fn renewal(&self) -> Command {
@@ -447,9 +477,9 @@ fn mod_md() -> Result<Box<dyn Client>, String> {
 
 impl ModMd {
     fn end(&self) {
-        let mut command = Command::new("kill");
-        command.arg(fs::read_to_string(self.home.join("pid")).expect("apache's pid").trim());
-        succeed(&mut command);
+        let pid = fs::read_to_string(self.home.join("pid")).expect("apache's pid");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(pid, Signal::TERM).expect("a server of ours");
     }
 }
 

@@ -248,7 +248,7 @@ fn md_100_010_md_100_012_punycode_and_wildcards() {
 }
 
 #[test]
-fn md_300_003_004_overlaps_name_both_places() {
+fn md_300_003_md_300_004_overlaps_name_both_places() {
     let found = faults("MDomain a.example b.example\n# c\nMDomain a.example b.example\n");
     let why = "is in two MDs, here and at /etc/edgemd.conf:1";
     assert_eq!(found.len(), 2, "{found:?}");

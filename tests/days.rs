@@ -344,6 +344,37 @@ fn a_full_disk_keeps_the_new_pair_in_memory_and_stores_it_later() {
     assert_eq!(world.issued(), 2, "and after a restart it is held");
 }
 
+/// A store that takes nothing is no reason not to serve: the new pair is exported from memory and told of, the sentence
+/// says what is wrong, and the store gets it when it can be written again.
+#[test]
+fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
+    for why in [NO_SPACE, READ_ONLY] {
+        let world = World::new();
+        world.live(ONE, Span::hours(1));
+        world.hands.turn(Span::days(61));
+        let served = world.served();
+        world.disk.fail_below("/store", why);
+        world.hands.knock_in(Span::hours(3), Knock::Stop);
+        let (disk, board) = (world.disk.clone(), world.board.clone());
+        world.hands.do_in(Span::hours(1), move || {
+            let (lines, well) = board.read(|reports| status::text(&reports[0]));
+            assert!(
+                !well && lines.join("\n").contains("not stored yet: ") && lines.join("\n").contains(why),
+                "{lines:?}"
+            );
+            disk.mend();
+        });
+        world.run(ONE);
+        assert_ne!(world.served(), served, "{why}");
+        assert!(world.served().starts_with(&world.newest_pem()), "{why}");
+        assert_eq!((world.issued(), world.ear.heard().len()), (2, 2), "{why}");
+        assert!(world.status().1, "{why}: {}", world.status().0);
+        world.disk.reboot(Keep::Synced);
+        world.live(ONE, Span::hours(1));
+        assert_eq!(world.issued(), 2, "{why}: it is held after a power cut");
+    }
+}
+
 #[test]
 fn two_mds_and_two_kinds_of_key_share_one_account() {
     let world = World::new();
@@ -370,7 +401,7 @@ fn a_ca_that_answers_nonsense_gets_a_sentence_and_time() {
         ("truncated", |weather| weather.spoil = Some(("/", Bad::Truncated)), "breaks off"),
         ("empty", |weather| weather.spoil = Some(("/", Bad::Empty)), "empty"),
         ("names", |weather| weather.wrong_names = true, "does not cover"),
-        ("key", |weather| weather.wrong_key = true, "key"),
+        ("key", |weather| weather.wrong_key = true, "another key"),
         (
             "busy",
             |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::mins(10))))),
@@ -638,6 +669,43 @@ fn md_702_030_the_first_name_goes_and_the_certificate_stays() {
     let other = ONE.replace("MDomain a.example b.example", "MDomain other.example");
     world.live(&other, Span::hours(1));
     assert!(world.disk.files().iter().any(|path| path.starts_with("/store/certs/x.example")), "nothing is lost");
+}
+
+/// An order for what is no longer wanted is dropped by a reload, and its answer with it.
+#[test]
+fn a_reload_in_the_midst_of_an_order_drops_it() {
+    let world = World::new();
+    world.ca.weather(|weather| (weather.polls, weather.retry_after) = (u32::MAX, Some(Span::secs(10))));
+    let none = ONE.replace("MDomain a.example b.example", "");
+    let (answers, ca) = (world.answers.clone(), world.ca.clone());
+    world.hands.do_in(Span::secs(29), move || assert!(!answers.is_empty(), "an answer is pending"));
+    world.hands.knock_in(Span::secs(30), Knock::Reload(Box::new(config(&none))));
+    let answers = world.answers.clone();
+    world.hands.do_in(Span::secs(31), move || {
+        assert!(answers.is_empty(), "the answer goes with its order");
+        ca.weather(|weather| *weather = Weather::default());
+    });
+    let requests = world.ca.requests();
+    world.live(ONE, Span::mins(10));
+    assert!(world.ca.requests() > requests, "it was under way");
+    assert_eq!(world.issued(), 0);
+}
+
+/// Nothing is begun by itself before the delay is over; what somebody asks for does not wait.
+#[test]
+fn the_initial_delay_is_kept() {
+    let world = World::new();
+    let conf = ONE.replace("MDInitialDelay 0", "MDInitialDelay 90s");
+    let ca = world.ca.clone();
+    world.hands.do_in(Span::secs(89), move || assert_eq!(ca.requests(), 0));
+    world.live(&conf, Span::secs(95));
+    assert_eq!(world.issued(), 1);
+
+    let world = World::new();
+    let (ended, _ends) = smol::channel::unbounded();
+    world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Now, ended });
+    world.live(&conf, Span::secs(30));
+    assert_eq!(world.issued(), 1);
 }
 
 /// The lines of the log, for the thread that made them: each test has its own.

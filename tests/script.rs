@@ -5,8 +5,8 @@ mod fake;
 use edgemd::doors::script::{Event, Script, SystemScript};
 use edgemd::words::time::Span;
 use fake::Fresh;
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,8 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 fn end(pid: &str) {
-    assert!(Command::new("/bin/kill").args(["-9", pid.trim()]).status().unwrap().success());
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// Reads a number that the hook has written, once it is whole.

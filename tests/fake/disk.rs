@@ -60,6 +60,8 @@ enum Fate {
     Once(u32, &'static str),
     /// This one fails, and all after it.
     From(u32, &'static str),
+    /// Those fail that touch something below this folder.
+    Below(&'static str, &'static str),
 }
 
 pub const NO_SPACE: &str = "no space left on the device";
@@ -101,6 +103,11 @@ impl RamDisk {
     /// From now on operations count from 1; the `n`-th fails and so do all that follow, until [`RamDisk::mend`].
     pub fn fail_from(&self, n: u32, why: &'static str) {
         locked(&self.0).doom(Fate::From(n, why));
+    }
+
+    /// From now on what touches this folder or something below it fails, until [`RamDisk::mend`].
+    pub fn fail_below(&self, dir: &'static str, why: &'static str) {
+        locked(&self.0).doom(Fate::Below(dir, why));
     }
 
     /// No more cuts and failures; counts from zero.
@@ -160,6 +167,14 @@ impl RamDisk {
     }
 }
 
+/// What an operation touches.
+fn place(op: Op<'_>) -> &Path {
+    match op {
+        Op::MakeDir { path, .. } | Op::Write { path, .. } | Op::Rename { to: path, .. } => path,
+        Op::Sync(path) | Op::Unlink(path) | Op::SyncDir(path) => path,
+    }
+}
+
 impl Medium {
     fn doom(&mut self, fate: Fate) {
         self.fate = fate;
@@ -204,6 +219,7 @@ impl Medium {
             }
             Fate::Once(n, why) if n == self.ops => Some(why),
             Fate::From(n, why) if n <= self.ops => Some(why),
+            Fate::Below(dir, why) if place(op).starts_with(dir) => Some(why),
             _ => None,
         };
         match (fails, op) {

@@ -20,11 +20,17 @@ pub struct Folder(PathBuf);
 impl Folder {
     pub fn new(what: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // Short, because a Unix socket's path has 107 bytes at most.
-        let name = format!("edgemd-{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap_or_else(|why| panic!("creating {}: {why}", path.display()));
-        Self(path)
+        loop {
+            // Short, because a Unix socket's path has 107 bytes at most.
+            let name = format!("edgemd-{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Self(path),
+                // Left by an earlier run whose process had our number.
+                Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(why) => panic!("creating {}: {why}", path.display()),
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -16,7 +16,7 @@ use edgemd::words::config::Config;
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
-use fake::ca::{Bad, FakeCa, Weather};
+use fake::ca::{Bad, FakeCa, Reuse, Weather};
 use fake::dice::Counter;
 use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
@@ -383,6 +383,13 @@ fn two_mds_and_two_kinds_of_key_share_one_account() {
     assert_eq!((world.issued(), world.ca.accounts()), (4, 1));
     let mds: Vec<String> = world.ear.heard().into_iter().filter_map(|(_, event)| event.argv.last().cloned()).collect();
     assert_eq!(mds.len(), 2, "each MD is told of once, for both of its keys: {mds:?}");
+    // The same where one key's order is done before the other's.
+    world.hands.turn(Span::days(61));
+    world.ca.weather(|weather| {
+        (weather.reuse, weather.prompt, weather.refuse_nonce_every) = (Reuse::Always, true, 3);
+    });
+    world.live(&conf, Span::hours(1));
+    assert_eq!((world.issued(), world.ear.heard().len()), (8, 4));
     let files = world.disk.files();
     for file in ["a.example.crt", "a.example.p384.crt", "c.example.key", "c.example.p384.pem"] {
         assert!(files.contains(&Path::new("/run/tls").join(file)), "{file} is not among {files:?}");

@@ -4,7 +4,7 @@ use edgemd::doors::port80::{Limits, Port80};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::{KeyKind, Window};
-use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, Site};
+use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::Span;
@@ -42,6 +42,7 @@ fn config(backend: Option<Backend>) -> Config {
         window: Window::Percent(33),
         retry: Span::secs(30),
         challenges: None,
+        require_https: RequireHttps::Off,
         export: None,
         notify: None,
         hook_limit: Span::secs(60),
@@ -56,6 +57,8 @@ fn config(backend: Option<Backend>) -> Config {
         control: None,
         initial_delay: None,
         check_interval: Span::hours(12),
+        certificate_status: true,
+        server_status: true,
         notices: Vec::new(),
     }
 }

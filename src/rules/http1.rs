@@ -3,7 +3,7 @@
 //! The order of the verdicts: challenge, back end, 404.
 
 use crate::words::answers::Answers;
-use crate::words::config::{Backend, Challenge, Config, Md, Site};
+use crate::words::config::{Backend, Challenge, Config, Md, RequireHttps, Site};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -292,6 +292,7 @@ mod tests {
             window: Window::Percent(33),
             retry: Span::secs(30),
             challenges: challenges.map(<[Challenge]>::to_vec),
+            require_https: RequireHttps::Off,
             export: None,
             notify: None,
             hook_limit: Span::secs(60),
@@ -318,6 +319,8 @@ mod tests {
             control: None,
             initial_delay: None,
             check_interval: Span::hours(12),
+            certificate_status: true,
+            server_status: true,
             notices: Vec::new(),
         }
     }

@@ -1,8 +1,9 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
-use edgemd::doors::port80::{Limits, Port80};
+use edgemd::doors::port80::{Limits, Port80, Shared};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
+use edgemd::words::board::Board;
 use edgemd::words::cert::{KeyKind, Window};
 use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
 use edgemd::words::fault::Place;
@@ -86,7 +87,8 @@ impl Server {
         let answers = Arc::new(Answers::default());
         answers.put(TOKEN, ANSWER);
         let (orders, taken) = smol::channel::unbounded::<Order>();
-        let shared = answers.clone();
+        let board = Arc::new(Board::default());
+        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let mut port80 = Port80::with_limits(executor.clone(), shared, limits);

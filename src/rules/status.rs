@@ -2,7 +2,7 @@
 
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::Held;
-use crate::words::config::DriveMode;
+use crate::words::config::{DriveMode, RequireHttps};
 use crate::words::fault::Failure;
 use crate::words::time::Unix;
 use serde_json::{Map, Value, json};
@@ -34,10 +34,19 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "state-descr", descr);
         put(map, "renew-at", report.certs.iter().filter_map(|cert| cert.renew_at).min().map(Unix::http_date));
         put(map, "ca-agreement", md.agreement.clone());
+        put(map, "require-https", require_https(md.require_https));
         put(map, "renewal", renewal_json(report));
         put(map, "trouble", report.trouble.clone());
     }
     value
+}
+
+fn require_https(mode: RequireHttps) -> Option<&'static str> {
+    match mode {
+        RequireHttps::Off => None,
+        RequireHttps::Temporary => Some("temporary"),
+        RequireHttps::Permanent => Some("permanent"),
+    }
 }
 
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {

@@ -60,6 +60,7 @@ pub mod rules {
     pub mod pem;
     pub mod plan;
     pub mod record;
+    pub mod redirect;
     pub mod status;
     pub mod x509;
     /// One order with a CA.

@@ -5,7 +5,7 @@ use edgemd::doors::text::SystemLibrary;
 use edgemd::rules::conf::print;
 use edgemd::rules::conf::read::{Library, read};
 use edgemd::rules::conf::table::{DIRECTIVES, Directive, Does, Preset};
-use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout};
+use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout, RequireHttps};
 use edgemd::words::time::Span;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -370,6 +370,37 @@ fn md_310_107_108_contacts_and_case() {
     assert_eq!(names(&config), ["a.example", "b.example", "c.example"]);
     let config = fine("ServerAdmin x@y.example\nMDContactEmail mailto:z@y.example\nMDomain a.example\n");
     assert_eq!(config.mds[0].contacts, ["mailto:z@y.example"]);
+}
+
+#[test]
+fn md_300_019_require_https() {
+    let part = "supported parameter values are 'temporary' and 'permanent'";
+    one_fault("MDRequireHTTPS yes\n", &format!("1:16: MDRequireHttps: \"yes\" is none of these: {part}"));
+    one_fault("MDRequireHTTPS\n", "1:1: MDRequireHttps takes one argument");
+    one_fault("MDRequireHTTPS off off\n", "1:1: MDRequireHttps takes one argument");
+}
+
+#[test]
+fn md_310_121_308_require_https_comes_from_the_nearest_place() {
+    let of = |text: &str| fine(text).mds.iter().map(|md| md.require_https).collect::<Vec<_>>();
+    assert_eq!(of("MDomain a.example\n"), [RequireHttps::Off]);
+    assert_eq!(of("MDomain a.example\nmdrequirehttps Temporary\n"), [RequireHttps::Temporary]);
+    let text = "MDRequireHttps permanent\n\
+        <VirtualHost *:443>\nServerName b.example\nMDRequireHttps temporary\n</VirtualHost>\n\
+        <MDomainSet a.example>\nMDRequireHttps off\n</MDomainSet>\nMDomain b.example\nMDomain c.example\n";
+    assert_eq!(of(text), [RequireHttps::Off, RequireHttps::Temporary, RequireHttps::Permanent]);
+}
+
+#[test]
+fn md_920_003_both_views_are_on_unless_switched_off() {
+    let of = |text: &str| {
+        let config = fine(text);
+        (config.certificate_status, config.server_status)
+    };
+    assert_eq!(of("MDCertificateStatus on\n"), (true, true));
+    assert_eq!(of("MDCertificateStatus off\n"), (false, true));
+    assert_eq!(of("MDServerStatus OFF\n"), (true, false));
+    one_fault("<MDomainSet a.example>\nMDServerStatus off\n</MDomainSet>\n", "is not allowed inside");
 }
 
 // What else the whole decides

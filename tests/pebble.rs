@@ -81,6 +81,95 @@ fn get(ca: &Ca, host: &str, path: &str) -> String {
     answer
 }
 
+fn location(answer: &str) -> Option<&str> {
+    answer.lines().find_map(|line| line.strip_prefix("Location: "))
+}
+
+#[test]
+fn md_502_109_https_migration() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let text = |more: &str| {
+        format!("{more}\nMDomain {A}\n<VirtualHost *:443>\nServerName {A}\nServerAlias {B}\n</VirtualHost>")
+    };
+    // Nothing is held, nothing is redirected.
+    device.start_with(&text("MDRequireHttps permanent\nMDDriveMode manual"));
+    assert!(get(&ca, A, "/name").starts_with("HTTP/1.1 404"));
+    device.reload_with(&text(""));
+    device.complete(A);
+    assert!(get(&ca, A, "/name").starts_with("HTTP/1.1 404"), "off");
+    assert!(device.md(A)["require-https"].is_null());
+    for (mode, code) in [("temporary", "302"), ("permanent", "301")] {
+        device.reload_with(&text(&format!("MDRequireHttps {mode}")));
+        for (name, path) in [(A, "/name?x=1"), (B, "/")] {
+            let answer = get(&ca, name, path);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{mode}: {answer}");
+            assert_eq!(location(&answer), Some(format!("https://{name}{path}").as_str()), "without a port");
+            assert!(!answer.contains("Strict-Transport-Security"), "{answer}");
+        }
+        assert!(get(&ca, "c.example.org", "/name").starts_with("HTTP/1.1 404"), "another host");
+        assert!(get(&ca, A, "/.well-known/x").starts_with("HTTP/1.1 404"), "exempt");
+        harness::until("the status follows", harness::SOON, || (device.md(A)["require-https"] == mode).then_some(()));
+    }
+    assert_eq!(ca.issued(), 1, "https is no reason for another certificate");
+    // A challenge is answered before any redirect.
+    let said = device.run(&["renew", "--force", A]);
+    assert_eq!((said.code, ca.issued()), (Some(0), 2), "{said:?}");
+    // Nobody is sent to https for a name that is not on the certificate.
+    let other = "*.example.net";
+    device.reload_with(&text("MDRequireHttps permanent").replace(B, other).replace("443>", "443>\nMDDriveMode manual"));
+    assert!(location(&get(&ca, A, "/")).is_some() && location(&get(&ca, "x.example.net", "/")).is_none());
+}
+
+#[test]
+fn md_310_308_https_is_in_force_at_once_and_gone_at_once() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    device.complete(A);
+    device.reload_with(&format!("<MDomainSet {A}>\nMDRequireHttps temporary\n</MDomainSet>"));
+    assert_eq!(location(&get(&ca, A, "/")), Some("https://a.example.org/"));
+    device.reload_with(&format!("MDomain {A}"));
+    assert_eq!(location(&get(&ca, A, "/")), None);
+    assert_eq!(ca.issued(), 1);
+}
+
+#[test]
+fn md_920_001_003_004_the_views() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let page = "/.httpd/certificate-status";
+    let public = |ca: &Ca| {
+        let answer = get(ca, A, page);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/json"), "{head}");
+        serde_json::from_str::<Value>(body).expect("JSON")
+    };
+    device.start_with(&format!("MDDriveMode manual\nMDomain {A}"));
+    assert_eq!(public(&ca), json!({}), "nothing is held, and nothing is done about it");
+    device.reload_with(&format!("MDomain {A}"));
+    let md = device.complete(A);
+    let (facts, seen) = (device.exported(A), public(&ca));
+    assert_eq!(seen["secp256r1"]["serial"], json!(facts.serial));
+    assert_eq!(seen, md["cert"], "what the admin sees of it, and no more");
+    let keys: Vec<&String> = seen.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["secp256r1", "valid"]);
+    assert!(get(&ca, "c.example.org", page).starts_with("HTTP/1.1 404"), "on the hosts of MDs alone");
+
+    let all = device.ask("/md-status").1;
+    assert!(all["version"].is_string() && all["managed-domains"].as_array().map(Vec::len) == Some(1), "{all}");
+
+    device.reload_with(&format!("MDCertificateStatus off\nMDServerStatus off\nMDomain {A}"));
+    assert!(get(&ca, A, page).starts_with("HTTP/1.1 404"));
+    for path in ["/md-status", "/md-status/a.example.org"] {
+        assert!(device.ask(path).0.starts_with("HTTP/1.0 404"), "{path}");
+    }
+    let said = device.run(&["status", "--json"]);
+    assert!(said.code == Some(2) && said.out.contains("MDServerStatus is off"), "{said:?}");
+    let said = device.run(&["status"]);
+    assert!(said.code == Some(0) && said.out.contains(A), "sentences there are always: {said:?}");
+}
+
 #[test]
 fn md_502_101_two_names() {
     let ca = Ca::start(&Knobs::default());

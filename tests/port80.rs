@@ -1,13 +1,14 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
-use edgemd::doors::port80::{Limits, Port80};
+use edgemd::doors::port80::{Limits, Port80, Shared};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
-use edgemd::words::cert::{KeyKind, Window};
-use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, Site};
+use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
+use edgemd::words::cert::{Backoff, Held, KeyKind, Window};
+use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
-use edgemd::words::time::Span;
+use edgemd::words::time::{Span, Unix};
 use smol::LocalExecutor;
 use smol::channel::Sender;
 use std::io::{Read, Write};
@@ -42,6 +43,7 @@ fn config(backend: Option<Backend>) -> Config {
         window: Window::Percent(33),
         retry: Span::secs(30),
         challenges: None,
+        require_https: RequireHttps::Off,
         export: None,
         notify: None,
         hook_limit: Span::secs(60),
@@ -56,6 +58,8 @@ fn config(backend: Option<Backend>) -> Config {
         control: None,
         initial_delay: None,
         check_interval: Span::hours(12),
+        certificate_status: true,
+        server_status: true,
         notices: Vec::new(),
     }
 }
@@ -70,6 +74,7 @@ type Order = Box<dyn FnOnce(&mut Port80) + Send>;
 struct Server {
     addr: SocketAddr,
     answers: Arc<Answers>,
+    board: Arc<Board>,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,7 +88,8 @@ impl Server {
         let answers = Arc::new(Answers::default());
         answers.put(TOKEN, ANSWER);
         let (orders, taken) = smol::channel::unbounded::<Order>();
-        let shared = answers.clone();
+        let board = Arc::new(Board::default());
+        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let mut port80 = Port80::with_limits(executor.clone(), shared, limits);
@@ -95,7 +101,7 @@ impl Server {
             async_io::block_on(executor.run(work));
         });
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut server = Self { addr: any, answers, orders: Some(orders), thread: Some(thread) };
+        let mut server = Self { addr: any, answers, board, orders: Some(orders), thread: Some(thread) };
         server.do_it(move |port80| {
             port80.face(Facade::new(&config(backend)));
             port80.listen(&[listen]).unwrap();
@@ -492,6 +498,110 @@ fn a_request_goes_to_the_back_end_and_each_is_judged_anew() {
     server.do_it(|port80| port80.face(Facade::new(&config(None))));
     write!(stream, "GET /p HTTP/1.1\r\n{head}\r\n").unwrap();
     assert_eq!(status(&one(&mut stream).0), "404");
+}
+
+/// A report with a certificate for this MD.
+fn report(md: &Md) -> Report {
+    let from = Unix::from_secs(1_800_000_000);
+    let held = Held {
+        names: md.names.clone(),
+        kind: KeyKind::P256,
+        ca: "https://ca.example/dir".into(),
+        not_before: from,
+        not_after: from.plus(Span::days(90)),
+        since: from,
+        serial: vec![0x0a, 0xbc],
+        sha256: [0xcd; 32],
+    };
+    let cert = CertReport {
+        kind: KeyKind::P256,
+        held: Some(held),
+        why: None,
+        next: Next::Nothing,
+        renew_at: None,
+        order: Backoff::default(),
+        tell: Backoff::default(),
+        told: true,
+    };
+    Report { md: Arc::new(md.clone()), account: None, certs: vec![cert], log: Diary::default(), trouble: None }
+}
+
+#[test]
+fn md_502_109_from_http_to_https() {
+    let back = Back::new(echo);
+    let server = Server::new(back.backend());
+    let face = |mode: RequireHttps| {
+        let mut config = config(back.backend());
+        config.mds[0].require_https = mode;
+        server.board.post(vec![report(&config.mds[0])]);
+        server.do_it(move |port80| port80.face(Facade::new(&config)));
+    };
+    let moved = |text: &str| {
+        let answer = server.raw(text);
+        assert!(!answer.to_ascii_lowercase().contains("strict-transport-security"), "never over http: {answer}");
+        (status(&answer).to_owned(), field(&answer, "location"))
+    };
+    let ask = |method: &str, host: &str| {
+        format!("{method} /a?b HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    let there = Some("https://r.example.org/a?b".to_owned());
+    assert_eq!(moved(&ask("GET", "r.example.org")), ("200".into(), None), "off");
+    for (mode, reads, writes) in [(RequireHttps::Temporary, "302", "307"), (RequireHttps::Permanent, "301", "308")] {
+        face(mode);
+        assert_eq!(moved(&ask("GET", "r.example.org:8080")), (reads.into(), there.clone()));
+        assert_eq!(moved(&ask("HEAD", "R.example.org")), (reads.into(), there.clone()));
+        assert_eq!(moved(&ask("POST", "r.example.org")), (writes.into(), there.clone()));
+        assert_eq!(moved(&ask("GET", "other.example")), ("200".into(), None), "other hosts never");
+        assert!(server.get(&format!("/.well-known/acme-challenge/{TOKEN}")).ends_with(ANSWER));
+        assert_eq!(status(&server.get("/.well-known/other")), "200", "it is the back end's");
+        // A body that nobody reads is no second request, and the answer to HEAD is a head.
+        let smuggled =
+            "POST / HTTP/1.1\r\nHost: r.example.org\r\nContent-Length: 23\r\n\r\nGET /x HTTP/1.1\r\nHost:\r\n";
+        assert_eq!(server.raw(smuggled).matches("HTTP/1.1 ").count(), 1);
+        assert!(server.raw(&ask("HEAD", "r.example.org")).ends_with("\r\n\r\n"));
+    }
+    // The same connection goes on.
+    let mut stream = server.connect();
+    for _ in 0..2 {
+        write!(stream, "GET /a?b HTTP/1.1\r\nHost: r.example.org\r\n\r\n").unwrap();
+        assert_eq!(field(&one(&mut stream).0, "location"), there);
+    }
+    server.board.post(Vec::new());
+    assert_eq!(
+        moved(&ask("GET", "r.example.org")),
+        ("200".into(), None),
+        "without a certificate nothing is redirected"
+    );
+}
+
+#[test]
+fn md_920_001_002_003_the_certificate_status() {
+    let server = Server::new(None);
+    let page = "/.httpd/certificate-status";
+    assert_eq!(status(&server.get(page)), "404", "nothing is known yet");
+    let mut config = config(None);
+    let mut said = report(&config.mds[0]);
+    server.board.post(vec![said.clone()]);
+    let answer = server.get(page);
+    assert_eq!((status(&answer), field(&answer, "content-type").as_deref()), ("200", Some("application/json")));
+    let json = |answer: &str| -> serde_json::Value {
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|why| panic!("{why}: {answer}"))
+    };
+    let valid = serde_json::json!({
+        "from": "Fri, 15 Jan 2027 08:00:00 GMT",
+        "until": "Thu, 15 Apr 2027 08:00:00 GMT",
+    });
+    let one = serde_json::json!({ "valid": valid, "serial": "0ABC", "sha256-fingerprint": "cd".repeat(32) });
+    assert_eq!(json(&answer), serde_json::json!({ "valid": valid, "secp256r1": one }));
+    // Before there is one: something is going on, and why it goes wrong is nobody's business.
+    said.account = Some("https://ca.example/account/1".into());
+    said.certs[0].held = None;
+    said.certs[0].order.failures = 3;
+    server.board.post(vec![said]);
+    assert_eq!(json(&server.get(page)), serde_json::json!({ "renewal": {} }));
+    config.certificate_status = false;
+    server.do_it(move |port80| port80.face(Facade::new(&config)));
+    assert_eq!(status(&server.get(page)), "404", "switched off");
 }
 
 #[test]

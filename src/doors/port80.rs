@@ -8,9 +8,10 @@ mod holder;
 use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
 use crate::words::answers::Answers;
+use crate::words::board::Board;
 use crate::words::config::Listen;
 use crate::words::fault::Trouble;
-use crate::words::time::Span;
+use crate::words::time::{Span, Unix};
 use async_io::{Async, Timer};
 use backend::Names;
 use conn::{Desk, at_once, serve};
@@ -45,6 +46,15 @@ impl Default for Limits {
     }
 }
 
+/// What it reads and others write.
+pub struct Shared {
+    pub answers: Arc<Answers>,
+    /// Which certificates are held: nobody is sent to https without one.
+    pub board: Arc<Board>,
+    /// The wall clock.
+    pub clock: fn() -> Option<Unix>,
+}
+
 pub struct Port80 {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
@@ -62,13 +72,16 @@ struct Listener {
 
 impl Port80 {
     /// Listens nowhere yet, and answers challenges only.
-    pub fn new(executor: Rc<LocalExecutor<'static>>, answers: Arc<Answers>) -> Self {
-        Self::with_limits(executor, answers, Limits::default())
+    pub fn new(executor: Rc<LocalExecutor<'static>>, shared: Shared) -> Self {
+        Self::with_limits(executor, shared, Limits::default())
     }
 
-    pub fn with_limits(executor: Rc<LocalExecutor<'static>>, answers: Arc<Answers>, limits: Limits) -> Self {
+    pub fn with_limits(executor: Rc<LocalExecutor<'static>>, shared: Shared, limits: Limits) -> Self {
+        let Shared { answers, board, clock } = shared;
         let desk = Desk {
             answers,
+            board,
+            clock,
             facade: RefCell::default(),
             limits,
             seats: Arc::new(Semaphore::new(limits.connections)),

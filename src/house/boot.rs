@@ -1,12 +1,12 @@
 //! Boot: the configuration opens the doors, the keeper gets its thread, and the main thread faces strangers and signals
 //! until it is told to stop.
 
-use crate::doors::clock::{Knock, Push, SystemClock};
+use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
 use crate::doors::disk::{self, SystemDisk};
 use crate::doors::https::SystemWire;
-use crate::doors::port80::Port80;
+use crate::doors::port80::{self, Port80};
 use crate::doors::script::SystemScript;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
@@ -83,7 +83,8 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
 
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
-    let mut port80 = Port80::new(executor.clone(), shared.0.clone());
+    let sight = port80::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
+    let mut port80 = Port80::new(executor.clone(), sight);
     port80.face(Facade::new(&config));
     port80.listen(&config.listen)?;
 

@@ -19,6 +19,8 @@ pub struct FrontDesk {
     /// What can't be changed while the house stands.
     store: PathBuf,
     control: Option<PathBuf>,
+    /// `MDServerStatus`: whether the view of all MDs is shown, as JSON and as a page.
+    server_status: bool,
     port80: Port80,
     board: Arc<Board>,
     knocks: mpsc::Sender<Knock>,
@@ -27,7 +29,8 @@ pub struct FrontDesk {
 impl FrontDesk {
     pub fn new(path: &str, config: &Config, port80: Port80, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
         let (store, control) = (config.store.clone(), config.control.clone());
-        Self { config_path: path.into(), store, control, port80, board, knocks }
+        let server_status = config.server_status;
+        Self { config_path: path.into(), store, control, server_status, port80, board, knocks }
     }
 
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
@@ -56,6 +59,7 @@ impl FrontDesk {
             .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
         self.port80.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
         self.port80.face(Facade::new(&config));
+        self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");
         }
@@ -85,6 +89,10 @@ impl FrontDesk {
     }
 
     fn status(&self, json: bool, name: Option<&str>, say: &Sender<Say>) {
+        if json && !self.server_status {
+            let line = "there is no such view: MDServerStatus is off; `edgemd status` has it in sentences";
+            return end(say, vec![line.into()], NO_SUCH_MD);
+        }
         self.board.read(|reports| {
             let shown: Vec<&Report> =
                 reports.iter().filter(|report| name.is_none_or(|name| is(&report.md.name, name))).collect();

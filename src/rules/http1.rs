@@ -1,10 +1,14 @@
-//! What is asked of port 80, and what follows from it: a challenge's answer, the back end, or 404.
+//! What is asked of port 80, and what follows from it.
 //!
-//! The order of the verdicts: challenge, back end, 404.
+//! The order of the verdicts: challenge, redirect to https, status of the certificate, back end, 404.
 
+use crate::rules::redirect::{self, Moved};
+use crate::rules::status;
 use crate::words::answers::Answers;
-use crate::words::config::{Backend, Challenge, Config, Md, Site};
-use std::collections::BTreeSet;
+use crate::words::board::{Board, Report};
+use crate::words::config::{Backend, Challenge, Config, Md, RequireHttps, Site};
+use crate::words::time::Unix;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// The longest head that is read.
@@ -14,6 +18,7 @@ const LINES_MAX: usize = 64;
 /// The longest token of a challenge; longer ones are nobody's.
 const TOKEN_MAX: usize = 128;
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
+const STATUS: &str = "/.httpd/certificate-status";
 
 /// A request's head, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,11 +167,33 @@ fn without_port(host: &str) -> &str {
 /// What counts on port 80, precomputed from the configuration.
 #[derive(Debug, Default)]
 pub struct Facade {
-    /// The names that http-01 may prove: nobody else answers challenges under them.
-    ours: BTreeSet<String>,
+    /// The names of all MDs; a wildcard's is what comes after `*.`.
+    names: BTreeMap<String, Known>,
+    wildcards: BTreeMap<String, Known>,
+    certificate_status: bool,
     /// The plain ones, in the order of the file.
     sites: Vec<Site>,
     base: Option<Backend>,
+}
+
+/// What counts for a name of an MD.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The place of its MD in the configuration, where its report stands on the board, too.
+    at: usize,
+    /// Whether http-01 may prove it: then nobody else answers challenges under it.
+    ours: bool,
+    https: RequireHttps,
+}
+
+/// What else a verdict depends on, looked at when it matters.
+pub struct Around<'a> {
+    /// Where the request came in.
+    pub local: &'a dyn Fn() -> SocketAddr,
+    /// The wall clock, believable or not.
+    pub clock: fn() -> Option<Unix>,
+    pub answers: &'a Answers,
+    pub board: &'a Board,
 }
 
 /// What becomes of a request.
@@ -176,6 +203,9 @@ pub enum Verdict<'a> {
     Answer(String),
     /// 405: a challenge's answer is fetched, nothing else.
     NotAllowed,
+    Moved(Moved),
+    /// 200 with this JSON.
+    Status(String),
     NotFound,
     Backend(&'a Backend),
 }
@@ -183,32 +213,54 @@ pub enum Verdict<'a> {
 impl Facade {
     pub fn new(config: &Config) -> Self {
         let http_arrives = config.ports.http.is_some();
-        let mut ours = BTreeSet::new();
-        for md in config.mds.iter().filter(|md| md.driven() && by_http(md, http_arrives)) {
-            let names = md.names.iter().filter(|name| !name.is_wildcard());
-            ours.extend(names.map(|name| name.as_str().to_owned()));
+        let (mut names, mut wildcards) = (BTreeMap::new(), BTreeMap::new());
+        for (at, md) in config.mds.iter().enumerate() {
+            let by_http = md.driven() && by_http(md, http_arrives);
+            for name in &md.names {
+                let (name, list, ours) = match name.as_str().strip_prefix("*.") {
+                    Some(parent) => (parent, &mut wildcards, false),
+                    None => (name.as_str(), &mut names, by_http),
+                };
+                let known = list.entry(name.to_owned()).or_insert(Known { at, ours, https: md.require_https });
+                known.ours |= ours;
+            }
         }
         let sites = config.sites.iter().filter(|site| !site.tls);
         let sites = sites.map(|site| Site { proxy: site.proxy.clone().or(config.base.proxy.clone()), ..site.clone() });
-        Self { ours, sites: sites.collect(), base: config.base.proxy.clone() }
+        let certificate_status = config.certificate_status;
+        Self { names, wildcards, certificate_status, sites: sites.collect(), base: config.base.proxy.clone() }
     }
 
-    /// `local` is asked where the request came in, if that matters.
-    pub fn judge(&self, head: &Head<'_>, local: &dyn Fn() -> SocketAddr, answers: &Answers) -> Verdict<'_> {
+    pub fn judge(&self, head: &Head<'_>, around: &Around<'_>) -> Verdict<'_> {
         let host = head.host.map(normal).unwrap_or_default();
         if let Some(rest) = head.path.strip_prefix(CHALLENGES) {
             let token = rest.split(['?', '#']).next().unwrap_or_default();
-            if let Some(answer) = answers.find(token).filter(|_| is_token(token)) {
+            if let Some(answer) = around.answers.find(token).filter(|_| is_token(token)) {
                 return match head.method {
                     "GET" | "HEAD" => Verdict::Answer(answer),
                     _ => Verdict::NotAllowed,
                 };
             }
-            if self.ours.contains(&host) {
+            if self.names.get(&host).is_some_and(|known| known.ours) {
                 return Verdict::NotFound;
             }
         }
-        self.backend(&host, local).map_or(Verdict::NotFound, Verdict::Backend)
+        if let Some(known) = self.known(&host) {
+            if let Some(moved) = moved(known, head, &host, around) {
+                return Verdict::Moved(moved);
+            }
+            let asked = self.certificate_status && is_status(head);
+            let status = |report: &Report| status::public_json(report).to_string();
+            if let Some(json) = asked.then(|| report(around.board, known, &host, status)).flatten() {
+                return Verdict::Status(json);
+            }
+        }
+        self.backend(&host, around.local).map_or(Verdict::NotFound, Verdict::Backend)
+    }
+
+    /// What there is to know about a host, if it is an MD's.
+    fn known(&self, host: &str) -> Option<Known> {
+        self.names.get(host).or_else(|| self.wildcards.get(host.split_once('.')?.1)).copied()
     }
 
     /// The back end of the site that is called so at this address; of the first site there, if none is.
@@ -225,6 +277,25 @@ impl Facade {
         }
         self.base.as_ref()
     }
+}
+
+/// Where a request over http is sent, if its MD wants that and https is ready for it.
+fn moved(known: Known, head: &Head<'_>, host: &str, around: &Around<'_>) -> Option<Moved> {
+    let moved = redirect::moved(known.https, head.method, host, head.path)?;
+    let now = (around.clock)();
+    report(around.board, known, host, |report| redirect::welcomes(report, host, now))?.then_some(moved)
+}
+
+/// Looks at the report of the MD that has this host, which holds only what a name can hold. After a reload the board is
+/// of the old configuration for a moment, and the report in another place or missing.
+fn report<T>(board: &Board, known: Known, host: &str, view: impl FnOnce(&Report) -> T) -> Option<T> {
+    let has = |report: &&Report| report.md.names.iter().any(|name| name.serves(host));
+    board.read(|reports| reports.get(known.at).filter(has).or_else(|| reports.iter().find(has)).map(view))
+}
+
+fn is_status(head: &Head<'_>) -> bool {
+    let path = head.path.split(['?', '#']).next();
+    path == Some(STATUS) && matches!(head.method, "GET" | "HEAD")
 }
 
 /// Whether http-01 is among the MD's challenges; an unwritten list holds what is possible.
@@ -260,20 +331,27 @@ pub fn fuzz(bytes: &[u8]) {
         assert_eq!(read(whole), Reading::Complete(head));
         let short = whole.split_last().map_or(&[][..], |(_, rest)| rest);
         assert_eq!(read(short), Reading::More);
-        let answers = Answers::default();
         let local = || SocketAddr::from(([127, 0, 0, 1], 80));
-        assert_eq!(Facade::default().judge(&head, &local, &answers), Verdict::NotFound);
+        let (answers, board) = (Answers::default(), Board::default());
+        let around = Around { local: &local, clock: || None, answers: &answers, board: &board };
+        assert_eq!(Facade::default().judge(&head, &around), Verdict::NotFound);
+        if let Some(moved) = redirect::moved(RequireHttps::Permanent, head.method, "r.example", head.path) {
+            let line = moved.field.strip_suffix("\r\n").expect("it is a line");
+            assert!(!line.chars().any(|c| c.is_ascii_control()), "{line:?}");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::{KeyKind, Window};
+    use crate::words::board::{CertReport, Diary, Next};
+    use crate::words::cert::{Backoff, Held, KeyKind, Window};
     use crate::words::config::{DriveMode, PortMap};
     use crate::words::fault::Place;
     use crate::words::name::{Labels, Name};
     use crate::words::time::Span;
+    use std::sync::Arc;
 
     fn md(names: &[&str], challenges: Option<&[Challenge]>) -> Md {
         let names: Vec<Name> = names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect();
@@ -292,6 +370,7 @@ mod tests {
             window: Window::Percent(33),
             retry: Span::secs(30),
             challenges: challenges.map(<[Challenge]>::to_vec),
+            require_https: RequireHttps::Off,
             export: None,
             notify: None,
             hook_limit: Span::secs(60),
@@ -318,6 +397,8 @@ mod tests {
             control: None,
             initial_delay: None,
             check_interval: Span::hours(12),
+            certificate_status: true,
+            server_status: true,
             notices: Vec::new(),
         }
     }
@@ -330,6 +411,167 @@ mod tests {
     }
 
     const LOCAL: fn() -> SocketAddr = || SocketAddr::from(([192, 0, 2, 1], 80));
+
+    fn around<'a>(local: &'a dyn Fn() -> SocketAddr, answers: &'a Answers, board: &'a Board) -> Around<'a> {
+        Around { local, clock: || Some(NOW), answers, board }
+    }
+
+    /// The verdict where there are no answers and no certificates.
+    fn plain<'f>(facade: &'f Facade, text: &str, local: &dyn Fn() -> SocketAddr) -> Verdict<'f> {
+        facade.judge(&complete(text), &around(local, &Answers::default(), &Board::default()))
+    }
+
+    /// Ten years after the oldest certificate here begins, long after this program was built.
+    const NOW: Unix = Unix::from_secs(2_000_000_000);
+
+    /// The reports of these MDs, each with a certificate for these names until then.
+    fn board(mds: &[Md], held: &[(&[&str], Unix)]) -> Board {
+        let reports = mds.iter().enumerate().map(|(at, md)| Report {
+            md: Arc::new(md.clone()),
+            account: None,
+            certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
+            log: Diary::default(),
+            trouble: None,
+        });
+        let board = Board::default();
+        board.post(reports.collect());
+        board
+    }
+
+    fn cert(names: &[&str], not_after: Unix) -> CertReport {
+        let held = Held {
+            names: names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect(),
+            kind: KeyKind::P256,
+            ca: "https://ca.example/dir".into(),
+            not_before: not_after.minus(Span::days(90)),
+            not_after,
+            since: not_after.minus(Span::days(90)),
+            serial: vec![0x0a, 0xbc],
+            sha256: [0xcd; 32],
+        };
+        CertReport {
+            kind: KeyKind::P256,
+            held: Some(held),
+            why: None,
+            next: Next::Nothing,
+            renew_at: None,
+            order: Backoff::default(),
+            tell: Backoff::default(),
+            told: true,
+        }
+    }
+
+    /// `302 https://…`, `status`, or what else becomes of it.
+    fn said(verdict: &Verdict<'_>) -> String {
+        match verdict {
+            Verdict::Moved(moved) => {
+                let place = moved.field.strip_prefix("Location: ").unwrap().trim_end();
+                format!("{} {place}", moved.status.split(' ').next().unwrap())
+            }
+            Verdict::Status(_) => "status".into(),
+            Verdict::Backend(_) => "back".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn md_502_109_only_the_names_of_an_md_are_redirected() {
+        let names: &[&str] = &["r.example.org", "home.example.org", "2001:db8::1", "*.wild.example.org"];
+        let mut one = md(names, None);
+        one.require_https = RequireHttps::Temporary;
+        let mut two = md(&["p.example.org"], None);
+        two.require_https = RequireHttps::Permanent;
+        let mds = vec![one, two, md(&["off.example.org"], None)];
+        let later = NOW.plus(Span::days(1));
+        let board = board(&mds, &[(names, later), (&["p.example.org"], later), (&["off.example.org"], later)]);
+        let facade = Facade::new(&config(mds, Vec::new(), tcp(8000)));
+        let answers = Answers::default();
+        answers.put("token", "token.print");
+        for (method, target, host, what) in [
+            ("GET", "/a?b", "r.example.org", "302 https://r.example.org/a?b"),
+            ("GET", "/a?b", "R.Example.ORG.", "302 https://r.example.org/a?b"),
+            ("GET", "/", "r.example.org:8080", "302 https://r.example.org/"),
+            ("HEAD", "/", "home.example.org", "302 https://home.example.org/"),
+            ("PUT", "/x", "home.example.org", "307 https://home.example.org/x"),
+            ("GET", "/", "[2001:DB8:0::1]:80", "302 https://[2001:db8::1]/"),
+            ("GET", "/", "any.wild.example.org", "302 https://any.wild.example.org/"),
+            ("GET", "/", "p.example.org", "301 https://p.example.org/"),
+            ("POST", "/", "p.example.org", "308 https://p.example.org/"),
+            ("GET", "http://p.example.org:80/q", "other.example", "301 https://p.example.org/q"),
+            ("GET", "http://other.example/q", "p.example.org", "back"),
+            ("GET", "/", "other.example", "back"),
+            ("GET", "/", "example.org", "back"),
+            ("GET", "/", "wild.example.org", "back"),
+            ("GET", "/", "a.b.wild.example.org", "back"),
+            ("GET", "/", ".wild.example.org", "back"),
+            ("GET", "/", "a@evil.example/.wild.example.org", "back"),
+            ("GET", "/", "evil.example?.wild.example.org", "back"),
+            ("GET", "/", "*.wild.example.org", "back"),
+            ("GET", "/", "", "back"),
+            ("GET", "/", "off.example.org", "back"),
+            ("OPTIONS", "*", "p.example.org", "back"),
+            ("GET", "/.well-known/security.txt", "p.example.org", "back"),
+            ("GET", "/.well-known/acme-challenge/token", "p.example.org", "Answer(\"token.print\")"),
+            ("GET", "/.well-known/acme-challenge/other", "p.example.org", "NotFound"),
+            // The redirect comes first; a name without one says it itself.
+            ("GET", STATUS, "p.example.org", "301 https://p.example.org/.httpd/certificate-status"),
+            ("GET", STATUS, "off.example.org", "status"),
+            ("HEAD", "/.httpd/certificate-status?x", "off.example.org", "status"),
+            ("POST", STATUS, "off.example.org", "back"),
+            ("GET", "/.httpd/certificate-status/", "off.example.org", "back"),
+            ("GET", STATUS, "other.example", "back"),
+        ] {
+            let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let verdict = facade.judge(&complete(&text), &around(&LOCAL, &answers, &board));
+            assert_eq!(said(&verdict), what, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_certificate_that_locks_out() {
+        let mut one = md(&["r.example.org", "new.example.org"], None);
+        one.require_https = RequireHttps::Permanent;
+        let mds = vec![md(&["other.example.org"], None), one];
+        let facade = Facade::new(&config(mds.clone(), Vec::new(), tcp(8000)));
+        let answers = Answers::default();
+        let at = |board: &Board, host: &str, clock: fn() -> Option<Unix>| {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let around = Around { clock, ..around(&LOCAL, &answers, board) };
+            matches!(facade.judge(&complete(&text), &around), Verdict::Moved(_))
+        };
+        let none: (&[&str], Unix) = (&["other.example.org"], NOW.plus(Span::days(1)));
+        let with = |names: &[&str], until: Unix| board(&mds, &[none, (names, until)]);
+        let now: fn() -> Option<Unix> = || Some(NOW);
+        let r: &[&str] = &["r.example.org"];
+        assert!(!at(&Board::default(), "r.example.org", now), "nothing is known yet");
+        assert!(!at(&board(&mds, &[none]), "r.example.org", now), "nothing is held");
+        assert!(at(&with(r, NOW.plus(Span::secs(1))), "r.example.org", now));
+        assert!(!at(&with(r, NOW), "r.example.org", now), "it has expired");
+        assert!(!at(&with(r, NOW.plus(Span::days(1))), "new.example.org", now), "it is not on the certificate yet");
+        assert!(at(&with(&["*.example.org"], NOW.plus(Span::days(1))), "new.example.org", now));
+        // A clock that was never set says nothing about an end.
+        assert!(at(&with(r, NOW), "r.example.org", || None));
+        assert!(at(&with(r, NOW), "r.example.org", || Some(Unix::from_secs(0))));
+        // After a reload the board is of the old configuration for a moment.
+        let moved: Vec<Md> = mds.iter().rev().cloned().collect();
+        let later = NOW.plus(Span::days(1));
+        assert!(at(&board(&moved, &[(r, later), none]), "r.example.org", now));
+    }
+
+    #[test]
+    fn md_920_001_003_the_public_status() {
+        let mds = vec![md(&["r.example.org"], None)];
+        let text = format!("GET {STATUS} HTTP/1.1\r\nHost: r.example.org\r\n\r\n");
+        let (head, answers) = (complete(&text), Answers::default());
+        let held = board(&mds, &[(&["r.example.org"], NOW)]);
+        let on = config(mds.clone(), Vec::new(), tcp(8000));
+        let off = Config { certificate_status: false, ..on.clone() };
+        let facade = Facade::new(&on);
+        let Verdict::Status(json) = facade.judge(&head, &around(&LOCAL, &answers, &held)) else { panic!("no status") };
+        assert!(json.contains("\"serial\":\"0ABC\""), "{json}");
+        let facade = Facade::new(&off);
+        assert_eq!(said(&facade.judge(&head, &around(&LOCAL, &answers, &held))), "back");
+    }
 
     #[test]
     fn the_table_of_answers() {
@@ -344,6 +586,7 @@ mod tests {
         let facade = Facade::new(&config(mds, Vec::new(), tcp(8000)));
         let answers = Answers::default();
         answers.put("tok-en_1", "tok-en_1.print");
+        let board = Board::default();
         let backend = Backend::Tcp("127.0.0.1:8000".into());
         let (back, no) = (Verdict::Backend(&backend), Verdict::NotFound);
         let yes = Verdict::Answer("tok-en_1.print".into());
@@ -380,7 +623,7 @@ mod tests {
             ("OPTIONS", "*".into(), "r.example.org", &back),
         ] {
             let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            assert_eq!(facade.judge(&complete(&text), &LOCAL, &answers), *verdict, "{text:?}");
+            assert_eq!(facade.judge(&complete(&text), &around(&LOCAL, &answers, &board)), *verdict, "{text:?}");
         }
     }
 
@@ -389,12 +632,12 @@ mod tests {
         let mds = vec![md(&["dns.example.org"], Some(&[Challenge::Dns01]))];
         let facade = Facade::new(&config(mds, Vec::new(), tcp(1)));
         let text = format!("GET {CHALLENGES}foreign HTTP/1.1\r\nHost: dns.example.org\r\n\r\n");
-        assert!(matches!(facade.judge(&complete(&text), &LOCAL, &Answers::default()), Verdict::Backend(_)));
+        assert!(matches!(plain(&facade, &text, &LOCAL), Verdict::Backend(_)));
         // Unwritten, but port 80 does not arrive.
         let mut config = config(vec![md(&["dns.example.org"], None)], Vec::new(), tcp(1));
         config.ports.http = None;
         let facade = Facade::new(&config);
-        assert!(matches!(facade.judge(&complete(&text), &LOCAL, &Answers::default()), Verdict::Backend(_)));
+        assert!(matches!(plain(&facade, &text, &LOCAL), Verdict::Backend(_)));
     }
 
     #[test]
@@ -409,7 +652,7 @@ mod tests {
         let at = |local: &str, host: &str| {
             let local: SocketAddr = local.parse().unwrap();
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            match facade.judge(&complete(&text), &|| local, &Answers::default()) {
+            match plain(&facade, &text, &|| local) {
                 Verdict::Backend(Backend::Tcp(addr)) => addr.clone(),
                 other => panic!("{other:?}"),
             }
@@ -425,8 +668,7 @@ mod tests {
     #[test]
     fn without_a_back_end_it_is_404() {
         let facade = Facade::new(&config(Vec::new(), Vec::new(), None));
-        let head = complete("GET / HTTP/1.0\r\n\r\n");
-        assert_eq!(facade.judge(&head, &LOCAL, &Answers::default()), Verdict::NotFound);
+        assert_eq!(plain(&facade, "GET / HTTP/1.0\r\n\r\n", &LOCAL), Verdict::NotFound);
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::cert::{Imposed, KeyKind, Window};
-    use crate::words::config::{Challenge, DriveMode, Export, Layout};
+    use crate::words::config::{Challenge, DriveMode, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
     use crate::words::name::Labels;
     use crate::words::time::{Span, Unix};
@@ -334,6 +334,7 @@ mod tests {
             window: Window::Percent(33),
             retry: Span::secs(5),
             challenges: None,
+            require_https: RequireHttps::Off,
             export: None,
             notify: None,
             hook_limit: Span::secs(60),
@@ -344,7 +345,7 @@ mod tests {
     fn the_fingerprint_follows_what_the_operator_wrote_and_not_where() {
         let first = fingerprint(&md());
         assert_eq!(first, fingerprint(&Md { place: Place { file: "other".into(), line: 9, column: 9 }, ..md() }));
-        let changes: [fn(&mut Md); 8] = [
+        let changes: [fn(&mut Md); 9] = [
             |md| md.names.push(name("www.example.org")),
             |md| md.cas.push("https://other.example/".into()),
             |md| md.contacts.push("mailto:admin@example.org".into()),
@@ -352,6 +353,7 @@ mod tests {
             |md| md.challenges = Some(vec![Challenge::Http01]),
             |md| md.export = Some(Export { dir: "/etc/ssl".into(), layout: Layout::Pair }),
             |md| md.notify = Some(vec!["/bin/true".into()]),
+            |md| md.require_https = RequireHttps::Temporary,
             |md| md.proxy = Some("http://proxy.example:3128".into()),
         ];
         let mut seen = vec![first];

@@ -2,7 +2,7 @@
 
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Held, KeyKind};
-use crate::words::config::DriveMode;
+use crate::words::config::{DriveMode, RequireHttps};
 use crate::words::fault::Failure;
 use crate::words::time::Unix;
 use serde_json::{Map, Value, json};
@@ -33,6 +33,7 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "state-descr", descr);
         put(map, "renew-at", report.certs.iter().filter_map(|cert| cert.renew_at).min().map(Unix::http_date));
         put(map, "ca-agreement", md.agreement.clone());
+        put(map, "require-https", require_https(md.require_https));
         put(map, "renewal", renewal_json(report));
         put(map, "trouble", report.trouble.clone());
     }
@@ -48,6 +49,14 @@ fn keys_json(keys: &[KeyKind]) -> Value {
     match keys {
         [one] => key(one),
         many => many.iter().map(key).collect(),
+    }
+}
+
+fn require_https(mode: RequireHttps) -> Option<&'static str> {
+    match mode {
+        RequireHttps::Off => None,
+        RequireHttps::Temporary => Some("temporary"),
+        RequireHttps::Permanent => Some("permanent"),
     }
 }
 
@@ -76,6 +85,16 @@ fn state(report: &Report) -> (u8, Option<String>) {
     }
 }
 
+/// What anybody may know who can reach the MD's host: the certificates that are held, and whether a renewal is under way.
+/// No account, no contact, no error.
+pub fn public_json(report: &Report) -> Value {
+    let mut value = certs_json(report);
+    if let (Value::Object(map), true) = (&mut value, is_under_way(report)) {
+        map.insert("renewal".into(), json!({}));
+    }
+    value
+}
+
 fn certs_json(report: &Report) -> Value {
     let mut map = Map::new();
     let held = || report.certs.iter().filter_map(|cert| cert.held.as_ref().map(|held| (cert.kind, held)));
@@ -102,13 +121,17 @@ fn valid_json(from: Unix, until: Unix) -> Value {
     json!({ "from": from.http_date(), "until": until.http_date() })
 }
 
-/// The renewal under way, or the one whose news are still owed.
-fn renewal_json(report: &Report) -> Option<Value> {
-    let certs = &report.certs;
+fn is_under_way(report: &Report) -> bool {
     let under_way = |cert: &CertReport| {
         cert.order.failures > 0 || cert.next == Next::Ordering || (cert.held.is_some() && !cert.told)
     };
-    if !certs.iter().any(under_way) {
+    report.certs.iter().any(under_way)
+}
+
+/// The renewal under way, or the one whose news are still owed.
+fn renewal_json(report: &Report) -> Option<Value> {
+    let certs = &report.certs;
+    if !is_under_way(report) {
         return None;
     }
     let errors = certs

@@ -11,7 +11,7 @@ pub struct Answer<'a> {
     /// The code and its words: `404 Not Found`.
     pub status: &'static str,
     /// More lines of the head, each with its end.
-    pub fields: &'static str,
+    pub fields: &'a str,
     pub kind: &'static str,
     pub body: &'a str,
 }

@@ -25,6 +25,10 @@ pub struct Config {
     /// `None` is the default: a random moment of up to 30 s before a first issuance.
     pub initial_delay: Option<Span>,
     pub check_interval: Span,
+    /// Whether each MD's host tells the public about its certificates.
+    pub certificate_status: bool,
+    /// Whether the control socket has the view of all MDs.
+    pub server_status: bool,
     /// What is no fault but worth a line: old names, an MD that nobody uses.
     pub notices: Vec<String>,
 }
@@ -54,6 +58,7 @@ pub struct Md {
     pub retry: Span,
     /// As written, unfiltered, or `None` for what is possible.
     pub challenges: Option<Vec<Challenge>>,
+    pub require_https: RequireHttps,
     pub export: Option<Export>,
     /// The program and its arguments; the MD's name is added at the call.
     pub notify: Option<Vec<String>>,
@@ -92,6 +97,14 @@ pub enum DriveMode {
     Auto,
     Manual,
     Always,
+}
+
+/// Whether visitors over http are sent to https, and for how long they may remember it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum RequireHttps {
+    Off,
+    Temporary,
+    Permanent,
 }
 
 /// A challenge type of RFC 8555 §8 or its extensions.

@@ -67,11 +67,13 @@ impl Name {
 
     /// Whether a certificate with this name serves `other` too: the same name, or a wildcard one label above it.
     pub fn covers(&self, other: &Name) -> bool {
-        if self == other {
-            return true;
-        }
-        let Some(parent) = self.0.strip_prefix("*.") else { return false };
-        matches!(other.0.split_once('.'), Some((label, rest)) if rest == parent && label != "*")
+        self == other || self.serves(&other.0)
+    }
+
+    /// The same of a host in its normal form, which a stranger may have made up.
+    pub fn serves(&self, host: &str) -> bool {
+        let Some(parent) = self.0.strip_prefix("*.") else { return self.0 == host };
+        matches!(host.split_once('.'), Some((label, rest)) if rest == parent && check_label(label).is_ok())
     }
 }
 

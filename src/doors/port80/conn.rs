@@ -3,13 +3,15 @@
 use super::Limits;
 use super::backend::{self, Names, Unreachable};
 use crate::rules::forward::Client;
-use crate::rules::http1::{self, Facade, Head, Reading, Verdict};
+use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
 use crate::streams::answer::{self, Answer, Manner, send};
 use crate::streams::duplex::{Duplex, last_of, part, within};
 use crate::streams::inlet::Inlet;
 use crate::streams::proxy::{self, Failure};
 use crate::words::answers::Answers;
+use crate::words::board::Board;
 use crate::words::config::Backend;
+use crate::words::time::Unix;
 use async_io::Async;
 use core::cell::{Cell, RefCell};
 use smol::lock::Semaphore;
@@ -20,12 +22,20 @@ use std::sync::Arc;
 /// What all connections share.
 pub struct Desk {
     pub answers: Arc<Answers>,
+    pub board: Arc<Board>,
+    pub clock: fn() -> Option<Unix>,
     pub facade: RefCell<Rc<Facade>>,
     pub limits: Limits,
     pub seats: Arc<Semaphore>,
     pub names: Names,
     /// The back end failed the last time; said once in the log.
     pub down: Cell<bool>,
+}
+
+impl Desk {
+    fn around<'a>(&'a self, local: &'a dyn Fn() -> SocketAddr) -> Around<'a> {
+        Around { local, clock: self.clock, answers: &self.answers, board: &self.board }
+    }
 }
 
 /// The common case without task, timer and reactor: a CA's request is here before we are, wants one answer of ours and
@@ -38,7 +48,7 @@ pub fn at_once(desk: &Desk, mut stream: &TcpStream, inlet: &mut Inlet) -> bool {
         return false;
     }
     let facade = desk.facade.borrow();
-    let verdict = facade.judge(&head, &|| local(stream), &desk.answers);
+    let verdict = facade.judge(&head, &desk.around(&|| local(stream)));
     let Some(answer) = own(&verdict) else { return false };
     last_of(stream, answer::text(&answer, manner).as_bytes()) > 0
 }
@@ -101,7 +111,7 @@ async fn head(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet) -> 
 async fn exchange(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet, spare: &mut Spare) -> Next {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
     let facade = desk.facade.borrow().clone();
-    let verdict = facade.judge(&head, &|| local(stream.get_ref()), &desk.answers);
+    let verdict = facade.judge(&head, &desk.around(&|| local(stream.get_ref())));
     if let Verdict::Backend(backend) = verdict {
         // Boxed: a connection that is only answered does not carry the proxy's room.
         return Box::pin(pass(desk, stream, inlet, spare, backend)).await;
@@ -133,6 +143,10 @@ fn own<'a>(verdict: &'a Verdict<'_>) -> Option<Answer<'a>> {
             fields: "Allow: GET, HEAD\r\n",
             ..Answer::text("405 Method Not Allowed", "a challenge is fetched with GET")
         },
+        Verdict::Moved(moved) => {
+            Answer { fields: &moved.field, ..Answer::text(moved.status, "this site is served over https") }
+        }
+        Verdict::Status(json) => Answer { status: "200 OK", fields: "", kind: "application/json", body: json },
         Verdict::NotFound => Answer::text("404 Not Found", "there is nothing here"),
         Verdict::Backend(_) => return None,
     })

@@ -4,7 +4,7 @@
 use super::lex::{Word, quoted};
 use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap};
+use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, RequireHttps};
 use crate::words::fault::{Fault, Place};
 use crate::words::time::Span;
 use std::net::IpAddr;
@@ -27,6 +27,8 @@ pub struct Draft {
     pub initial_delay: Option<Span>,
     pub check_interval: Option<Span>,
     pub retry: Option<Span>,
+    pub certificate_status: Option<bool>,
+    pub server_status: Option<bool>,
     pub hook_limit: Option<Span>,
     /// No faults, but worth a line.
     pub notices: Vec<Fault>,
@@ -76,6 +78,7 @@ pub struct Settings {
     pub window: Option<Window>,
     pub challenges: Option<Vec<Challenge>>,
     pub drive: Option<DriveMode>,
+    pub require_https: Option<RequireHttps>,
     pub export: Option<Option<Export>>,
     pub notify: Option<Vec<String>>,
 }

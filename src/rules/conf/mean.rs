@@ -5,7 +5,7 @@ use super::lex::quoted;
 use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, Site};
+use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
 use crate::words::time::Span;
@@ -51,6 +51,8 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
         control: draft.control.unwrap_or_else(|| Some(PathBuf::from("/run/edgemd/control.sock"))),
         initial_delay: draft.initial_delay,
         check_interval: draft.check_interval.unwrap_or(Span::hours(12)),
+        certificate_status: draft.certificate_status.unwrap_or(true),
+        server_status: draft.server_status.unwrap_or(true),
         notices: notices.iter().map(ToString::to_string).collect(),
     }
 }
@@ -119,6 +121,7 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft) -> O
         window: layers.pick(|s| s.window.as_ref()).copied().unwrap_or(Window::Percent(33)),
         retry: draft.retry.unwrap_or(Span::secs(30)),
         challenges: layers.pick(|s| s.challenges.as_ref()).cloned(),
+        require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(RequireHttps::Off),
         export,
         notify: layers.pick(|s| s.notify.as_ref()).cloned(),
         hook_limit: draft.hook_limit.unwrap_or(Span::secs(60)),

@@ -4,7 +4,7 @@ use super::draft::{ListenDraft, MdDraft, Members, Scope};
 use super::lex::{Word, quoted, shown};
 use super::url;
 use super::values::{self, Unit};
-use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap};
+use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap, RequireHttps};
 use crate::words::fault::Fault;
 use crate::words::name;
 use crate::words::time::Span;
@@ -119,12 +119,15 @@ pub fn server_admin(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn engine(scope: &mut Scope<'_>, args: &[Word]) {
-    let engine = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+    scope.site().engine = on_off(scope, args);
+}
+
+fn on_off(scope: &mut Scope<'_>, args: &[Word]) -> Option<bool> {
+    one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("is an unknown value, use \"on|off\"".into()),
-    });
-    scope.site().engine = engine;
+        _ => Err("is an unknown value; supported parameter values are 'on' and 'off'".into()),
+    })
 }
 
 pub fn proxy_pass(scope: &mut Scope<'_>, args: &[Word]) {
@@ -319,6 +322,26 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
         }
     }
     scope.settings().challenges = Some(challenges);
+}
+
+pub fn require_https(scope: &mut Scope<'_>, args: &[Word]) {
+    let mode = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(RequireHttps::Off),
+        "temporary" => Ok(RequireHttps::Temporary),
+        "permanent" => Ok(RequireHttps::Permanent),
+        _ => Err("is none of these: supported parameter values are 'temporary' and 'permanent' (or 'off')".into()),
+    });
+    if mode.is_some() {
+        scope.settings().require_https = mode;
+    }
+}
+
+pub fn certificate_status(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.certificate_status = on_off(scope, args);
+}
+
+pub fn server_status(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.server_status = on_off(scope, args);
 }
 
 pub fn store(scope: &mut Scope<'_>, args: &[Word]) {

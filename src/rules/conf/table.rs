@@ -631,7 +631,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether http is redirected to https",
         example: "MDRequireHttps temporary",
-        does: NotYet,
+        does: Set(set::require_https),
     },
     Directive {
         name: "MDStapling",
@@ -686,7 +686,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "/.httpd/certificate-status on each MD's host",
         example: "MDCertificateStatus off",
-        does: NotYet,
+        does: Set(set::certificate_status),
     },
     Directive {
         name: "MDServerStatus",
@@ -697,7 +697,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "the view of all MDs on the control socket",
         example: "MDServerStatus off",
-        does: NotYet,
+        does: Set(set::server_status),
     },
     Directive {
         name: "MDStoreDir",

@@ -11,6 +11,7 @@ use crate::words::name::{Labels, Name};
 use lexopt::prelude::*;
 use log::LevelFilter;
 use simple_logger::SimpleLogger;
+use std::path::Path;
 use std::process::ExitCode;
 
 const DEFAULT_CONFIG: &str = "/etc/edgemd.conf";
@@ -102,19 +103,31 @@ fn act(words: &Words) -> u8 {
         "once" => alone(words, file, vec![], Push::Due),
         "directives" => directives(words),
         _ => match boot::config(file) {
-            Err(faults) => {
-                for fault in &faults {
-                    complain(&fault.to_string());
-                }
-                CONFIG
-            }
             Ok(config) => match verb {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
-                "reload" => ask(&config, &Request::Reload),
-                _ => ask(&config, &Request::Status { json: words.json, name: words.names.first().cloned() }),
+                _ => ask(config.control.as_deref(), &request(verb, words)),
+            },
+            // A daemon that runs with the file as it was can be asked all the same.
+            Err(faults) => match boot::socket_in(file) {
+                socket if verb != "check" && control::is_there(&socket) => ask(Some(&socket), &request(verb, words)),
+                _ => {
+                    for fault in &faults {
+                        complain(&fault.to_string());
+                    }
+                    CONFIG
+                }
             },
         },
+    }
+}
+
+/// What a daemon is asked by this verb.
+fn request(verb: &str, words: &Words) -> Request {
+    match verb {
+        "reload" => Request::Reload,
+        "renew" => Request::Renew { names: words.names.clone(), force: words.force },
+        _ => Request::Status { json: words.json, name: words.names.first().cloned() },
     }
 }
 
@@ -147,7 +160,7 @@ fn check(config: &Config) -> u8 {
 
 fn renew(words: &Words, file: &str, config: &Config) -> u8 {
     if config.control.as_deref().is_some_and(control::is_there) {
-        return ask(config, &Request::Renew { names: words.names.clone(), force: words.force });
+        return ask(config.control.as_deref(), &request("renew", words));
     }
     let mut names = vec![];
     for text in &words.names {
@@ -171,8 +184,8 @@ fn alone(words: &Words, file: &str, names: Vec<Name>, push: Push) -> u8 {
     boot::run(file, Stay::Once { names, push })
 }
 
-fn ask(config: &Config, request: &Request) -> u8 {
-    let Some(socket) = &config.control else {
+fn ask(socket: Option<&Path>, request: &Request) -> u8 {
+    let Some(socket) = socket else {
         complain("MDControlSocket is off: a daemon with this configuration can't be asked");
         return FAILED;
     };

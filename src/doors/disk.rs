@@ -264,6 +264,11 @@ fn full(path: &Path, needed: usize) -> Trouble {
     )
 }
 
+/// New folders and sockets are no more open than usual, whatever the program was started with; files say their mode.
+pub fn plain_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o022));
+}
+
 /// The store is ours until this is dropped.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read: closing the file ends the lock")] Option<File>);

@@ -91,10 +91,8 @@ impl SystemLine {
             None => None,
         };
         let proxied = proxy.is_some();
-        let tls = TlsConfig::builder()
-            .root_certs(roots)
-            .unversioned_rustls_crypto_provider(Arc::new(provider()))
-            .build();
+        let tls =
+            TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider())).build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .proxy(proxy)

@@ -12,7 +12,7 @@ use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
 use crate::house::store::Store;
-use crate::rules::conf::read;
+use crate::rules::conf::read::{self, Library};
 use crate::rules::control::Say;
 use crate::rules::http1::Facade;
 use crate::words::answers::Answers;
@@ -25,6 +25,8 @@ use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
 use smol::stream::StreamExt;
 use std::cell::RefCell;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -49,8 +51,36 @@ pub fn config(path: &str) -> Result<Config, Vec<Fault>> {
     read::read(path, &SystemLibrary)
 }
 
+/// Where the daemon that runs with this file can be asked, when the file has faults: its MDControlSocket as far as it can
+/// be made out, else the default.
+pub fn socket_in(path: &str) -> PathBuf {
+    let text = SystemLibrary.text(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let written = text.lines().rev().find_map(|line| {
+        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
+        word.eq_ignore_ascii_case("MDControlSocket").then(|| rest.trim().trim_matches(['"', '\'']))
+    });
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    written.map_or_else(|| PathBuf::from(CONTROL), |socket| folder.join(socket))
+}
+
+/// The default of MDControlSocket.
+const CONTROL: &str = "/run/edgemd/control.sock";
+
+/// From here on a panic in any thread ends the process, in profiles that unwind too: a keeper that is gone while the rest
+/// goes on would let certificates run out in silence.
+pub fn end_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
+}
+
 /// Opens the house and keeps it; the result is the exit code.
 pub fn run(path: &str, stay: Stay) -> u8 {
+    end_on_panic();
+    disk::plain_umask();
     let config = match config(path) {
         Ok(config) => config,
         Err(faults) => {
@@ -93,14 +123,14 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let (stop, stopped) = channel::unbounded();
     let _control = match stay {
         Stay::Daemon => {
-            executor.spawn(signals(desk.clone(), stop)?).detach();
+            executor.spawn(signals(desk.clone(), stop, FINE)?).detach();
             let answer = Rc::new(move |request| desk.borrow_mut().answer(request));
             config.control.as_deref().map(|socket| Control::bind(&executor, socket, answer)).transpose()?
         }
         Stay::Once { names, push } => {
             let (ended, ends) = channel::unbounded();
             let _ = knocks.send(Knock::Renew { names, push, ended });
-            executor.spawn(signals(desk, stop.clone())?).detach();
+            executor.spawn(signals(desk, stop.clone(), FAILED)?).detach();
             executor.spawn(print(ends, stop)).detach();
             None
         }
@@ -130,8 +160,8 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
 /// How long the keeper may take to come to an end.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// SIGHUP reloads, SIGTERM and SIGINT stop.
-fn signals(desk: Rc<RefCell<FrontDesk>>, stop: Sender<u8>) -> Result<impl Future<Output = ()>, Trouble> {
+/// SIGHUP reloads; SIGTERM and SIGINT stop, which is fine for a daemon and a failure for a pass that was to be finished.
+fn signals(desk: Rc<RefCell<FrontDesk>>, stop: Sender<u8>, code: u8) -> Result<impl Future<Output = ()>, Trouble> {
     let signals = Signals::new([Signal::Hup, Signal::Term, Signal::Int]);
     let mut signals = signals.map_err(|error| Trouble::new("listening for signals", error))?;
     Ok(async move {
@@ -140,7 +170,7 @@ fn signals(desk: Rc<RefCell<FrontDesk>>, stop: Sender<u8>) -> Result<impl Future
                 // Each fault is in the log.
                 let _ = desk.borrow_mut().reload();
             } else {
-                let _ = stop.send(FINE).await;
+                let _ = stop.send(code).await;
             }
         }
     })
@@ -150,7 +180,8 @@ fn signals(desk: Rc<RefCell<FrontDesk>>, stop: Sender<u8>) -> Result<impl Future
 async fn print(ends: Receiver<Say>, stop: Sender<u8>) {
     while let Ok(say) = ends.recv().await {
         match say {
-            Say::Line(line) => println!("{line}"),
+            // Nobody left to read it is no reason to stop.
+            Say::Line(line) => drop(writeln!(std::io::stdout(), "{line}")),
             Say::End(code) => {
                 let _ = stop.send(code).await;
             }

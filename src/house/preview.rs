@@ -16,6 +16,9 @@ pub fn lines(config: &Config) -> Vec<String> {
         Ok((_, loaded)) => (loaded, vec![]),
         Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
     };
+    // Behind the glass nothing was moved; the daemon will.
+    let damage = loaded.set_aside.iter().map(|line| line.rsplit_once("; ").map_or(line.as_str(), |(what, _)| what));
+    lines.extend(damage.map(|what| format!("{what}; the daemon will set it aside")));
     let lives = Lives::new(loaded, config);
     let now = lives.believe(clock::wall());
     for md in &config.mds {

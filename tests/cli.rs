@@ -1,0 +1,426 @@
+//! The binary as a person and a service manager meet it: words, exit codes, messages, signals, files and their modes.
+
+mod harness;
+
+use edgemd::doors::disk::SystemDisk;
+use edgemd::house::boot;
+use edgemd::house::store::Store;
+use edgemd::words::cert::{Bundle, Held, KeyKind, Slot};
+use edgemd::words::name::{Labels, Name};
+use edgemd::words::time::{Span, Unix};
+use harness::child::{Child, Port};
+use harness::{Folder, SOON, until};
+use rustix::process::Signal;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const EDGEMD: &str = env!("CARGO_BIN_EXE_edgemd");
+
+/// What a run said: exit code, stdout, stderr.
+fn said(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn edgemd(args: &[&str]) -> (Option<i32>, String, String) {
+    said(Command::new(EDGEMD).args(args).stdin(Stdio::null()).output().expect("the program starts"))
+}
+
+/// A folder with a configuration, a port for it, and perhaps a daemon.
+struct Site {
+    folder: Folder,
+    port: Port,
+    /// A CA that takes connections and says nothing.
+    ca: TcpListener,
+}
+
+impl Site {
+    fn new() -> Self {
+        let ca = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let site = Self { folder: Folder::new("cli"), port: Port::reserve(), ca };
+        site.write("MDDriveMode manual\nMDomain a.example\n");
+        site
+    }
+
+    /// Writes the configuration: a place for everything, then this.
+    fn write(&self, text: &str) {
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        let ca = self.ca.local_addr().expect("a bound socket");
+        let base = format!(
+            "MDStoreDir {}\nMDControlSocket {}\nMDPortMap http:{} https:-\nMDInitialDelay 0\n\
+             MDCertificateAgreement accepted\nMDCertificateAuthority http://{ca}/directory\n",
+            at("store"),
+            at("run/control.sock"),
+            self.port.number(),
+        );
+        self.folder.put("conf", &(base + text));
+    }
+
+    fn conf(&self) -> String {
+        self.folder.join("conf").display().to_string()
+    }
+
+    fn run(&self, verb: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        edgemd(&[&[verb, "-f", &self.conf()], args].concat())
+    }
+
+    /// Starts a daemon and waits until it can be asked.
+    fn daemon(&self) -> Child {
+        let mut child = Child::start(&self.folder, "edgemd", Command::new(EDGEMD).args(["run", "-f", &self.conf()]));
+        self.up(&mut child);
+        child
+    }
+
+    fn up(&self, child: &mut Child) {
+        until("the control socket", SOON, || {
+            assert!(child.ended().is_none(), "it ended:\n{}", child.log());
+            UnixStream::connect(self.folder.join("run/control.sock")).ok()
+        });
+    }
+
+    /// Puts a pair into the store whose news are owed.
+    fn hold(&self) {
+        let since = fs::metadata(self.folder.path()).and_then(|about| about.modified()).expect("a time");
+        let since = since.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        let since = Unix::from_secs(since);
+        let name = Name::parse("a.example", Labels::Two).expect("a name");
+        let held = Held {
+            names: vec![name.clone()],
+            kind: KeyKind::P256,
+            ca: format!("http://{}/directory", self.ca.local_addr().expect("a bound socket")),
+            not_before: since.minus(Span::hours(1)),
+            not_after: since.plus(Span::days(89)),
+            since,
+            serial: vec![7],
+            sha256: [7; 32],
+        };
+        let slot = Slot { md: name, family: "secp256r1" };
+        let mut disk = SystemDisk;
+        let (mut store, _) = Store::open(&self.folder.join("store"), None, &mut disk).expect("a store");
+        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1], chain: vec![vec![2]] }).expect("a disk");
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        let path = self.folder.join(name);
+        let about = fs::metadata(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        about.permissions().mode() & 0o7777
+    }
+}
+
+#[test]
+fn wrong_words_are_a_matter_of_usage() {
+    for (args, why) in [
+        (&["walk"][..], "unknown verb \"walk\"; see edgemd --help"),
+        (&["run", "now"], "run: too many words; see edgemd --help"),
+        (&["status", "a", "b"], "status: too many words; see edgemd --help"),
+        (&["check", "--json"], "check does not know --json; see edgemd --help"),
+        (&["reload", "--force"], "reload does not know --force; see edgemd --help"),
+        (&["status", "--man"], "status does not know --man; see edgemd --help"),
+        (&["--frob"], "invalid option '--frob'; see edgemd --help"),
+        (&["check", "-f"], "missing argument for option '-f'; see edgemd --help"),
+    ] {
+        assert_eq!(edgemd(args), (Some(2), String::new(), format!("{why}\n")), "{args:?}");
+    }
+    let (code, out, err) = edgemd(&[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("edgemd run") && err.contains("exit codes"), "{err}");
+    let (code, out, err) = edgemd(&["--help"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("edgemd run"), "{out}");
+    assert_eq!(edgemd(&["--version"]), (Some(0), format!("edgemd {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+}
+
+#[test]
+fn directives_come_from_the_table_in_three_forms() {
+    use edgemd::rules::conf::table::DIRECTIVES;
+    let forms = [&["directives"][..], &["directives", "--json"], &["directives", "--man"]];
+    let [plain, json, man] = forms.map(|args| {
+        let (code, out, err) = edgemd(args);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{args:?}");
+        for row in DIRECTIVES {
+            assert!(
+                out.replace("\\-", "-").contains(row.name.trim_end_matches('>')),
+                "{} is not in {args:?}",
+                row.name
+            );
+        }
+        out
+    });
+    assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok_and(|json| !json.is_null()), "{json}");
+    assert!(man.contains(".TH ") && !plain.contains(".TH "), "{man}");
+}
+
+#[test]
+fn check_says_every_fault_or_what_would_happen() {
+    let site = Site::new();
+    site.write("MDPrivateKeys P-256 RSA 2048\nMDomain a.example b.example\nMDomain c.example\n");
+    let ca = site.ca.local_addr().unwrap();
+    let would = |names: &str| format!("would order {names} from http://{ca}/directory: there is no certificate");
+    let lines = format!(
+        "configuration is fine\na.example [P-256]: {ab}\na.example [RSA 2048]: {ab}\nc.example [P-256]: {c}\nc.example [RSA 2048]: {c}\n",
+        ab = would("a.example, b.example"),
+        c = would("c.example"),
+    );
+    assert_eq!(site.run("check", &[]), (Some(0), lines, String::new()));
+    assert!(!site.folder.join("store").exists() && !site.folder.join("run").exists(), "it only looks");
+
+    site.hold();
+    site.write("MDNotifyCmd /bin/true\nMDomain a.example\n<MDomainSet c.example>\nMDDriveMode manual\n</MDomainSet>\n");
+    let (_, out, _) = site.run("check", &[]);
+    assert!(out.contains("a.example [P-256]: would write the exports and run the notification\n"), "{out}");
+    assert!(out.contains("c.example [P-256]: is not driven: "), "{out}");
+
+    site.write("MDRenewWindwo 10\nMDomain\n");
+    let conf = site.conf();
+    for verb in ["check", "run", "once", "renew", "status", "reload"] {
+        let (code, out, err) = site.run(verb, &[]);
+        assert_eq!((code, out.as_str()), (Some(78), ""), "{verb}: {err}");
+        assert!(
+            err.contains(&format!("{conf}:7:1: unknown directive \"MDRenewWindwo\"; did you mean")),
+            "{verb}: {err}"
+        );
+        assert!(err.contains(&format!("{conf}:8:1: MDomain needs at least one domain name")), "{verb}: {err}");
+    }
+    let missing = site.folder.join("none").display().to_string();
+    let (code, _, err) = edgemd(&["check", "-f", &missing]);
+    assert_eq!((code, err), (Some(78), format!("{missing}:1:1: can't be read: no such file or directory\n")));
+}
+
+#[test]
+fn check_says_what_it_could_not_read_in_the_store() {
+    let site = Site::new();
+    let place = site.folder.join("store/certs/a.example");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("secp256r1.0"), "garbage").unwrap();
+    let (code, out, _) = site.run("check", &[]);
+    assert_eq!(code, Some(0));
+    let said = out.lines().find(|line| line.contains("secp256r1.0: ")).unwrap_or_else(|| panic!("{out}"));
+    assert!(!said.contains("set aside as"), "it was only looked at: {said}");
+    assert!(place.join("secp256r1.0").exists());
+}
+
+#[test]
+fn without_a_daemon_there_is_nobody_to_ask() {
+    let site = Site::new();
+    let socket = site.folder.join("run/control.sock").display().to_string();
+    for verb in ["status", "reload"] {
+        let text = format!("asking the daemon: no daemon at {socket}\n");
+        assert_eq!(site.run(verb, &[]), (Some(1), String::new(), text), "{verb}");
+    }
+    let (code, _, err) = site.run("renew", &["other.example"]);
+    assert_eq!((code, err), (Some(1), format!("there is no MD \"other.example\" in {}\n", site.conf())));
+}
+
+#[test]
+fn a_taken_port_is_69_and_says_who_has_it() {
+    let site = Site::new();
+    let _taken = TcpListener::bind(("0.0.0.0", site.port.number())).expect("a reserved port");
+    for verb in ["run", "once"] {
+        let (code, _, err) = site.run(verb, &[]);
+        assert_eq!(code, Some(69), "{verb}: {err}");
+        assert!(err.contains(&format!(":{}: ", site.port.number())), "{verb}: {err}");
+        assert!(err.contains(&format!("(pid {})", std::process::id())), "{verb}: {err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
+    let site = Site::new();
+    let mut first = site.daemon();
+    for verb in ["run", "once"] {
+        let (code, _, err) = site.run(verb, &[]);
+        assert_eq!(code, Some(69), "{verb}: {err}");
+        assert!(err.contains(&format!("another edgemd with process id {} is at work", first.pid())), "{verb}: {err}");
+    }
+    assert_eq!(
+        site.run("status", &[]).1,
+        "a.example [P-256]: no certificate; renewed by hand (MDDriveMode), or used by no virtual host\n"
+    );
+    assert_eq!(first.stop().code(), Some(0));
+    assert!(!site.folder.join("run/control.sock").exists());
+}
+
+#[test]
+fn a_store_that_can_t_be_is_69() {
+    let site = Site::new();
+    site.folder.put("store", "a file");
+    let (code, _, err) = site.run("run", &[]);
+    assert_eq!(code, Some(69), "{err}");
+    assert!(err.contains(&site.folder.join("store").display().to_string()), "{err}");
+}
+
+#[test]
+fn garbage_in_the_store_is_set_aside_and_the_rest_is_served() {
+    let site = Site::new();
+    site.hold();
+    site.write("MDDriveMode manual\nMDomain a.example\nMDomain b.example\n");
+    let place = site.folder.join("store/certs/b.example");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("secp256r1.0"), "garbage").unwrap();
+    let mut daemon = site.daemon();
+    let (code, out, _) = site.run("status", &[]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("a.example [P-256]: certificate until "), "{out}");
+    assert!(out.contains("b.example [P-256]: no certificate"), "{out}");
+    assert!(daemon.log().contains("set aside as"), "{}", daemon.log());
+    assert!(place.join("secp256r1.0.bad").exists());
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The file was edited and is faulty now: the daemon that runs with the old one can be asked all the same.
+#[test]
+fn a_faulty_file_does_not_hide_the_daemon_that_runs() {
+    let site = Site::new();
+    site.hold();
+    let mut daemon = site.daemon();
+    site.write("MDDriveMode manual\nMDRenewWindwo 10\nMDomain a.example\n");
+    let fault = format!("{}:8:1: unknown directive", site.conf());
+    let (code, out, err) = site.run("status", &[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with("a.example [P-256]: certificate until "), "{out}");
+    let (code, out, err) = site.run("reload", &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(out.starts_with(&fault), "{out}");
+    let (code, out, err) = site.run("renew", &["a.example"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(out.contains("MDDriveMode"), "{out}");
+    // A reload is asked for twice in a row, by signal: each says its faults, and nothing has changed.
+    daemon.signal(Signal::HUP);
+    until("the second report", SOON, || (daemon.log().matches(&fault).count() >= 2).then_some(()));
+    daemon.signal(Signal::HUP);
+    until("the third report", SOON, || (daemon.log().matches(&fault).count() >= 3).then_some(()));
+    assert_eq!(site.run("status", &[]).0, Some(0));
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(site.run("status", &[]).0, Some(78), "with nobody to ask, the faults are the answer");
+}
+
+#[test]
+fn a_new_md_can_be_asked_for_as_soon_as_the_reload_is_answered() {
+    let site = Site::new();
+    let mut daemon = site.daemon();
+    site.write("MDDriveMode manual\nMDomain a.example\nMDomain new.example\n");
+    let (code, out, _) = site.run("reload", &[]);
+    assert_eq!((code, out.as_str()), (Some(0), "configuration reloaded: 2 MDs\n"));
+    let (_, out, _) = site.run("renew", &["new.example"]);
+    assert!(out.starts_with("new.example [P-256]: no certificate"), "{out}");
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The keeper is in the midst of a call that nobody answers.
+#[test]
+fn a_stop_does_not_wait_for_a_ca_that_hangs() {
+    let site = Site::new();
+    site.write("MDomain a.example\n");
+    let mut daemon = site.daemon();
+    let (_line, _) = site.ca.accept().expect("the daemon calls");
+    let mut gone = UnixStream::connect(site.folder.join("run/control.sock")).expect("a daemon");
+    gone.write_all(b"renew\n").expect("it listens");
+    drop(gone);
+    let (code, out, _) = site.run("status", &[]);
+    assert_eq!(code, Some(1), "{out}");
+    let start = Instant::now();
+    assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}:\n{}", start.elapsed(), daemon.log());
+}
+
+#[test]
+fn a_stop_ends_a_hook_that_hangs_with_all_of_its_group() {
+    let site = Site::new();
+    site.hold();
+    let pid = site.folder.join("pid");
+    let body = format!("trap '' TERM\nsleep 1000 &\necho $! >{0}.new\nmv {0}.new {0}\nwait\nsleep 1000", pid.display());
+    let hook = site.folder.script("hook", &body);
+    site.write(&format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display()));
+    let mut daemon = site.daemon();
+    let child = until("the hook", SOON, || fs::read_to_string(&pid).ok());
+    let start = Instant::now();
+    assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}:\n{}", start.elapsed(), daemon.log());
+    let alive = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    until("the end of the hook's child", SOON, || (!alive()).then_some(()));
+}
+
+/// A single pass that was interrupted did not do what it was there for.
+#[test]
+fn once_that_is_interrupted_has_failed() {
+    let site = Site::new();
+    site.write("MDomain a.example\n");
+    let mut once = Child::start(&site.folder, "once", Command::new(EDGEMD).args(["once", "-f", &site.conf()]));
+    let (_line, _) = site.ca.accept().expect("it calls");
+    assert_eq!(once.stop().code(), Some(1), "{}", once.log());
+}
+
+#[test]
+fn once_does_not_need_anybody_to_read_what_it_says() {
+    let site = Site::new();
+    site.write("MDomain a.example\n");
+    drop(site.ca.try_clone());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    // The CA is one that refuses connections: the end comes at once.
+    let closed = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a port");
+    site.write(&format!("MDCertificateAuthority http://{closed}/directory\nMDomain a.example\n"));
+    let output = Command::new(EDGEMD).args(["once", "-f", &site.conf()]).stdout(writer).output().expect("it starts");
+    assert_eq!(said(output).0, Some(1), "not a panic");
+}
+
+/// Whatever the service manager's umask, nobody reads our secrets, and nobody who may use the socket is kept out.
+#[test]
+fn modes_do_not_depend_on_the_umask() {
+    for umask in ["000", "022", "077", "177"] {
+        let site = Site::new();
+        site.hold();
+        let dir = site.folder.join("export/web").display().to_string();
+        let fails = "MDRetryDelay 100ms\nMDNotifyCmd /bin/false\n";
+        site.write(&format!("MDDriveMode manual\nMDExport {dir} combined\n{fails}MDomain a.example\n"));
+        let line = format!("umask {umask}; exec {EDGEMD} run -f {}", site.conf());
+        let mut daemon = Child::start(&site.folder, "edgemd", Command::new("/bin/sh").args(["-c", &line]));
+        site.up(&mut daemon);
+        until("the state", SOON, || site.folder.join("run/state").exists().then_some(()));
+        for (name, mode) in [
+            ("store", 0o700),
+            ("store/lock", 0o600),
+            ("store/certs/a.example/secp256r1.0", 0o600),
+            ("run", 0o755),
+            ("run/control.sock", 0o660),
+            ("run/state", 0o600),
+            ("export", 0o755),
+            ("export/web", 0o755),
+            ("export/web/a.example.crt", 0o644),
+            ("export/web/a.example.key", 0o600),
+            ("export/web/a.example.pem", 0o600),
+        ] {
+            assert_eq!(site.mode(name), mode, "{name} under umask {umask}");
+        }
+        assert_eq!(daemon.stop().code(), Some(0));
+    }
+}
+
+/// In every profile: a keeper that is gone while the rest goes on would let certificates run out in silence.
+#[test]
+fn a_panic_in_any_thread_ends_the_process() {
+    const CHILD: &str = "EDGEMD_TEST_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        boot::end_on_panic();
+        let _ = std::thread::spawn(|| panic!("on purpose")).join();
+        return;
+    }
+    let this = std::env::current_exe().expect("a path");
+    let name = "a_panic_in_any_thread_ends_the_process";
+    let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().expect("it starts");
+    assert_eq!(output.status.signal(), Some(Signal::ABORT.as_raw()), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"), "{output:?}");
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/house/boot.rs")).expect("a file");
+    assert!(source.matches("end_on_panic()").count() >= 2, "the house installs it");
+}

@@ -524,7 +524,7 @@ mod tests {
     }
 
     fn tls_server(script: Vec<Say>, (certificate, key): &(Vec<u8>, KeyPair)) -> Server {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

@@ -82,6 +82,7 @@ pub mod rules {
         pub mod lex;
         mod mean;
         mod meet;
+        pub mod owner;
         pub mod print;
         pub mod read;
         mod set;

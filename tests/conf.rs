@@ -17,7 +17,13 @@ struct Shelf(BTreeMap<String, Vec<u8>>);
 
 impl Library for Shelf {
     fn text(&self, path: &str) -> Result<Vec<u8>, String> {
-        self.0.get(path).cloned().ok_or_else(|| "no such file or directory".into())
+        let files = self.0.get(path).cloned();
+        let system = match path {
+            "/etc/passwd" => Some(b"root:x:0:0:root:/root:/bin/sh\n".to_vec()),
+            "/etc/group" => Some(b"root:x:0:\nssl-cert:x:110:\n".to_vec()),
+            _ => None,
+        };
+        files.or(system).ok_or_else(|| "no such file or directory".into())
     }
     fn glob(&self, pattern: &str) -> Vec<String> {
         let (head, tail) = pattern.split_once('*').expect("one star");
@@ -120,7 +126,12 @@ fn placed(row: &Directive) -> String {
         _ if row.example.contains("Domain") && !row.name.starts_with("<V") => format!("{}\n", row.example),
         places if places.global => format!("{md}{}\n", row.example),
         places if places.site => format!("{md}<VirtualHost *:443>\n{}\n</VirtualHost>\n", row.example),
-        _ => format!("<MDomainSet example.org>\n{}\n</MDomainSet>\n", row.example),
+        // A certificate and its key are nothing without each other.
+        _ => {
+            let only_here = DIRECTIVES.iter().filter(|row| !row.places.global && !row.places.site);
+            let examples: Vec<_> = only_here.map(|row| row.example).collect();
+            format!("<MDomainSet example.org>\n{}\n</MDomainSet>\n", examples.join("\n"))
+        }
     }
 }
 
@@ -129,7 +140,7 @@ fn every_example_is_read() {
     for row in DIRECTIVES {
         let text = placed(row);
         match row.does {
-            Does::NotYet => one_fault(&text, &format!("{} does not work yet in this version; remove it", row.name)),
+            Does::Later(_) => one_fault(&text, &format!("{} does not work yet in this version; remove it", row.name)),
             Does::Include { optional: false } => one_fault(&text, "can't be read: no such file or directory"),
             _ => drop(fine(&text)),
         }

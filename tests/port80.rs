@@ -4,8 +4,8 @@ use edgemd::doors::port80::{Limits, Port80, Shared};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
-use edgemd::words::cert::{Backoff, Held, KeyKind, Window};
-use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
+use edgemd::words::cert::{Backoff, Held, KeyKind};
+use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, RequireHttps, Site};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
@@ -28,39 +28,13 @@ const ANSWER: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD
 /// One MD, `r.example.org`, and what stands behind it.
 fn config(backend: Option<Backend>) -> Config {
     let name = Name::parse("r.example.org", Labels::Two).unwrap();
-    let md = Md {
-        name: name.clone(),
-        names: vec![name],
-        place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
-        drive: DriveMode::Auto,
-        used: true,
-        cas: vec!["https://ca.example/dir".into()],
-        roots: None,
-        proxy: None,
-        agreement: None,
-        contacts: Vec::new(),
-        keys: vec![KeyKind::P256],
-        window: Window::Percent(33),
-        retry: Span::secs(30),
-        challenges: None,
-        require_https: RequireHttps::Off,
-        export: None,
-        notify: None,
-        hook_limit: Span::secs(60),
-    };
+    let md = Md::plain(name, Place { file: "edgemd.conf".into(), line: 1, column: 1 });
     Config {
         mds: vec![md],
         sites: Vec::new(),
         base: Site { proxy: backend, ..Site::default() },
         ports: PortMap { http: Some(80), https: None },
-        listen: Vec::new(),
-        store: "store".into(),
-        control: None,
-        initial_delay: None,
-        check_interval: Span::hours(12),
-        certificate_status: true,
-        server_status: true,
-        notices: Vec::new(),
+        ..Config::default()
     }
 }
 

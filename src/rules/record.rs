@@ -151,7 +151,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::cert::{Imposed, KeyKind, Window};
-    use crate::words::config::{Challenge, DriveMode, Export, Layout, RequireHttps};
+    use crate::words::config::{Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
     use crate::words::name::Labels;
     use crate::words::time::{Span, Unix};
@@ -319,26 +319,8 @@ mod tests {
     }
 
     fn md() -> Md {
-        Md {
-            name: name("example.org"),
-            names: vec![name("example.org")],
-            place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
-            drive: DriveMode::Auto,
-            used: true,
-            cas: vec!["https://ca.example/directory".into()],
-            roots: None,
-            proxy: None,
-            agreement: Some("accepted".into()),
-            contacts: vec![],
-            keys: vec![KeyKind::P256],
-            window: Window::Percent(33),
-            retry: Span::secs(5),
-            challenges: None,
-            require_https: RequireHttps::Off,
-            export: None,
-            notify: None,
-            hook_limit: Span::secs(60),
-        }
+        let plain = Md::plain(name("example.org"), Place { file: "edgemd.conf".into(), line: 1, column: 1 });
+        Md { cas: vec!["https://ca.example/directory".into()], agreement: Some("accepted".into()), ..plain }
     }
 
     #[test]
@@ -351,7 +333,7 @@ mod tests {
             |md| md.contacts.push("mailto:admin@example.org".into()),
             |md| md.window = Window::Fixed(Span::days(33)),
             |md| md.challenges = Some(vec![Challenge::Http01]),
-            |md| md.export = Some(Export { dir: "/etc/ssl".into(), layout: Layout::Pair }),
+            |md| md.export = Some(Export::to("/etc/ssl".into(), Layout::Pair)),
             |md| md.notify = Some(vec!["/bin/true".into()]),
             |md| md.require_https = RequireHttps::Temporary,
             |md| md.proxy = Some("http://proxy.example:3128".into()),

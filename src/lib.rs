@@ -106,10 +106,10 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod front;
     pub mod https;
     pub mod keys;
     pub mod log;
-    pub mod port80;
     pub mod script;
     pub mod text;
 }

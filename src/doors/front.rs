@@ -1,5 +1,5 @@
-//! The listeners that strangers reach: challenges are answered, what is not ours goes to the back end. All of it lives on one executor
-//! on one thread.
+//! The listeners that strangers reach: challenges are answered, what is not ours goes to the back end. All of it lives
+//! on one executor on one thread.
 
 mod backend;
 mod conn;

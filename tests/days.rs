@@ -16,7 +16,7 @@ use edgemd::words::config::Config;
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
-use fake::ca::{Bad, FakeCa, Reuse, Weather};
+use fake::ca::{Bad, FakeCa, FakeWire, Reuse, Weather};
 use fake::dice::Counter;
 use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
@@ -42,6 +42,8 @@ struct World {
     answers: Arc<Answers>,
     board: Arc<Board>,
     ca: FakeCa,
+    /// Another CA, for configurations that name it.
+    other: FakeCa,
     disk: RamDisk,
     ear: Ear,
     dice: Counter,
@@ -52,13 +54,13 @@ impl World {
         journal::keep();
         let hands = Hands::at(Some(START));
         let answers = Arc::new(Answers::default());
-        let ca = {
+        let [ca, other] = ["https://ca.example", "https://other.example"].map(|base| {
             let hands = hands.clone();
-            FakeCa::new(move || hands.now().unwrap_or_default(), answers.clone())
-        };
+            FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
+        });
         let ear = Ear::new(&hands);
         let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
-        Self { hands, answers, board, ca, disk, ear, dice }
+        Self { hands, answers, board, ca, other, disk, ear, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -71,8 +73,8 @@ impl World {
         let mut disk = Mortal(self.disk.clone());
         let state = Path::new("/run/edgemd/state");
         let (store, loaded) = Store::open(Path::new("/store"), Some(state), &mut disk).unwrap();
-        let (mut clock, mut wire, mut script, mut dice) =
-            (self.hands.clone(), self.ca.wire(), self.ear.clone(), self.dice.clone());
+        let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
+        let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config(conf), (self.answers.clone(), self.board.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
@@ -713,6 +715,50 @@ fn the_initial_delay_is_kept() {
     world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Now, ended });
     world.live(&conf, Span::secs(30));
     assert_eq!(world.issued(), 1);
+}
+
+/// A CA that takes connections and says nothing holds up those who want something of it, and nobody else: not even when
+/// it has taken every place that there is.
+#[test]
+fn a_hanging_ca_delays_nobody_else() {
+    let world = World::new();
+    let slow: String = (0..9).map(|n| format!("MDomain a{n}.example\n")).collect();
+    let conf = format!(
+        "MDCertificateAgreement accepted\nMDInitialDelay 0\nMDCertificateAuthority https://other.example/directory\n{slow}
+        <MDomainSet z.example>\nMDCertificateAuthority https://ca.example/directory\n</MDomainSet>\n"
+    );
+    world.live(&conf, Span::hours(1));
+    assert_eq!((world.other.issued().len(), world.issued()), (9, 1));
+
+    world.hands.turn(Span::days(61));
+    world.other.weather(|weather| weather.hangs = true);
+    world.ca.weather(|weather| weather.takes = Span::secs(1));
+    let ca = world.ca.clone();
+    world.hands.do_in(Span::secs(20), move || assert_eq!(ca.issued().len(), 2, "it waits for the other CA"));
+    world.live(&conf, Span::mins(2));
+    let (text, well) = world.status();
+    let sentence = "order failed once: reading the directory: other.example: silent for 30s";
+    assert!(!well && text.matches(sentence).count() == 4, "its deadline has come: {text}");
+    assert!(world.other.lines() < 9 + 16, "{} lines", world.other.lines());
+
+    world.other.weather(|weather| *weather = Weather::default());
+    world.live(&conf, Span::hours(2));
+    assert!(world.status().1 && world.other.issued().len() == 18, "{}", world.status().0);
+}
+
+/// Whatever is changed meanwhile, the calls that hang on don't pile up, and a stop is heard at once.
+#[test]
+fn calls_that_hang_are_few_whatever_is_reloaded() {
+    let world = World::new();
+    world.ca.weather(|weather| weather.hangs = true);
+    for n in 1..=25 {
+        let conf = ONE.replace("b.example", &format!("b{n}.example"));
+        world.hands.knock_in(Span::secs(n), Knock::Reload(Box::new(config(&conf))));
+    }
+    let start = world.hands.steady();
+    world.live(ONE, Span::secs(29));
+    assert_eq!(world.hands.steady().minus(start), Span::secs(29));
+    assert_eq!(world.ca.lines(), 16);
 }
 
 /// The lines of the log, for the thread that made them: each test has its own.

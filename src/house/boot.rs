@@ -139,9 +139,10 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
-    let keeper = (shared.0.clone(), shared.1);
+    let (keeper, bell) = ((shared.0.clone(), shared.1), knocks.clone());
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire, SystemDice::default());
+        let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
+        let (mut clock, mut dice) = (SystemClock::new(mailbox), SystemDice::default());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);

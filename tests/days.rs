@@ -761,6 +761,84 @@ fn calls_that_hang_are_few_whatever_is_reloaded() {
     assert_eq!(world.ca.lines(), 16);
 }
 
+/// What ends a wait that we gave ourselves: a changed configuration, and somebody who asks. A restart and a reload of the
+/// same do not, nor does anything end one that the CA imposed before it is over.
+#[test]
+fn what_ends_a_wait_and_what_does_not() {
+    let changed = ONE.replace("a.example b.example", "a.example b.example c.example");
+    let beside = format!("{ONE}MDomain z.example\n");
+    let elsewhere =
+        format!("{ONE}<MDomainSet z.example>\nMDCertificateAuthority https://other.example/directory\n</MDomainSet>");
+    // The CA can't be reached, it refuses, or it refuses and says for how long.
+    let down: fn(&mut Weather) = |weather| weather.down = true;
+    let refuses: fn(&mut Weather) = |weather| weather.spoil = Some(("/", Bad::Problem(500, "serverInternal", None)));
+    let imposes: fn(&mut Weather) =
+        |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::hours(12)))));
+    for (weather, imposed) in [(down, false), (refuses, false), (imposes, true)] {
+        let world = World::new();
+        world.ca.weather(weather);
+        // Ten failures: the next try is an hour away, or much more.
+        world.live(ONE, Span::hours(5));
+        let tries = |deed: &dyn Fn()| {
+            let lines = world.ca.lines();
+            deed();
+            world.ca.lines() - lines
+        };
+        let reload = |conf: &str| {
+            world.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(conf))));
+            world.live(ONE, Span::secs(10));
+        };
+        assert_eq!(tries(&|| world.live(ONE, Span::secs(10))), 0, "a restart");
+        assert_eq!(tries(&|| reload(ONE)), 0, "the same configuration");
+        let asks = || {
+            let said = asked(&world, ONE, &["a.example"], Push::Now);
+            assert_eq!(said.last(), Some(&Say::End(1)), "{said:?}");
+        };
+        assert!((tries(&asks) > 0) != imposed, "somebody asks");
+        assert!((tries(&|| reload(&changed)) > 0) != imposed, "a changed configuration");
+        assert!((tries(&|| reload(&beside)) > 0) != imposed, "another MD at this CA");
+        reload(&elsewhere);
+        assert_eq!(world.other.issued().len(), 1, "another CA is not this one's affair");
+        world.ca.weather(|weather| *weather = Weather::default());
+        world.live(ONE, Span::hours(24));
+        assert_eq!(world.issued(), 1);
+    }
+}
+
+/// `MDRetryFailover` failures, and the next CA gets as many tries; at the next renewal it is the first one's turn again.
+#[test]
+fn md_790_failover_goes_round_and_begins_with_the_first() {
+    let world = World::new();
+    let conf = ONE.replace("directory\n", "directory https://other.example/directory\nMDRetryFailover 2\n");
+    let ca = |world: &World| world.board.read(|reports| status::md_json(&reports[0])["ca"].clone());
+    world.ca.weather(|weather| weather.down = true);
+    world.other.weather(|weather| weather.spoil = Some(("/", Bad::Problem(500, "serverInternal", None))));
+    world.live(&conf, Span::secs(10));
+    assert_eq!(ca(&world)["url"], "https://ca.example/directory");
+    // 30 s, 1 min, 2 min, 4 min, each give or take a half: by then both have had their two.
+    world.live(&conf, Span::mins(12));
+    assert!(world.ca.lines() >= 2 && world.other.lines() == 2, "{} {}", world.ca.lines(), world.other.lines());
+    let lines = journal::take();
+    let next = |url: &str| lines.iter().filter(|line| line.ends_with(&format!(" at {url}"))).count();
+    assert_eq!(next("https://other.example/directory"), 3, "the log says who is asked next: {lines:#?}");
+
+    world.other.weather(|weather| *weather = Weather::default());
+    world.live(&conf, Span::days(1));
+    assert_eq!((world.issued(), world.other.issued().len()), (0, 1));
+    assert!(world.status().1, "a certificate of any of them is as good: {}", world.status().0);
+    assert_eq!(ca(&world)["url"], "https://other.example/directory", "who gave it");
+    assert_eq!(ca(&world)["urls"].as_array().unwrap().len(), 2);
+    assert!(ca(&world)["account"].as_str().unwrap().starts_with("https://other.example/"));
+    assert_eq!(world.ear.heard().len(), 1);
+
+    world.ca.weather(|weather| *weather = Weather::default());
+    world.live(&conf, Span::days(61));
+    assert_eq!((world.issued(), world.other.issued().len()), (1, 1), "the first again");
+    let alone = conf.replace("https://ca.example/directory ", "");
+    world.live(&alone, Span::hours(1));
+    assert_eq!(world.other.issued().len(), 2, "one that is no longer configured is due");
+}
+
 /// The lines of the log, for the thread that made them: each test has its own.
 mod journal {
     use std::cell::RefCell;

@@ -187,6 +187,37 @@ fn a_ca_that_hangs_delays_no_other() {
 }
 
 #[test]
+fn md_790_001_the_first_ca_is_good() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let nobody = Port::reserve();
+    device.set("MDCertificateAuthority", format!("{} http://127.0.0.1:{}/directory", ca.directory(), nobody.number()));
+    device.start_with(&format!("MDRetryFailover 2\nMDomain {A}"));
+    let md = device.complete(A);
+    assert_eq!(md["ca"]["url"], ca.directory(), "{md}");
+    assert_eq!(md["ca"]["urls"][1], format!("http://127.0.0.1:{}/directory", nobody.number()), "{md}");
+}
+
+#[test]
+fn md_790_002_the_first_ca_is_bad_and_the_second_good() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let nobody = Port::reserve();
+    device.set("MDCertificateAuthority", format!("http://127.0.0.1:{}/directory {}", nobody.number(), ca.directory()));
+    device.set("MDRetryDelay", "100ms");
+    device.start_with(&format!("MDRetryFailover 2\nMDomain {A}"));
+    let md = device.complete(A);
+    assert_eq!(md["ca"]["url"], ca.directory(), "{md}");
+    assert_eq!(device.log().matches("Connection refused").count(), 2, "{}", device.log());
+    assert_eq!(ca.issued(), 1);
+    // What the second one gave is no reason for anything.
+    device.stop();
+    device.start();
+    device.complete(A);
+    assert_eq!(ca.issued(), 1);
+}
+
+#[test]
 fn md_750_001_the_ca_wants_a_binding() {
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let ca = Ca::start(&Knobs { bound: vec![("kid-1".into(), key.into())], ..Knobs::default() });

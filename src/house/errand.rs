@@ -15,6 +15,8 @@ pub struct Errand {
     pub why: Why,
     /// The want as it was when the order began.
     pub want: Want,
+    /// The directory URL of the CA.
+    pub ca: String,
     /// The new certificate's key, PKCS#8.
     pub key: Vec<u8>,
     account: AccountKey,
@@ -59,6 +61,7 @@ const NEVER: Span = Span::millis(u64::MAX);
 impl Errand {
     pub fn new(
         (slot, want, why): (Slot, Want, Why),
+        ca: String,
         key: Vec<u8>,
         account: AccountKey,
         flow: Flow,
@@ -67,7 +70,7 @@ impl Errand {
     ) -> Self {
         let served = Served { answers, tokens: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { slot, why, want, key, account, flow, heard, line, wait, served }
+        Self { slot, why, want, ca, key, account, flow, heard, line, wait, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.

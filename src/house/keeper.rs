@@ -179,7 +179,7 @@ impl<'a> Keeper<'a> {
         let making = self.lives.account(ca).is_none_or(|account| account.url.is_none());
         let busy = self.errands.iter().filter(|errand| !errand.hangs()).count();
         let lines = self.errands.len() + self.hung_up.len();
-        let mut there = self.errands.iter().filter(|errand| errand.want.ca == ca);
+        let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
         busy < ERRANDS && lines < LINES && !there.any(|errand| making || errand.hangs())
     }
 
@@ -196,7 +196,7 @@ impl<'a> Keeper<'a> {
                     index += 1;
                 }
                 Came::Account(url) => {
-                    let ca = errand.want.ca.clone();
+                    let ca = errand.ca.clone();
                     self.keep_account(&ca, url);
                     index += 1;
                 }
@@ -262,6 +262,7 @@ impl<'a> Keeper<'a> {
                 Ok(()) => {
                     log::info!("{}: goes on with the certificate of {}, which is no longer configured", new.md, old.md);
                     self.lives.inherit(&new, &old);
+                    self.save_tried(&new);
                 }
                 Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
             }

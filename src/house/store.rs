@@ -262,7 +262,7 @@ impl Store {
 /// something is forgiven, which can wait for the next real news.
 fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let mut lasting = Tried { told: tried.told, imposed: tried.imposed.clone(), ..Tried::default() };
-    let mut news = lasting.told != there.told || (lasting.imposed.is_some() && lasting.imposed != there.imposed);
+    let mut news = lasting.told != there.told || lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
     let source = match tried.order.last {
         Some(Failure::Refusal(_)) => {
             news |= (tried.fingerprint, &tried.order) != (there.fingerprint, &there.order);

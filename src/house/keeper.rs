@@ -89,7 +89,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
-        keeper.owe_missing_exports();
+        keeper.look_at_exports();
         keeper.post();
         keeper
     }
@@ -235,7 +235,7 @@ impl<'a> Keeper<'a> {
         let lives = &self.lives;
         self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
         self.inherit();
-        self.owe_missing_exports();
+        self.look_at_exports();
         self.look_again();
         self.post_all();
     }

@@ -119,6 +119,7 @@ pub mod doors {
 pub mod house {
     pub mod boot;
     pub mod errand;
+    pub mod exports;
     pub mod front_desk;
     pub mod jobs;
     pub mod keeper;

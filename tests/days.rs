@@ -1,10 +1,12 @@
 //! Whole lives of a device, on fake doors: the real keeper, store, flow and rules, and a clock whose hands are turned.
 
+#[path = "days/exports.rs"]
+mod exports;
 mod fake;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
-use edgemd::doors::disk::{Disk, Op};
+use edgemd::doors::disk::{Access, Disk, Op};
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
 use edgemd::rules::conf::read::{self, Library};
@@ -142,6 +144,10 @@ impl Disk for Mortal {
 
     fn has_dir(&self, dir: &Path) -> bool {
         self.0.has_dir(dir)
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        self.0.access(path)
     }
 }
 

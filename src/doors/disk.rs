@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Who may touch a file.
@@ -25,6 +25,12 @@ impl Access {
 
     /// For a folder that everybody may look into, whatever the files in it are: 0755.
     pub const OPEN_FOLDER: Self = Self { mode: 0o755, owner: None, group: None };
+
+    /// Whether a file that may be touched by `found` is as this says.
+    pub fn is_met_by(self, found: Self) -> bool {
+        let same = |wanted: Option<u32>, found| wanted.is_none() || wanted == found;
+        self.mode == found.mode && same(self.owner, found.owner) && same(self.group, found.group)
+    }
 
     /// For a folder that is made for such a file: who may read the file may enter.
     fn of_folder(self) -> Self {
@@ -65,6 +71,8 @@ pub trait Disk {
     /// The names in a folder, sorted; none where there is no folder.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble>;
     fn has_dir(&self, dir: &Path) -> bool;
+    /// Who may touch a file, owner and group included; `None` where there is none.
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble>;
 
     /// After this the file holds `bytes`, after a power cut within it the old bytes or the new ones. Folders on the way
     /// are made.
@@ -161,6 +169,17 @@ impl Disk for SystemDisk {
 
     fn has_dir(&self, dir: &Path) -> bool {
         dir.is_dir()
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        match fs::metadata(path) {
+            Ok(about) => {
+                let (owner, group) = (Some(about.uid()), Some(about.gid()));
+                Ok(Some(Access { mode: about.mode() & 0o7777, owner, group }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(said("looking at", path, &error)),
+        }
     }
 }
 

@@ -94,7 +94,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
-        keeper.owe_missing_exports();
+        keeper.look_at_exports();
         keeper.post();
         keeper
     }
@@ -250,7 +250,7 @@ impl<'a> Keeper<'a> {
             }
         }
         self.inherit();
-        self.owe_missing_exports();
+        self.look_at_exports();
         self.look_again();
         self.post_all();
     }

@@ -120,6 +120,7 @@ impl Lives {
         life.unsaved = orphan.unsaved;
         life.tried.told = None;
         life.tried.imposed = orphan.tried.imposed;
+        life.tried.exported = orphan.tried.exported;
         self.touch(&new.md);
     }
 
@@ -148,6 +149,10 @@ impl Lives {
 
     pub fn md(&self, name: &Name) -> Option<&Arc<Md>> {
         self.mds.get(name)
+    }
+
+    pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
+        self.mds.values()
     }
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
@@ -221,7 +226,7 @@ impl Lives {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
             Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
-            Outcome::Ordered | Outcome::Told(_) => String::new(),
+            Outcome::Ordered | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
@@ -259,10 +264,13 @@ impl Lives {
         self.diaries.entry(md.clone()).or_default().note(entry);
     }
 
-    /// The exports are not what they should be: its news are owed again.
+    /// The exports are not what they should be: its news are owed again, if only to files that are to go.
     pub fn owe(&mut self, slot: &Slot) {
         if let Some(life) = self.certs.get_mut(slot) {
             life.tried.told = None;
+            if let Some(want) = life.want.as_mut() {
+                want.tells = true;
+            }
         }
     }
 
@@ -278,6 +286,11 @@ impl Lives {
     pub fn unsaved(&self) -> Vec<Slot> {
         let unsaved = |life: &Life| life.unsaved.is_some() || life.unsaved_tried.is_some();
         self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// The pair that is held there, while it is in memory alone.
+    pub fn unsaved_bundle(&self, slot: &Slot) -> Option<&Bundle> {
+        self.certs.get(slot)?.unsaved.as_ref().map(|(bundle, _)| bundle)
     }
 
     pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {

@@ -1,7 +1,7 @@
 //! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is.
 
 use crate::doors::clock;
-use crate::doors::disk::{Disk, Op, SystemDisk};
+use crate::doors::disk::{Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
 use crate::words::cert::{Slot, Step};
@@ -59,5 +59,9 @@ impl Disk for Glass {
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
         self.0.list(dir)
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        self.0.access(path)
     }
 }

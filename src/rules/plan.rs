@@ -125,9 +125,10 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
                 }
             }
         }
-        Outcome::Told(sha256) => {
+        Outcome::Told { sha256, exported } => {
             next.told = Some(*sha256);
             next.tell = Backoff::default();
+            next.exported.clone_from(exported);
         }
         Outcome::TellFailed(trouble) => {
             next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
@@ -518,6 +519,10 @@ mod tests {
         assert_eq!(settle(&other, &tried, &offline(), NOW, 500).order.failures, 1);
     }
 
+    fn told(held: &Held) -> Outcome {
+        Outcome::Told { sha256: held.sha256, exported: vec!["/etc/tls/a.example.crt".into()] }
+    }
+
     #[test]
     fn telling_is_owed_until_it_is_done() {
         let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
@@ -527,7 +532,7 @@ mod tests {
         let again = NOW.plus(Span::secs(30));
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(again)), Step::Tell);
-        tried = settle(&want(), &tried, &Outcome::Told(held.sha256), NOW, 500);
+        tried = settle(&want(), &tried, &told(&held), NOW, 500);
         assert_eq!((tried.told, tried.tell.failures), (Some(held.sha256), 0));
         let due = renew_at(&want(), &held);
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: due });

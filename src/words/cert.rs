@@ -211,6 +211,8 @@ pub struct Tried {
     /// The certificate (its SHA-256) whose telling is done.
     pub told: Option<[u8; 32]>,
     pub tell: Backoff,
+    /// The files that were exported when it was told, each with its whole path.
+    pub exported: Vec<String>,
 }
 
 /// `ca` (a directory URL) does not want to hear from us before `until`.
@@ -266,7 +268,10 @@ pub enum Outcome {
     /// A new certificate was committed.
     Ordered,
     OrderFailed(Failure),
-    /// Exports are in place and the script has answered 0, for the certificate with this SHA-256.
-    Told([u8; 32]),
+    /// The exports (these paths) are in place and the script has answered 0, for the certificate with this SHA-256.
+    Told {
+        sha256: [u8; 32],
+        exported: Vec<String>,
+    },
     TellFailed(Trouble),
 }

@@ -116,6 +116,7 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
     let mut front = Front::new(executor.clone(), sight);
     front.face(Facade::new(&config));
+    front.seats(config.connections);
     front.listen(&config.listen)?;
 
     let (knocks, mailbox) = mpsc::channel();

@@ -59,6 +59,7 @@ impl FrontDesk {
             .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
         self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
         self.front.face(Facade::new(&config));
+        self.front.seats(config.connections);
         self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");

@@ -4,6 +4,7 @@
 mod backend;
 mod conn;
 mod holder;
+mod seats;
 
 use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
@@ -17,10 +18,10 @@ use backend::Names;
 use conn::{Desk, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::task::{Context, Poll, ready};
+use core::task::Poll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use smol::lock::Semaphore;
+use seats::Seats;
 use smol::{LocalExecutor, Task};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -84,7 +85,7 @@ impl Front {
             clock,
             facade: RefCell::default(),
             limits,
-            seats: Arc::new(Semaphore::new(limits.connections)),
+            seats: Seats::new(limits.connections),
             names: Names::default(),
             down: Cell::new(false),
         };
@@ -125,6 +126,11 @@ impl Front {
     /// What is served from the next request on.
     pub fn face(&self, facade: Facade) {
         self.desk.facade.replace(Rc::new(facade));
+    }
+
+    /// How many connections are open at once from now on; those that are stay.
+    pub fn seats(&self, count: usize) {
+        self.desk.seats.change(count);
     }
 
     /// Where it listens now.
@@ -194,11 +200,10 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
 async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>) {
     const PAUSE: Span = Span::millis(250);
     loop {
-        let seat = desk.seats.acquire_arc().await;
-        let came =
-            poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(None), |socket| poll_accept(&socket, cx).map(Some)));
-        match came.await {
-            Some(Ok(stream)) => {
+        let seat = desk.seats.take().await;
+        let Some(came) = socket.upgrade().map(|socket| accept_now(&socket)) else { return };
+        match came {
+            Ok(stream) => {
                 let mut inlet = Inlet::default();
                 if at_once(&desk, &stream, &mut inlet) {
                     // Those who have been here for longer come first.
@@ -214,24 +219,24 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
                 };
                 executor.spawn(serving).detach();
             }
+            Err(Errno::WOULDBLOCK) => {
+                // Nobody sits while nobody is there: another listener may need the last seat.
+                drop(seat);
+                poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(()), |socket| socket.poll_readable(cx).map(drop)))
+                    .await;
+            }
             // Gone before it was taken.
-            Some(Err(Errno::CONNABORTED | Errno::INTR)) => {}
-            Some(Err(error)) => {
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => {
                 // Out of descriptors or memory: trying at once would only spin.
                 log::warn!("a connection could not be taken: {error}; next try in {PAUSE}");
                 Timer::after(PAUSE.duration()).await;
             }
-            None => return,
         }
     }
 }
 
 /// One system call where the library takes three: the new socket is born without blocking.
-fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<Result<TcpStream, Errno>> {
-    loop {
-        match rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx)).map_err(|_| Errno::IO)?,
-            came => return Poll::Ready(came.map(TcpStream::from)),
-        }
-    }
+fn accept_now(socket: &Async<TcpListener>) -> Result<TcpStream, Errno> {
+    rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).map(TcpStream::from)
 }

@@ -4,7 +4,7 @@
 use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
-use crate::doors::disk::{self, SystemDisk};
+use crate::doors::disk::{self, Lock, SystemDisk};
 use crate::doors::front::{self, Front};
 use crate::doors::https::SystemWire;
 use crate::doors::script::SystemScript;
@@ -100,10 +100,14 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 }
 
 fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
-    let state = config.control.as_ref().and_then(|socket| socket.parent()).map(|dir| dir.join("state"));
-    let _lock = disk::lock(&config.store.join("lock"))?;
+    let state = config.state();
     let mut disk = SystemDisk;
-    let (store, loaded) = Store::open(&config.store, state.as_deref(), &mut disk)?;
+    let (lock, (store, loaded)) = if config.only_reads() {
+        (None, Store::look(&config.store, state.as_deref(), &mut disk)?)
+    } else {
+        let lock = lock(&config)?;
+        (Some(lock), Store::open(&config.store, state.as_deref(), &mut disk)?)
+    };
     for line in &loaded.set_aside {
         log::error!("{line}");
     }
@@ -116,10 +120,14 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
     let mut front = Front::new(executor.clone(), sight);
     front.face(Facade::new(&config));
+    front.seats(config.connections);
     front.listen(&config.listen)?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, front, shared.1.clone(), knocks.clone())));
+    let desk = FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone());
+    let desk = Rc::new(RefCell::new(desk));
+    // The desk has the lock: it stays for as long as the house does.
+    let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
     let _control = match stay {
         Stay::Daemon => {
@@ -156,6 +164,11 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
+}
+
+/// The store is ours, or another's who is named.
+pub fn lock(config: &Config) -> Result<Lock, Trouble> {
+    disk::lock(&config.store.join("lock"), config.patience())
 }
 
 /// How long the keeper may take to come to an end.

@@ -2,6 +2,7 @@
 //! changes the listeners here and the wants at the keeper's; a renewal is handed on.
 
 use crate::doors::clock::{Knock, Push};
+use crate::doors::disk::{self, Lock};
 use crate::doors::front::Front;
 use crate::house::boot;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
@@ -10,6 +11,7 @@ use crate::rules::status;
 use crate::words::board::{Board, Report};
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
+use crate::words::time::Span;
 use smol::channel::{self, Receiver, Sender};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -22,15 +24,23 @@ pub struct FrontDesk {
     /// `MDServerStatus`: whether the view of all MDs is shown, as JSON and as a page.
     server_status: bool,
     front: Front,
+    /// On the store; `None` while it is only read.
+    lock: Option<Lock>,
     board: Arc<Board>,
     knocks: mpsc::Sender<Knock>,
 }
 
 impl FrontDesk {
-    pub fn new(path: &str, config: &Config, front: Front, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
+    pub fn new(
+        path: &str,
+        config: &Config,
+        (front, lock): (Front, Option<Lock>),
+        board: Arc<Board>,
+        knocks: mpsc::Sender<Knock>,
+    ) -> Self {
         let (store, control) = (config.store.clone(), config.control.clone());
         let server_status = config.server_status;
-        Self { config_path: path.into(), store, control, server_status, front, board, knocks }
+        Self { config_path: path.into(), store, control, server_status, front, lock, board, knocks }
     }
 
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
@@ -57,19 +67,31 @@ impl FrontDesk {
         };
         let config = boot::config(&self.config_path)
             .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
+        if self.lock.is_none() && !config.only_reads() {
+            // Whoever waits here keeps everybody else waiting.
+            let lock = disk::lock(&self.store.join("lock"), Span::ZERO);
+            self.lock = Some(lock.map_err(|trouble| refused(vec![trouble.to_string()]))?);
+        }
         self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
         self.front.face(Facade::new(&config));
+        self.front.seats(config.connections);
         self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");
         }
-        if config.store != self.store || config.control != self.control {
-            log::warn!("MDStoreDir and MDControlSocket take effect at the next start");
-        }
-        let line = match config.mds.len() {
-            1 => "configuration reloaded: 1 MD".into(),
+        let mut line = match config.mds.len() {
+            1 => "configuration reloaded: 1 MD".to_string(),
             many => format!("configuration reloaded: {many} MDs"),
         };
+        for (directive, changed) in [
+            ("MDStoreDir", config.store != self.store),
+            ("MDControlSocket", config.control != self.control),
+            ("MDStoreLocks off", self.lock.is_some() && config.only_reads()),
+        ] {
+            if changed {
+                line += &format!("; {directive} takes effect at the next start");
+            }
+        }
         log::info!("{line}");
         let _ = self.knocks.send(Knock::Reload(Box::new(config)));
         Ok(line)

@@ -214,6 +214,19 @@ impl Lives {
         life.unsaved = unsaved;
     }
 
+    /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
+    pub fn found(&mut self, loaded: Loaded) -> Vec<String> {
+        self.accounts = loaded.accounts;
+        let mut lines = vec![];
+        for (slot, held) in loaded.certs {
+            if self.held(&slot).is_none_or(|known| known.sha256 != held.sha256) {
+                lines.push(format!("{slot}: the store has a new certificate, until {}", held.not_after));
+                self.arrived(&slot, held, None);
+            }
+        }
+        lines
+    }
+
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
         life.tried = plan::settle(&want, &life.tried, outcome, now, 0);

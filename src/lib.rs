@@ -111,6 +111,7 @@ pub mod doors {
     pub mod keys;
     pub mod log;
     pub mod script;
+    pub mod supervisor;
     pub mod text;
 }
 
@@ -126,6 +127,7 @@ pub mod house {
     pub mod preview;
     pub mod store;
     pub mod tell;
+    pub mod watch;
 }
 
 pub mod cli;

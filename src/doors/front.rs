@@ -4,6 +4,7 @@
 mod backend;
 mod conn;
 mod holder;
+mod passed;
 mod seats;
 
 use crate::rules::http1::Facade;
@@ -19,6 +20,7 @@ use conn::{Desk, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::Poll;
+pub use passed::Passed;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use seats::Seats;
@@ -60,6 +62,7 @@ pub struct Front {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
     listeners: Vec<Listener>,
+    passed: Passed,
 }
 
 struct Listener {
@@ -89,7 +92,12 @@ impl Front {
             names: Names::default(),
             down: Cell::new(false),
         };
-        Self { executor, desk: Rc::new(desk), listeners: Vec::new() }
+        Self { executor, desk: Rc::new(desk), listeners: Vec::new(), passed: Passed::default() }
+    }
+
+    /// From here on these stand in for the listeners that they are for.
+    pub fn adopt(&mut self, passed: Passed) {
+        self.passed = passed;
     }
 
     /// Listens on the plain ones of these and on no others; listeners that stay are not closed. On trouble everything
@@ -104,17 +112,20 @@ impl Front {
                 fresh.push(listen);
             }
         }
-        let mut opened = self.open_all(&fresh);
+        let all: Vec<&Listen> = plain().collect();
+        let mut opened = self.open_all(&fresh, &all);
         let in_the_way = leave.iter().any(|old| fresh.iter().any(|new| new.port == old.bound.port()));
         if opened.is_err() && in_the_way {
             // One of ours holds the port in another way, `*` instead of an address: it has to go first.
             let olds: Vec<Listen> = leave.drain(..).map(|old| old.listen).collect();
-            opened = self.open_all(&fresh);
+            opened = self.open_all(&fresh, &all);
             if opened.is_err() {
-                leave = self.open_all(&olds.iter().collect::<Vec<_>>()).unwrap_or_default();
+                let olds: Vec<&Listen> = olds.iter().collect();
+                leave = self.open_all(&olds, &olds).unwrap_or_default();
             }
         }
         let result = opened.map(|opened| {
+            self.passed.say_unwanted(&all);
             listeners.extend(opened);
             leave.clear();
         });
@@ -138,10 +149,12 @@ impl Front {
         self.listeners.iter().map(|listener| listener.bound).collect()
     }
 
-    fn open_all(&self, wanted: &[&Listen]) -> Result<Vec<Listener>, Trouble> {
+    /// Opens these, or takes what was passed on for them; `wanted` is all that there shall be.
+    fn open_all(&self, fresh: &[&Listen], wanted: &[&Listen]) -> Result<Vec<Listener>, Trouble> {
         let mut opened = Vec::new();
-        for listen in wanted {
-            for socket in sockets(listen)? {
+        for listen in fresh {
+            let lent = self.passed.lend(listen, wanted)?;
+            for socket in if lent.is_empty() { sockets(listen)? } else { lent } {
                 let trouble = |error| Trouble::new(format!("listening on port {}", listen.port), error);
                 let bound = socket.local_addr().map_err(trouble)?;
                 let socket = Rc::new(Async::new_nonblocking(socket).map_err(trouble)?);

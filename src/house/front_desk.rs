@@ -4,6 +4,7 @@
 use crate::doors::clock::{Knock, Push};
 use crate::doors::disk::{self, Lock};
 use crate::doors::front::Front;
+use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
 use crate::rules::http1::Facade;
@@ -14,6 +15,7 @@ use crate::words::name::{Labels, Name};
 use crate::words::time::Span;
 use smol::channel::{self, Receiver, Sender};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
 pub struct FrontDesk {
@@ -28,6 +30,7 @@ pub struct FrontDesk {
     lock: Option<Lock>,
     board: Arc<Board>,
     knocks: mpsc::Sender<Knock>,
+    supervisor: Rc<Supervisor>,
 }
 
 impl FrontDesk {
@@ -39,8 +42,13 @@ impl FrontDesk {
         knocks: mpsc::Sender<Knock>,
     ) -> Self {
         let (store, control) = (config.store.clone(), config.control.clone());
-        let server_status = config.server_status;
-        Self { config_path: path.into(), store, control, server_status, front, lock, board, knocks }
+        let (server_status, supervisor) = (config.server_status, Rc::default());
+        Self { config_path: path.into(), store, control, server_status, front, lock, board, knocks, supervisor }
+    }
+
+    /// Who is told of each reload.
+    pub fn supervised_by(&mut self, supervisor: Rc<Supervisor>) {
+        self.supervisor = supervisor;
     }
 
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
@@ -58,6 +66,16 @@ impl FrontDesk {
 
     /// A new configuration is in force at once; a faulty one changes nothing.
     pub fn reload(&mut self) -> Result<String, Vec<String>> {
+        self.supervisor.reloading();
+        let result = self.change();
+        self.supervisor.ready();
+        if let Some(fault) = result.as_ref().err().and_then(|lines| lines.first()) {
+            self.supervisor.status(&format!("the old configuration stays in force: {fault}"));
+        }
+        result
+    }
+
+    fn change(&mut self) -> Result<String, Vec<String>> {
         let refused = |lines: Vec<String>| {
             for line in &lines {
                 log::error!("{line}");

@@ -497,7 +497,14 @@ fn report(md: &Md) -> Report {
         tell: Backoff::default(),
         told: true,
     };
-    Report { md: Arc::new(md.clone()), account: None, certs: vec![cert], log: Diary::default(), trouble: None }
+    Report {
+        md: Arc::new(md.clone()),
+        account: None,
+        certs: vec![cert],
+        log: Diary::default(),
+        warning: Default::default(),
+        trouble: None,
+    }
 }
 
 #[test]

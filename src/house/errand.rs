@@ -3,10 +3,10 @@
 
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
-use crate::rules::acme::flow::{Ask, Flow, Heard, Turn};
+use crate::rules::acme::flow::{Ask, Flow, Heard, Proof, Turn};
 use crate::words::answers::Answers;
 use crate::words::cert::{Slot, Want, Why};
-use crate::words::fault::Failure;
+use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Errand {
 pub enum Came {
     /// There is more to do, at once or after the rest.
     Nothing,
+    /// An answer is in place; [`Errand::refuse`] before the next turn if it shall not count.
+    Served(Proof),
     /// The account exists at this URL: keep it before the next turn.
     Account(String),
     /// The chain, DER, leaf first.
@@ -55,7 +57,10 @@ impl Errand {
         let heard = std::mem::replace(&mut self.heard, Heard::Done);
         match self.flow.turn(heard) {
             Turn::Call(ask) => self.heard = self.call(&ask),
-            Turn::Serve(proof) => self.served.put(&proof.token, &proof.key_authorization),
+            Turn::Serve(proof) => {
+                self.served.put(&proof.token, &proof.key_authorization);
+                return Came::Served(proof);
+            }
             Turn::Unserve(proof) => self.served.withdraw(&proof.token),
             Turn::Rest(span) => self.rests_until = steady.plus(span),
             Turn::Keep { account } => return Came::Account(account),
@@ -63,6 +68,11 @@ impl Errand {
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
+    }
+
+    /// The answer that was put in place a turn ago is of no use.
+    pub fn refuse(&mut self, why: Trouble) {
+        self.heard = Heard::Silence(why);
     }
 
     fn call(&mut self, ask: &Ask) -> Heard {

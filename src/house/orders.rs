@@ -10,6 +10,7 @@ use crate::words::board::Entry;
 use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
 use crate::words::fault::{Failure, Trouble};
+use crate::words::message::Topic;
 
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
@@ -18,8 +19,12 @@ impl Keeper<'_> {
         if !self.has_room_for(&want.ca) {
             return;
         }
+        let Some(md) = self.lives.md(&slot.md).cloned() else { return };
+        if let Err(trouble) = self.say(&md, Topic::Renewing) {
+            return self.veto(&md, &trouble);
+        }
         log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
-        match self.set_out(slot, want, why) {
+        match self.set_out(slot, &md, want, why) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -28,13 +33,10 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, slot: &Slot, want: Want, why: Why) -> Result<Errand, Trouble> {
-        let Some(md) = self.lives.md(&slot.md).cloned() else {
-            return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
-        };
+    fn set_out(&mut self, slot: &Slot, md: &Md, want: Want, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
         let csr = keys::request(&key, want.kind, &want.names)?;
-        let (account, is_new) = self.account_for(&want.ca, &md)?;
+        let (account, is_new) = self.account_for(&want.ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
@@ -46,7 +48,7 @@ impl Keeper<'_> {
             key_was_shown: !is_new,
             contacts: md.contacts.clone(),
             agreement: md.agreement.clone(),
-            challenges: self.challenges(&md),
+            challenges: self.challenges(md),
         });
         Ok(Errand::new((slot.clone(), want, why), key, account_key, flow, line, self.answers.clone()))
     }

@@ -160,7 +160,7 @@ impl Md {
             ca: self.cas.first().cloned().unwrap_or_default(),
             window: self.window,
             driven: self.driven(),
-            tells: self.export.is_some() || self.notify.is_some(),
+            tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,
             fingerprint,

@@ -30,7 +30,8 @@
 //! Imports only go down; rooms on the doors' floor don't know each other (`tests/floors.rs` holds both).
 //!
 //! The main thread runs everything that faces strangers (port 80, the control socket) on one async executor; the
-//! keeper is a second thread of plain blocking code. Three things are shared between them, each behind its own lock:
+//! keeper is a second thread of plain blocking code, and each errand's calls to its CA have a thread of their own, because
+//! a CA may hang (`doors::https`). Three things are shared between them, each behind its own lock:
 //! the [`Answers`](words::answers::Answers) to challenges, the [`Board`](words::board::Board) with the last status, and
 //! (with the TLS front) the shelf of certificates.
 #![cfg_attr(
@@ -108,10 +109,10 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod front;
     pub mod https;
     pub mod keys;
     pub mod log;
-    pub mod port80;
     pub mod script;
     pub mod text;
 }

@@ -1,6 +1,6 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
-use edgemd::doors::port80::{Limits, Port80, Shared};
+use edgemd::doors::front::{Front, Limits, Shared};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
@@ -42,7 +42,7 @@ fn listen(addr: impl Into<IpAddr>, port: u16) -> Listen {
     Listen { addr: Some(addr.into()), port, tls: false }
 }
 
-type Order = Box<dyn FnOnce(&mut Port80) + Send>;
+type Order = Box<dyn FnOnce(&mut Front) + Send>;
 
 /// Port 80 on a thread of its own; ends with the test.
 struct Server {
@@ -66,7 +66,7 @@ impl Server {
         let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
-            let mut port80 = Port80::with_limits(executor.clone(), shared, limits);
+            let mut port80 = Front::with_limits(executor.clone(), shared, limits);
             let work = async {
                 while let Ok(order) = taken.recv().await {
                     order(&mut port80);
@@ -85,9 +85,9 @@ impl Server {
     }
 
     /// Runs on the server's thread.
-    fn do_it<T: Send + 'static>(&self, order: impl FnOnce(&mut Port80) -> T + Send + 'static) -> T {
+    fn do_it<T: Send + 'static>(&self, order: impl FnOnce(&mut Front) -> T + Send + 'static) -> T {
         let (say, heard) = mpsc::channel();
-        let order = Box::new(move |port80: &mut Port80| say.send(order(port80)).unwrap());
+        let order = Box::new(move |port80: &mut Front| say.send(order(port80)).unwrap());
         assert!(self.orders.as_ref().unwrap().try_send(order).is_ok());
         heard.recv().unwrap()
     }
@@ -499,6 +499,7 @@ fn report(md: &Md) -> Report {
     };
     Report {
         md: Arc::new(md.clone()),
+        ca: String::new(),
         account: None,
         certs: vec![cert],
         log: Diary::default(),

@@ -433,11 +433,11 @@ fn the_ca_s_refusals_outlive_a_reboot() {
     assert_eq!(open(&rebooted).1.tried[&slot()], refused);
     // A wait that the CA imposes is kept even if it is all that is new.
     let imposed = Imposed { ca: CA.into(), until: at.plus(Span::hours(24)) };
-    let waiting = Tried { imposed: Some(imposed.clone()), ..both };
+    let waiting = Tried { imposed: vec![imposed.clone()], ..both };
     store.put_tried(&mut disk, &slot(), &waiting).unwrap();
     assert_eq!(disk.replaced().len(), 2);
     disk.reboot(Keep::Synced);
-    assert_eq!(open(&disk).1.tried[&slot()], Tried { imposed: Some(imposed), ..refused });
+    assert_eq!(open(&disk).1.tried[&slot()], Tried { imposed: vec![imposed], ..refused });
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub enum Knock {
     /// Nobody: the nap is over.
     Nobody,
+    /// A line to a CA has something to be heard.
+    Answer,
     Reload(Box<Config>),
     Stop,
     /// Renew these MDs (all if none is named) and say how each ended.

@@ -5,8 +5,8 @@ use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
 use crate::doors::disk::{self, SystemDisk};
+use crate::doors::front::{self, Front};
 use crate::doors::https::SystemWire;
-use crate::doors::port80::{self, Port80};
 use crate::doors::script::SystemScript;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
@@ -113,13 +113,13 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
 
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
-    let sight = port80::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
-    let mut port80 = Port80::new(executor.clone(), sight);
-    port80.face(Facade::new(&config));
-    port80.listen(&config.listen)?;
+    let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
+    let mut front = Front::new(executor.clone(), sight);
+    front.face(Facade::new(&config));
+    front.listen(&config.listen)?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, port80, shared.1.clone(), knocks.clone())));
+    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, front, shared.1.clone(), knocks.clone())));
     let (stop, stopped) = channel::unbounded();
     let _control = match stay {
         Stay::Daemon => {
@@ -139,9 +139,10 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
-    let keeper = (shared.0.clone(), shared.1);
+    let (keeper, bell) = ((shared.0.clone(), shared.1), knocks.clone());
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire, SystemDice::default());
+        let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
+        let (mut clock, mut dice) = (SystemClock::new(mailbox), SystemDice::default());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);

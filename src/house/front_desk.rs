@@ -2,7 +2,7 @@
 //! changes the listeners here and the wants at the keeper's; a renewal is handed on.
 
 use crate::doors::clock::{Knock, Push};
-use crate::doors::port80::Port80;
+use crate::doors::front::Front;
 use crate::house::boot;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
 use crate::rules::http1::Facade;
@@ -21,16 +21,16 @@ pub struct FrontDesk {
     control: Option<PathBuf>,
     /// `MDServerStatus`: whether the view of all MDs is shown, as JSON and as a page.
     server_status: bool,
-    port80: Port80,
+    front: Front,
     board: Arc<Board>,
     knocks: mpsc::Sender<Knock>,
 }
 
 impl FrontDesk {
-    pub fn new(path: &str, config: &Config, port80: Port80, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
+    pub fn new(path: &str, config: &Config, front: Front, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
         let (store, control) = (config.store.clone(), config.control.clone());
         let server_status = config.server_status;
-        Self { config_path: path.into(), store, control, server_status, port80, board, knocks }
+        Self { config_path: path.into(), store, control, server_status, front, board, knocks }
     }
 
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
@@ -57,8 +57,8 @@ impl FrontDesk {
         };
         let config = boot::config(&self.config_path)
             .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
-        self.port80.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
-        self.port80.face(Facade::new(&config));
+        self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
+        self.front.face(Facade::new(&config));
         self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");

@@ -16,15 +16,13 @@ impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let Some(want) = self.lives.want(slot).cloned() else { return };
-        if !self.has_room_for(&want.ca) {
-            return;
-        }
+        let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca)).map(String::from) else { return };
         let Some(md) = self.lives.md(&slot.md).cloned() else { return };
         if let Err(trouble) = self.say(&md, Topic::Renewing) {
             return self.veto(&md, &trouble);
         }
-        log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
-        match self.set_out(slot, &md, want, why) {
+        log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
+        match self.set_out(slot, &md, want, ca, why) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -33,14 +31,14 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, slot: &Slot, md: &Md, want: Want, why: Why) -> Result<Errand, Trouble> {
+    fn set_out(&mut self, slot: &Slot, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
         let csr = keys::request(&key, want.kind, &want.names)?;
-        let (account, is_new) = self.account_for(&want.ca, md)?;
+        let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
-            directory: want.ca.clone(),
+            directory: ca.clone(),
             names: want.names.clone(),
             csr,
             thumbprint: account_key.thumbprint(),
@@ -50,7 +48,7 @@ impl Keeper<'_> {
             agreement: md.agreement.clone(),
             challenges: self.challenges(md),
         });
-        Ok(Errand::new((slot.clone(), want, why), key, account_key, flow, line, self.answers.clone()))
+        Ok(Errand::new((slot.clone(), want, why), ca, key, account_key, flow, line, self.answers.clone()))
     }
 
     /// What can be answered here: what the operator listed, else what arrives.
@@ -111,7 +109,7 @@ impl Keeper<'_> {
         let want = &errand.want;
         let public = keys::public_key(&errand.key, want.kind)?;
         let now = self.now();
-        Ok(x509::accept(chain, &public, &want.names, want.kind, &want.ca, now)?)
+        Ok(x509::accept(chain, &public, &want.names, want.kind, &errand.ca, now)?)
     }
 
     fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {

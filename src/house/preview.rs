@@ -26,7 +26,7 @@ pub fn lines(config: &Config) -> Vec<String> {
             let slot = Slot { md: md.name.clone(), family: kind.family() };
             let what = match lives.step(&slot, now) {
                 Step::Order { why } => {
-                    let ca = md.cas.first().map_or("", String::as_str);
+                    let ca = lives.ca(&slot).unwrap_or_default();
                     let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
                     format!("would order {} from {ca}: {why}", names.join(", "))
                 }

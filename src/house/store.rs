@@ -309,7 +309,7 @@ fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let (imposed, exported) = (tried.imposed.clone(), tried.exported.clone());
     let mut lasting = Tried { told: tried.told.or(there.told), imposed, exported, ..Tried::default() };
     let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
-    news |= lasting.imposed.is_some() && lasting.imposed != there.imposed;
+    news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
     let source = match &tried.order.last {
         Some(Failure::Refusal(refusal)) if refusal.problem != SETUP_FAILURE => {
             news |= (tried.fingerprint, &tried.order) != (there.fingerprint, &there.order);

@@ -20,7 +20,7 @@ pub fn md_json(report: &Report) -> Value {
         "name": md.name.as_str(),
         "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
         "contacts": md.contacts,
-        "ca": { "url": md.cas.first(), "urls": md.cas, "proto": "ACME", "account": report.account },
+        "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),

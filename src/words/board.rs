@@ -36,7 +36,9 @@ impl Board {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub md: Arc<Md>,
-    /// The account's URL at the configured CA.
+    /// The CA that is asked next, or else the one that gave what is held.
+    pub ca: String,
+    /// Our account's URL there.
     pub account: Option<String>,
     pub certs: Vec<CertReport>,
     pub log: Diary,

@@ -224,6 +224,12 @@ impl Reader<'_> {
         if self.ignores() {
             return self.open.push(open);
         }
+        if let ("<ifmodule>", [module]) = (name.to_ascii_lowercase().as_str(), &line.args[..])
+            && let Some(holds) = apache::has_module(&module.text)
+        {
+            open.holds = if holds { Holds::Through } else { Holds::Nothing };
+            return self.open.push(open);
+        }
         let mut row = find(&name);
         if row.is_none() {
             let why = match find(&line.name.text) {

@@ -74,7 +74,8 @@ pub fn match_names(scope: &mut Scope<'_>, args: &[Word]) {
 /// A site's name as requests carry it: lower case, ASCII, without a port. Anything that can be in a Host header passes;
 /// what can't be on a certificate is a fault only where it would have to be.
 fn site_name(scope: &mut Scope<'_>, word: &Word, wildcards: bool) -> Option<Word> {
-    let text = word.text.as_str();
+    // Apache's ServerName may say how the site is reached from outside, as in https://example.org:443.
+    let text = word.text.split_once("://").map_or(word.text.as_str(), |(_, rest)| rest);
     let colon = text.rfind(':').filter(|at| text.rfind(']').is_none_or(|bracket| bracket < *at));
     let (host, port) = match colon.map(|at| text.split_at(at)) {
         // More than one colon without brackets is an IPv6 address, not a port.

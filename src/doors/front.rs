@@ -1,5 +1,5 @@
-//! The plain listeners: challenges are answered, what is not ours goes to the back end. All of it lives on one executor
-//! on one thread.
+//! The listeners that strangers reach: challenges are answered, what is not ours goes to the back end. All of it lives
+//! on one executor on one thread.
 
 mod backend;
 mod conn;
@@ -55,7 +55,7 @@ pub struct Shared {
     pub clock: fn() -> Option<Unix>,
 }
 
-pub struct Port80 {
+pub struct Front {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
     listeners: Vec<Listener>,
@@ -70,7 +70,7 @@ struct Listener {
     _task: Task<()>,
 }
 
-impl Port80 {
+impl Front {
     /// Listens nowhere yet, and answers challenges only.
     pub fn new(executor: Rc<LocalExecutor<'static>>, shared: Shared) -> Self {
         Self::with_limits(executor, shared, Limits::default())

@@ -257,7 +257,7 @@ fn md_820_001_a_store_that_is_about_to_be_free_is_waited_for() {
     site.write("MDStoreLocks 1mi\nMDDriveMode manual\nMDomain a.example\n");
     let mut first = site.daemon();
     let waits = format!("another edgemd with process id {} is at work in the store; waiting up to 1m", first.pid());
-    let mut second = Child::start(&site.folder, "second", Command::new(EDGEMD).args(["run", "-f", &site.conf()]));
+    let mut second = Child::start(&site.folder, "second", Command::new(program()).args(["run", "-f", &site.conf()]));
     until("the second one waits", SOON, || second.log().contains(&waits).then_some(()));
     assert_eq!(first.stop().code(), Some(0));
     site.up(&mut second);

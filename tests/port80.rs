@@ -1,11 +1,11 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
-use edgemd::doors::port80::{Limits, Port80, Shared};
+use edgemd::doors::front::{Front, Limits, Shared};
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
-use edgemd::words::cert::{Backoff, Held, KeyKind, Window};
-use edgemd::words::config::{Backend, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
+use edgemd::words::cert::{Backoff, Held, KeyKind};
+use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, RequireHttps, Site};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
@@ -28,39 +28,13 @@ const ANSWER: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD
 /// One MD, `r.example.org`, and what stands behind it.
 fn config(backend: Option<Backend>) -> Config {
     let name = Name::parse("r.example.org", Labels::Two).unwrap();
-    let md = Md {
-        name: name.clone(),
-        names: vec![name],
-        place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
-        drive: DriveMode::Auto,
-        used: true,
-        cas: vec!["https://ca.example/dir".into()],
-        roots: None,
-        proxy: None,
-        agreement: None,
-        contacts: Vec::new(),
-        keys: vec![KeyKind::P256],
-        window: Window::Percent(33),
-        retry: Span::secs(30),
-        challenges: None,
-        require_https: RequireHttps::Off,
-        export: None,
-        notify: None,
-        hook_limit: Span::secs(60),
-    };
+    let md = Md::plain(name, Place { file: "edgemd.conf".into(), line: 1, column: 1 });
     Config {
         mds: vec![md],
         sites: Vec::new(),
         base: Site { proxy: backend, ..Site::default() },
         ports: PortMap { http: Some(80), https: None },
-        listen: Vec::new(),
-        store: "store".into(),
-        control: None,
-        initial_delay: None,
-        check_interval: Span::hours(12),
-        certificate_status: true,
-        server_status: true,
-        notices: Vec::new(),
+        ..Config::default()
     }
 }
 
@@ -68,7 +42,7 @@ fn listen(addr: impl Into<IpAddr>, port: u16) -> Listen {
     Listen { addr: Some(addr.into()), port, tls: false }
 }
 
-type Order = Box<dyn FnOnce(&mut Port80) + Send>;
+type Order = Box<dyn FnOnce(&mut Front) + Send>;
 
 /// Port 80 on a thread of its own; ends with the test.
 struct Server {
@@ -92,7 +66,7 @@ impl Server {
         let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
-            let mut port80 = Port80::with_limits(executor.clone(), shared, limits);
+            let mut port80 = Front::with_limits(executor.clone(), shared, limits);
             let work = async {
                 while let Ok(order) = taken.recv().await {
                     order(&mut port80);
@@ -111,9 +85,9 @@ impl Server {
     }
 
     /// Runs on the server's thread.
-    fn do_it<T: Send + 'static>(&self, order: impl FnOnce(&mut Port80) -> T + Send + 'static) -> T {
+    fn do_it<T: Send + 'static>(&self, order: impl FnOnce(&mut Front) -> T + Send + 'static) -> T {
         let (say, heard) = mpsc::channel();
-        let order = Box::new(move |port80: &mut Port80| say.send(order(port80)).unwrap());
+        let order = Box::new(move |port80: &mut Front| say.send(order(port80)).unwrap());
         assert!(self.orders.as_ref().unwrap().try_send(order).is_ok());
         heard.recv().unwrap()
     }
@@ -463,6 +437,37 @@ fn the_newest_connection_waits_for_a_seat() {
     assert_eq!(status(&to_the_end(&mut waiting)), "404");
 }
 
+/// A reload changes how many there are: nobody is sent away, and the last seat is there for whichever listener needs it.
+#[test]
+fn the_number_of_seats_changes_under_those_who_sit() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let server = Server::with(None, limits, listen(Ipv4Addr::LOCALHOST, 0));
+    let other = server.do_it(|port80| {
+        port80.listen(&[listen(Ipv4Addr::LOCALHOST, 0), listen(Ipv4Addr::new(127, 0, 0, 2), 0)]).unwrap();
+        port80.bound()[1]
+    });
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(status(&one(stream).0), "404");
+    };
+    let mut seated: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    seated.iter_mut().for_each(ask);
+    server.do_it(|port80| port80.seats(1));
+    seated.iter_mut().for_each(ask);
+    let mut waiting = connect(other);
+    waiting.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    drop(seated.pop());
+    drop(seated.pop());
+    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(waiting.read(&mut [0]).is_err(), "there is one seat, and it is taken");
+    drop(seated.pop());
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(status(&to_the_end(&mut waiting)), "404");
+    server.do_it(|port80| port80.seats(2));
+    let mut both = [server.connect(), connect(other)];
+    both.iter_mut().for_each(ask);
+}
+
 // The back end.
 
 #[test]
@@ -523,7 +528,15 @@ fn report(md: &Md) -> Report {
         tell: Backoff::default(),
         told: true,
     };
-    Report { md: Arc::new(md.clone()), account: None, certs: vec![cert], log: Diary::default(), trouble: None }
+    Report {
+        md: Arc::new(md.clone()),
+        ca: String::new(),
+        account: None,
+        certs: vec![cert],
+        log: Diary::default(),
+        warning: Default::default(),
+        trouble: None,
+    }
 }
 
 #[test]

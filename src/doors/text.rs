@@ -1,5 +1,6 @@
 //! The operator's text: files as they lie on the disk, and the environment.
 
+use crate::rules::conf::owner::Me;
 use crate::rules::conf::read::Library;
 use std::fs;
 use std::io::Read;
@@ -43,6 +44,16 @@ impl Library for SystemLibrary {
 
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn me(&self) -> Me {
+        use rustix::process::{getegid, geteuid, getgroups};
+        let user = geteuid();
+        if user.is_root() {
+            return Me::Root;
+        }
+        let groups = getgroups().unwrap_or_default().into_iter().chain([getegid()]);
+        Me::Plain { user: user.as_raw(), groups: groups.map(|group| group.as_raw()).collect() }
     }
 }
 

@@ -346,7 +346,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::board::{CertReport, Diary, Next};
-    use crate::words::cert::{Backoff, Held, KeyKind, Window};
+    use crate::words::cert::{Backoff, Held, KeyKind};
     use crate::words::config::{DriveMode, PortMap};
     use crate::words::fault::Place;
     use crate::words::name::{Labels, Name};
@@ -355,26 +355,9 @@ mod tests {
 
     fn md(names: &[&str], challenges: Option<&[Challenge]>) -> Md {
         let names: Vec<Name> = names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect();
-        Md {
-            name: names.first().unwrap().clone(),
-            names,
-            place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
-            drive: DriveMode::Auto,
-            used: true,
-            cas: vec!["https://ca.example/dir".into()],
-            roots: None,
-            proxy: None,
-            agreement: None,
-            contacts: Vec::new(),
-            keys: vec![KeyKind::P256],
-            window: Window::Percent(33),
-            retry: Span::secs(30),
-            challenges: challenges.map(<[Challenge]>::to_vec),
-            require_https: RequireHttps::Off,
-            export: None,
-            notify: None,
-            hook_limit: Span::secs(60),
-        }
+        let place = Place { file: "edgemd.conf".into(), line: 1, column: 1 };
+        let plain = Md::plain(names.first().unwrap().clone(), place);
+        Md { names, challenges: challenges.map(<[Challenge]>::to_vec), ..plain }
     }
 
     fn tcp(port: u16) -> Option<Backend> {
@@ -392,14 +375,7 @@ mod tests {
             sites,
             base: Site { proxy: base, ..Site::default() },
             ports: PortMap { http: Some(80), https: None },
-            listen: Vec::new(),
-            store: "store".into(),
-            control: None,
-            initial_delay: None,
-            check_interval: Span::hours(12),
-            certificate_status: true,
-            server_status: true,
-            notices: Vec::new(),
+            ..Config::default()
         }
     }
 
@@ -428,9 +404,11 @@ mod tests {
     fn board(mds: &[Md], held: &[(&[&str], Unix)]) -> Board {
         let reports = mds.iter().enumerate().map(|(at, md)| Report {
             md: Arc::new(md.clone()),
+            ca: String::new(),
             account: None,
             certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
             log: Diary::default(),
+            warning: Default::default(),
             trouble: None,
         });
         let board = Board::default();

@@ -9,6 +9,7 @@
 
 use crate::words::cert::{Account, Bundle, Fingerprint, Held, Slot, Tried};
 use crate::words::config::Md;
+use crate::words::message::Said;
 use crate::words::name::Name;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -45,16 +46,23 @@ pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
     open(&ACCOUNT, bytes)
 }
 
-/// The state file: everything that was tried, for as long as the device is up.
-pub fn encode_state(state: &BTreeMap<Slot, Tried>) -> Vec<u8> {
-    let rows: Vec<(&Name, &str, &Tried)> = state.iter().map(|(slot, tried)| (&slot.md, slot.family, tried)).collect();
-    seal(&STATE, &rows)
+/// The state file: everything that was tried and said, for as long as the device is up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub tried: BTreeMap<Slot, Tried>,
+    pub said: BTreeMap<Name, Said>,
+}
+
+pub fn encode_state(state: &State) -> Vec<u8> {
+    let tried = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
+    seal(&STATE, &(tried.collect::<Vec<_>>(), &state.said))
 }
 
 /// Key families that this program does not know are left out.
-pub fn decode_state(bytes: &[u8]) -> Result<BTreeMap<Slot, Tried>, String> {
-    let rows: Vec<(Name, String, Tried)> = open(&STATE, bytes)?;
-    Ok(rows.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried))).collect())
+pub fn decode_state(bytes: &[u8]) -> Result<State, String> {
+    let (rows, said): (Vec<(Name, String, Tried)>, _) = open(&STATE, bytes)?;
+    let tried = rows.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried)));
+    Ok(State { tried: tried.collect(), said })
 }
 
 /// Changes with anything that the operator wrote for this MD.
@@ -151,8 +159,9 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::cert::{Imposed, KeyKind, Window};
-    use crate::words::config::{Challenge, DriveMode, Export, Layout, RequireHttps};
+    use crate::words::config::{Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
+    use crate::words::message::Topic;
     use crate::words::name::Labels;
     use crate::words::time::{Span, Unix};
 
@@ -179,7 +188,7 @@ mod tests {
 
     fn tried() -> Tried {
         let mut tried = Tried { fingerprint: [3; 8], told: Some([1; 32]), ..Tried::default() };
-        tried.imposed = Some(Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) });
+        tried.imposed = vec![Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) }];
         let mut refusal = Refusal::ours("new order", "urn:ietf:params:acme:error:rateLimited", "too many");
         refusal.status = Some(429);
         refusal.retry_after = Some(Span::secs(7));
@@ -201,10 +210,14 @@ mod tests {
         }
     }
 
-    fn state() -> BTreeMap<Slot, Tried> {
-        [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)]
-            .map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried()))
-            .into()
+    fn state() -> State {
+        let slots =
+            [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)];
+        let last = [(Topic::Renewed, Unix::from_secs(9)), (Topic::Errored, Unix::from_millis(u64::MAX))].into();
+        State {
+            tried: slots.map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried())).into(),
+            said: [(name("example.org"), Said { last, warning: tried().tell, fingerprint: [3; 8] })].into(),
+        }
     }
 
     type Same = fn(&[u8]) -> Result<bool, String>;
@@ -277,8 +290,8 @@ mod tests {
     #[test]
     fn a_family_of_a_later_version_is_left_out() {
         let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
-        let read = decode_state(&seal(&STATE, &rows)).unwrap();
-        assert_eq!(read.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
+        let read = decode_state(&seal(&STATE, &(rows, state().said))).unwrap();
+        assert_eq!(read.tried.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
     }
 
     #[test]
@@ -319,26 +332,8 @@ mod tests {
     }
 
     fn md() -> Md {
-        Md {
-            name: name("example.org"),
-            names: vec![name("example.org")],
-            place: Place { file: "edgemd.conf".into(), line: 1, column: 1 },
-            drive: DriveMode::Auto,
-            used: true,
-            cas: vec!["https://ca.example/directory".into()],
-            roots: None,
-            proxy: None,
-            agreement: Some("accepted".into()),
-            contacts: vec![],
-            keys: vec![KeyKind::P256],
-            window: Window::Percent(33),
-            retry: Span::secs(5),
-            challenges: None,
-            require_https: RequireHttps::Off,
-            export: None,
-            notify: None,
-            hook_limit: Span::secs(60),
-        }
+        let plain = Md::plain(name("example.org"), Place { file: "edgemd.conf".into(), line: 1, column: 1 });
+        Md { cas: vec!["https://ca.example/directory".into()], agreement: Some("accepted".into()), ..plain }
     }
 
     #[test]
@@ -351,7 +346,7 @@ mod tests {
             |md| md.contacts.push("mailto:admin@example.org".into()),
             |md| md.window = Window::Fixed(Span::days(33)),
             |md| md.challenges = Some(vec![Challenge::Http01]),
-            |md| md.export = Some(Export { dir: "/etc/ssl".into(), layout: Layout::Pair }),
+            |md| md.export = Some(Export::to("/etc/ssl".into(), Layout::Pair)),
             |md| md.notify = Some(vec!["/bin/true".into()]),
             |md| md.require_https = RequireHttps::Temporary,
             |md| md.proxy = Some("http://proxy.example:3128".into()),

@@ -29,8 +29,54 @@ pub struct Config {
     pub certificate_status: bool,
     /// Whether the control socket has the view of all MDs.
     pub server_status: bool,
+    /// How many connections of strangers are open at once.
+    pub connections: usize,
+    /// How long to wait for another daemon to leave the store; `None` is `MDStoreLocks off`.
+    pub locks: Option<Span>,
     /// What is no fault but worth a line: old names, an MD that nobody uses.
     pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Whether another daemon writes the store: `MDStoreLocks off`, and nothing is driven here.
+    pub fn only_reads(&self) -> bool {
+        self.locks.is_none() && !self.mds.iter().any(Md::driven)
+    }
+
+    /// How long to wait for the store's lock.
+    pub fn patience(&self) -> Span {
+        self.locks.unwrap_or(Self::PATIENCE)
+    }
+
+    /// What `MDStoreLocks on` means.
+    const PATIENCE: Span = Span::secs(5);
+
+    /// What need not outlive a boot is kept beside the control socket.
+    pub fn state(&self) -> Option<PathBuf> {
+        Some(self.control.as_ref()?.parent()?.join("state"))
+    }
+}
+
+/// Nothing is managed, and every setting has its default.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mds: vec![],
+            sites: vec![],
+            base: Site::default(),
+            ports: PortMap { http: Some(80), https: Some(443) },
+            listen: vec![],
+            store: "/var/lib/edgemd".into(),
+            control: Some("/run/edgemd/control.sock".into()),
+            initial_delay: None,
+            check_interval: Span::hours(12),
+            certificate_status: true,
+            server_status: true,
+            connections: 256,
+            locks: Some(Self::PATIENCE),
+            notices: vec![],
+        }
+    }
 }
 
 /// One managed domain.
@@ -48,29 +94,79 @@ pub struct Md {
     /// Trust roots for talking to the CA (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
+    /// After how many failures the next CA is tried.
+    pub failover: u32,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
     /// `mailto:` URLs.
     pub contacts: Vec<String>,
     /// One key and one certificate each; never empty, no family twice.
     pub keys: Vec<KeyKind>,
+    pub reuse_key: bool,
+    /// Whether the TLS feature extension is asked for (RFC 7633).
+    pub must_staple: bool,
+    /// Certificates of the operator's own, each with its key; served and watched.
+    pub statics: Vec<Static>,
     pub window: Window,
+    /// From here on a certificate that was not renewed is warned of.
+    pub warn: Window,
+    /// How long after its notBefore a renewed certificate is taken into use.
+    pub activation: Span,
     pub retry: Span,
     /// As written, unfiltered, or `None` for what is possible.
     pub challenges: Option<Vec<Challenge>>,
+    /// Where answers to http-01 are written too, for a web server that owns port 80.
+    pub webroot: Option<PathBuf>,
     pub require_https: RequireHttps,
     pub export: Option<Export>,
     /// The program and its arguments; the MD's name is added at the call.
     pub notify: Option<Vec<String>>,
+    /// Likewise; the event and the MD's name are added at the call.
+    pub message: Option<Vec<String>>,
+    /// `host:port` where the new certificate is to be seen after a notification.
+    pub served_at: Option<String>,
     pub hook_limit: Span,
 }
 
 impl Md {
+    /// An MD of this name, with every default.
+    pub fn plain(name: Name, place: Place) -> Self {
+        Self {
+            names: vec![name.clone()],
+            name,
+            place,
+            drive: DriveMode::Auto,
+            used: true,
+            cas: vec![],
+            roots: None,
+            proxy: None,
+            failover: 5,
+            agreement: None,
+            contacts: vec![],
+            keys: vec![KeyKind::P256],
+            reuse_key: false,
+            must_staple: false,
+            statics: vec![],
+            window: Window::Percent(33),
+            warn: Window::Percent(10),
+            activation: Span::ZERO,
+            retry: Span::secs(30),
+            challenges: None,
+            webroot: None,
+            require_https: RequireHttps::Off,
+            export: None,
+            notify: None,
+            message: None,
+            served_at: None,
+            hook_limit: Span::secs(60),
+        }
+    }
+
     /// Whether the CA may be asked for it.
     pub fn driven(&self) -> bool {
         match self.drive {
             DriveMode::Always => true,
-            DriveMode::Auto => self.used,
+            DriveMode::Auto => self.used && self.statics.is_empty(),
             DriveMode::Manual => false,
         }
     }
@@ -81,10 +177,11 @@ impl Md {
             md: self.name.clone(),
             names: self.names.clone(),
             kind: *kind,
-            ca: self.cas.first().cloned().unwrap_or_default(),
+            cas: self.cas.clone(),
+            failover: self.failover,
             window: self.window,
             driven: self.driven(),
-            tells: self.export.is_some() || self.notify.is_some(),
+            tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,
             fingerprint,
@@ -130,11 +227,30 @@ impl Challenge {
     }
 }
 
+/// A certificate of the operator's own, and its key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Static {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
 /// PEM files for other programs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Export {
     pub dir: PathBuf,
     pub layout: Layout,
+    /// Owner and group of the files; `None` leaves them as they come.
+    pub owner: Option<u32>,
+    pub group: Option<u32>,
+    /// The mode of the files that hold a key; nobody else may ever read them.
+    pub mode: u32,
+}
+
+impl Export {
+    /// To this folder, for the daemon's own user.
+    pub fn to(dir: PathBuf, layout: Layout) -> Self {
+        Self { dir, layout, owner: None, group: None, mode: 0o600 }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -143,6 +259,10 @@ pub enum Layout {
     Pair,
     /// The pair, and `<md>.pem` with both in one file.
     Combined,
+    /// OpenWrt's: `<md>.crt`, `.key`, `.fullchain.crt`, `.chain.crt`, `.combined.crt`.
+    Acme,
+    /// certbot's: `<md>/cert.pem`, `chain.pem`, `fullchain.pem`, `privkey.pem`.
+    Live,
 }
 
 /// A virtual host, or the server outside of them: what it is called, and where requests go that are not ours.

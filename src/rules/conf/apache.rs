@@ -64,7 +64,7 @@ static FOREIGN: &[Foreign] = &[
     ("Timeout", "times to be set for connections", ""),
     ("KeepAlive", "times to be set for connections", ""),
     ("NameVirtualHost", "lists of name-based hosts: all are", ""),
-    ("Protocols", "choice of protocols", ""),
+    ("Protocols", "choice of protocols: acme-tls/1 is answered by itself", ""),
     ("SSLProxyEngine", "https to the back end", "SSLProxyPassthrough"),
     ("MDCertificateCheck", "pages of certificate monitors", ""),
     ("MDCertificateMonitor", "pages of certificate monitors", ""),
@@ -75,6 +75,17 @@ pub fn foreign(name: &str) -> Option<String> {
     let (name, lacks, instead) = FOREIGN.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name))?;
     let instead = if instead.is_empty() { String::new() } else { format!(" or use {instead}") };
     Some(format!("{name} is Apache's; edgemd has no {lacks}; remove it{instead}"))
+}
+
+/// Whether this module is in force, as far as a paragraph about MDs asks: `<IfModule mod_md.c>` is true here, and
+/// `<IfModule !mod_md.c>` is not. Of other modules nothing is known.
+pub fn has_module(word: &str) -> Option<bool> {
+    let (name, wanted) = match word.strip_prefix('!') {
+        Some(name) => (name, false),
+        None => (word, true),
+    };
+    let ours = ["mod_md.c", "md_module", "mod_ssl.c", "ssl_module"];
+    ours.iter().any(|known| known.eq_ignore_ascii_case(name)).then_some(wanted)
 }
 
 /// Whether what stands in a section of Apache's would stand there without it too.

@@ -2,6 +2,7 @@
 //! [`Config`](crate::words::config::Config) of it.
 
 use super::lex::{Word, quoted};
+use super::read::Library;
 use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
 use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, RequireHttps};
@@ -21,12 +22,17 @@ pub struct Draft {
     pub ports: Option<PortMap>,
     pub listen: Vec<ListenDraft>,
     pub by_server_name: bool,
+    pub base_server: bool,
     pub store: Option<PathBuf>,
     /// `Some(None)` is `off`.
     pub control: Option<Option<PathBuf>>,
     pub initial_delay: Option<Span>,
     pub check_interval: Option<Span>,
     pub retry: Option<Span>,
+    pub failover: Option<u32>,
+    pub connections: Option<usize>,
+    /// `Some(None)` is `off`.
+    pub locks: Option<Option<Span>>,
     pub certificate_status: Option<bool>,
     pub server_status: Option<bool>,
     pub hook_limit: Option<Span>,
@@ -47,7 +53,7 @@ impl Draft {
 
 /// The places that speak for an MD, the nearest first.
 pub struct Layers<'a> {
-    md: Option<&'a Settings>,
+    pub md: Option<&'a Settings>,
     site: Option<&'a Settings>,
     all: &'a Settings,
 }
@@ -75,12 +81,22 @@ pub struct Settings {
     /// `ServerAdmin`, likewise.
     pub admin: Option<String>,
     pub keys: Option<Vec<KeyKind>>,
+    pub reuse_key: Option<bool>,
+    pub must_staple: Option<bool>,
+    /// `MDCertificateFile` and `MDCertificateKeyFile`, in their order.
+    pub static_certs: Vec<PathBuf>,
+    pub static_keys: Vec<PathBuf>,
     pub window: Option<Window>,
+    pub warn: Option<Window>,
+    pub activation: Option<Span>,
     pub challenges: Option<Vec<Challenge>>,
     pub drive: Option<DriveMode>,
     pub require_https: Option<RequireHttps>,
     pub export: Option<Option<Export>>,
     pub notify: Option<Vec<String>>,
+    pub message: Option<Vec<String>>,
+    pub served_at: Option<String>,
+    pub webroot: Option<PathBuf>,
 }
 
 /// Who is on an MD's certificate.
@@ -130,6 +146,7 @@ pub struct ListenDraft {
 
 /// Where a directive stands, and what it may touch.
 pub struct Scope<'a> {
+    pub library: &'a dyn Library,
     pub draft: &'a mut Draft,
     pub faults: &'a mut Vec<Fault>,
     /// The sections that are open, to be put into the draft when they end.

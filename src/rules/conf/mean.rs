@@ -1,16 +1,14 @@
 //! As written → as meant: every value with its default, from the place that speaks for it.
 
-use super::draft::{Draft, Layers, SiteDraft, wrong};
+use super::draft::{Draft, Layers, Settings, SiteDraft, wrong};
 use super::lex::quoted;
 use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
-use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, RequireHttps, Site};
+use crate::words::cert::KeyKind;
+use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Static};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
-use crate::words::time::Span;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Every value, defaults filled in. Where there are faults it is only good for finding more of them.
 pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
@@ -19,13 +17,13 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     let ports = draft.ports.unwrap_or(PortMap { http: Some(80), https: Some(443) });
     let listen = listeners(&draft, ports, faults);
     let sites: Vec<Site> = draft.sites.iter().map(|site| site_of(site, ports)).collect();
-    let found = meet(&draft, &sites, faults);
+    let found = meet(&draft, &sites, ports, faults);
     let mut mds = Vec::new();
     for (number, (written, found)) in draft.mds.iter().zip(&found).enumerate() {
         let layers = draft.layers(number, found.site);
-        let Some(md) = md(found, &written.place, &layers, &draft) else { continue };
+        let Some(md) = md(found, &written.place, &layers, &draft, faults) else { continue };
         check_names(found, &md, faults);
-        if !md.used {
+        if !md.used && md.statics.is_empty() {
             let name = quoted(md.name.as_str());
             let so = if md.drive == DriveMode::Auto { "; in mode auto it is not driven" } else { "" };
             let why = format!("no virtual host and no export uses {name}{so}");
@@ -40,19 +38,31 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
             notices.push(Fault { place: place.clone(), why });
         }
     }
+    if draft.locks == Some(None)
+        && let Some(md) = mds.iter().find(|md| md.driven())
+    {
+        let why = format!(
+            "MDStoreLocks off is for a daemon that drives no MD; {} is driven, so the store is locked",
+            quoted(md.name.as_str())
+        );
+        notices.push(Fault { place: md.place.clone(), why });
+    }
     notices.sort_unstable();
+    let plain = Config::default();
     Config {
         mds,
         base: site_of(&draft.base, ports),
         sites,
         ports,
         listen,
-        store: draft.store.unwrap_or_else(|| PathBuf::from("/var/lib/edgemd")),
-        control: draft.control.unwrap_or_else(|| Some(PathBuf::from("/run/edgemd/control.sock"))),
-        initial_delay: draft.initial_delay,
-        check_interval: draft.check_interval.unwrap_or(Span::hours(12)),
-        certificate_status: draft.certificate_status.unwrap_or(true),
-        server_status: draft.server_status.unwrap_or(true),
+        store: draft.store.unwrap_or(plain.store),
+        control: draft.control.unwrap_or(plain.control),
+        initial_delay: draft.initial_delay.or(plain.initial_delay),
+        check_interval: draft.check_interval.unwrap_or(plain.check_interval),
+        certificate_status: draft.certificate_status.unwrap_or(plain.certificate_status),
+        server_status: draft.server_status.unwrap_or(plain.server_status),
+        connections: draft.connections.unwrap_or(plain.connections),
+        locks: draft.locks.unwrap_or(plain.locks),
         notices: notices.iter().map(ToString::to_string).collect(),
     }
 }
@@ -94,38 +104,57 @@ fn site_of(site: &SiteDraft, ports: PortMap) -> Site {
 }
 
 /// One MD, every default filled in; `None` if no name of it could be read.
-fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft) -> Option<Md> {
-    let name = found.names.first()?.clone();
-    let keys = layers.pick(|s| s.keys.as_ref()).cloned().unwrap_or_else(|| vec![KeyKind::P256]);
+fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faults: &mut Vec<Fault>) -> Option<Md> {
+    let plain = Md::plain(found.names.first()?.clone(), place.clone());
+    let keys = layers.pick(|s| s.keys.as_ref()).cloned().unwrap_or(plain.keys);
     let kind = keys.first().copied().unwrap_or(KeyKind::P256);
     let default = [Ca::Known(&LETSENCRYPT)];
     let cas = layers.pick(|s| s.cas.as_ref()).map_or(&default[..], |cas| cas.as_slice());
     let export = layers.pick(|s| s.export.as_ref()).cloned().flatten();
+    let mail = layers.pick(|s| s.contact.as_ref()).or_else(|| layers.pick(|s| s.admin.as_ref()));
     Some(Md {
-        name,
         names: found.names.clone(),
-        place: place.clone(),
-        drive: layers.pick(|s| s.drive.as_ref()).copied().unwrap_or(DriveMode::Auto),
+        drive: layers.pick(|s| s.drive.as_ref()).copied().unwrap_or(plain.drive),
         used: found.used || export.is_some() || draft.sites.is_empty(),
         cas: cas.iter().map(|ca| ca.url(kind).to_string()).collect(),
         roots: layers.pick(|s| s.roots.as_ref()).cloned().flatten(),
         proxy: layers.pick(|s| s.proxy.as_ref()).cloned().flatten(),
+        failover: draft.failover.unwrap_or(plain.failover),
         agreement: layers.pick(|s| s.agreement.as_ref()).cloned(),
-        contacts: layers
-            .pick(|s| s.contact.as_ref())
-            .or_else(|| layers.pick(|s| s.admin.as_ref()))
-            .cloned()
-            .into_iter()
-            .collect(),
+        contacts: mail.cloned().into_iter().collect(),
         keys,
-        window: layers.pick(|s| s.window.as_ref()).copied().unwrap_or(Window::Percent(33)),
-        retry: draft.retry.unwrap_or(Span::secs(30)),
+        reuse_key: layers.pick(|s| s.reuse_key.as_ref()).copied().unwrap_or(plain.reuse_key),
+        must_staple: layers.pick(|s| s.must_staple.as_ref()).copied().unwrap_or(plain.must_staple),
+        statics: layers.md.map(|own| statics(own, place, faults)).unwrap_or_default(),
+        window: layers.pick(|s| s.window.as_ref()).copied().unwrap_or(plain.window),
+        warn: layers.pick(|s| s.warn.as_ref()).copied().unwrap_or(plain.warn),
+        activation: layers.pick(|s| s.activation.as_ref()).copied().unwrap_or(plain.activation),
+        retry: draft.retry.unwrap_or(plain.retry),
         challenges: layers.pick(|s| s.challenges.as_ref()).cloned(),
-        require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(RequireHttps::Off),
+        webroot: layers.pick(|s| s.webroot.as_ref()).cloned(),
+        require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(plain.require_https),
         export,
         notify: layers.pick(|s| s.notify.as_ref()).cloned(),
-        hook_limit: draft.hook_limit.unwrap_or(Span::secs(60)),
+        message: layers.pick(|s| s.message.as_ref()).cloned(),
+        served_at: layers.pick(|s| s.served_at.as_ref()).cloned(),
+        hook_limit: draft.hook_limit.unwrap_or(plain.hook_limit),
+        name: plain.name,
+        place: plain.place,
     })
+}
+
+/// The operator's own certificates, each with its key.
+fn statics(own: &Settings, place: &Place, faults: &mut Vec<Fault>) -> Vec<Static> {
+    let (certs, keys) = (&own.static_certs, &own.static_keys);
+    if certs.len() != keys.len() {
+        let why = format!(
+            "there are {} MDCertificateFile and {} MDCertificateKeyFile in this section; each certificate needs its key",
+            certs.len(),
+            keys.len()
+        );
+        faults.push(Fault { place: place.clone(), why });
+    }
+    certs.iter().zip(keys).map(|(cert, key)| Static { cert: cert.clone(), key: key.clone() }).collect()
 }
 
 /// What only shows when the MD's CA and challenges are known.

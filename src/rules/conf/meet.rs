@@ -1,23 +1,32 @@
 //! MDs and virtual hosts finding each other by name: who serves whom, which names join, and the faults that only the whole
 //! shows. Maps all the way: a file of a thousand MDs is read in milliseconds.
 
-use super::draft::{Draft, Members, wrong};
+use super::draft::{Draft, Members, SiteDraft, wrong};
 use super::lex::{Word, quoted};
-use crate::words::config::Site;
+use crate::words::config::{PortMap, Site};
 use crate::words::fault::Fault;
 use crate::words::name::{Labels, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Finds out for each MD of the draft, in its order, what it is called and who uses it.
-pub fn meet<'a>(draft: &'a Draft, sites: &'a [Site], faults: &mut Vec<Fault>) -> Vec<Found<'a>> {
-    let mut all = Matching::new(draft, sites, faults);
+pub fn meet<'a>(draft: &'a Draft, sites: &[Site], ports: PortMap, faults: &mut Vec<Fault>) -> Vec<Found<'a>> {
+    let hosts = draft.sites.iter().zip(sites).map(|(written, site)| Host { written, tls: site.tls });
+    // The server outside of the virtual hosts is on every port.
+    let base = draft.base_server.then_some(Host { written: &draft.base, tls: ports.https.is_some() });
+    let mut all = Matching::new(draft, hosts.chain(base).collect(), faults);
     all.serve();
     all.found
 }
 
+/// A server that an MD may serve.
+struct Host<'a> {
+    written: &'a SiteDraft,
+    tls: bool,
+}
+
 struct Matching<'a, 'f> {
     draft: &'a Draft,
-    sites: &'a [Site],
+    hosts: Vec<Host<'a>>,
     faults: &'f mut Vec<Fault>,
     /// For each MD in the draft.
     found: Vec<Found<'a>>,
@@ -41,8 +50,8 @@ pub struct Found<'a> {
 }
 
 impl<'a, 'f> Matching<'a, 'f> {
-    fn new(draft: &'a Draft, sites: &'a [Site], faults: &'f mut Vec<Fault>) -> Self {
-        let mut all = Self { draft, sites, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
+    fn new(draft: &'a Draft, hosts: Vec<Host<'a>>, faults: &'f mut Vec<Fault>) -> Self {
+        let mut all = Self { draft, hosts, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
         for md in &draft.mds {
             let mut found = Found {
                 names: Vec::new(),
@@ -106,7 +115,7 @@ impl<'a, 'f> Matching<'a, 'f> {
     /// Finds the MD of each virtual host. A name that joins an MD can lead to another virtual host, hence the rounds:
     /// each but the last gives at least one more virtual host its MD.
     fn serve(&mut self) {
-        let mut open: Vec<usize> = (0..self.sites.len()).collect();
+        let mut open: Vec<usize> = (0..self.hosts.len()).collect();
         loop {
             let before = open.len();
             open.retain(|site| match self.candidates(*site).first() {
@@ -120,7 +129,7 @@ impl<'a, 'f> Matching<'a, 'f> {
                 break;
             }
         }
-        for site in 0..self.sites.len() {
+        for site in 0..self.hosts.len() {
             self.check_site(site);
         }
     }
@@ -128,8 +137,8 @@ impl<'a, 'f> Matching<'a, 'f> {
     /// The MDs that have a name of this virtual host.
     fn candidates(&self, site: usize) -> BTreeSet<usize> {
         let mut mds = BTreeSet::new();
-        let Some(written) = self.draft.sites.get(site) else { return mds };
-        for word in written.hosts(self.draft.by_server_name) {
+        let Some(host) = self.hosts.get(site) else { return mds };
+        for word in host.written.hosts(self.draft.by_server_name) {
             let host = word.text.as_str();
             if host.contains(['*', '?']) {
                 match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
@@ -148,20 +157,16 @@ impl<'a, 'f> Matching<'a, 'f> {
 
     /// This MD serves this virtual host: its names join, if they may.
     fn assign(&mut self, md: usize, site: usize) {
-        let (Some(found), Some(meant), Some(written)) =
-            (self.found.get_mut(md), self.sites.get(site), self.draft.sites.get(site))
-        else {
-            return;
-        };
+        let (Some(found), Some(host)) = (self.found.get_mut(md), self.hosts.get(site)) else { return };
         found.used = true;
-        let better = meant.tls && found.site.and_then(|site| self.sites.get(site)).is_some_and(|site| !site.tls);
+        let better = host.tls && found.site.and_then(|site| self.hosts.get(site)).is_some_and(|site| !site.tls);
         if found.site.is_none() || (better && !found.fixed) {
             found.site = Some(site);
         }
-        if !meant.tls || self.draft.layers(md, found.site).members() == Members::Manual {
+        if !host.tls || self.draft.layers(md, found.site).members() == Members::Manual {
             return;
         }
-        for word in written.hosts(false) {
+        for word in host.written.hosts(false) {
             let Ok(name) = Name::parse(&word.text, Labels::One) else { continue };
             if found.set.contains(&name) || above(&name).is_some_and(|star| found.set.contains(&star)) {
                 continue;
@@ -176,11 +181,13 @@ impl<'a, 'f> Matching<'a, 'f> {
     /// The faults of a virtual host whose MD is known.
     fn check_site(&mut self, site: usize) {
         let mds = self.candidates(site);
-        let (Some(meant), Some(written)) = (self.sites.get(site), self.draft.sites.get(site)) else { return };
+        let Some(Host { written, tls }) = self.hosts.get(site) else { return };
         let title = |md: usize| self.found.get(md).and_then(|found| found.names.first()).map_or("", Name::as_str);
         let places = |md: usize| self.draft.mds.get(md).map(|md| md.place.to_string()).unwrap_or_default();
         let mut each = mds.iter().copied();
-        let (Some(md), Some(place)) = (each.next(), &written.place) else { return };
+        // The base server has no line of its own.
+        let place = written.place.as_ref().or(written.server_name.as_ref().map(|word| &word.place));
+        let (Some(md), Some(place)) = (each.next(), place) else { return };
         if let Some(other) = each.next().filter(|_| !self.draft.by_server_name) {
             let why = format!(
                 "the names of this virtual host fall into two MDs: {} ({}) and {} ({}); put them into one, or split the virtual host",
@@ -191,7 +198,7 @@ impl<'a, 'f> Matching<'a, 'f> {
             );
             return self.faults.push(Fault { place: place.clone(), why });
         }
-        let Some(found) = self.found.get(md).filter(|_| meant.tls) else { return };
+        let Some(found) = self.found.get(md).filter(|_| *tls) else { return };
         let auto = self.draft.layers(md, found.site).members() == Members::Auto;
         for word in written.hosts(self.draft.by_server_name && !auto) {
             let why = match Name::parse(&word.text, Labels::One) {

@@ -57,7 +57,7 @@ impl Row {
             default_rule,
             help: row.help,
             example: row.example,
-            works: !matches!(row.does, Does::NotYet),
+            works: !matches!(row.does, Does::Later(_)),
             old: matches!(row.does, Does::Old(_)),
         }
     }
@@ -114,7 +114,7 @@ fn facts(row: &Directive) -> String {
         out.push_str(if at > 0 { ", " } else { "" });
         out.push_str(place);
     }
-    if matches!(row.does, Does::NotYet) {
+    if matches!(row.does, Does::Later(_)) {
         out.push_str("; does not work yet in this version");
     }
     out

@@ -2,6 +2,7 @@
 
 use super::draft::{Draft, Scope, SiteDraft, below};
 use super::lex::{Form, Line, Word, lines, quoted, shown};
+use super::owner::Me;
 use super::table::{Count, Directive, Does, Preset, Section, find, nearest};
 use super::{apache, mean, set, values};
 use crate::words::config::Config;
@@ -16,6 +17,10 @@ pub trait Library {
     fn glob(&self, pattern: &str) -> Vec<String>;
     /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
+    /// What this process may do with a file's owner; everything, if it does not know better.
+    fn me(&self) -> Me {
+        Me::Root
+    }
 }
 
 /// How deep files may include others.
@@ -30,6 +35,7 @@ pub fn read(path: &str, library: &dyn Library) -> Result<Config, Vec<Fault>> {
         Err(why) => faults.push(Fault { place: start, why: format!("can't be read: {why}") }),
         Ok(bytes) => {
             let scope = Scope {
+                library,
                 draft: &mut draft,
                 faults: &mut faults,
                 site: None,
@@ -144,8 +150,13 @@ impl Reader<'_> {
         match row.does {
             Does::Set(set) => set(&mut self.scope, args),
             Does::Include { optional } => self.include(args, optional),
-            Does::NotYet if is_default(row, args) => {}
-            Does::NotYet => self.scope.fault("does not work yet in this version; remove it"),
+            Does::Later(judge) => {
+                let before = self.scope.faults.len();
+                judge(&mut self.scope, args);
+                if self.scope.faults.len() == before && !is_default(row, args) {
+                    self.scope.fault("does not work yet in this version; remove it");
+                }
+            }
             // Sections come another way, and an old name's new one is in the table.
             Does::Section(_) | Does::Old(_) => {}
         }
@@ -211,6 +222,12 @@ impl Reader<'_> {
         let name = format!("<{}>", line.name.text);
         let mut open = Open { name: line.name.text.clone(), place: line.name.place.clone(), holds: Holds::Nothing };
         if self.ignores() {
+            return self.open.push(open);
+        }
+        if let ("<ifmodule>", [module]) = (name.to_ascii_lowercase().as_str(), &line.args[..])
+            && let Some(holds) = apache::has_module(&module.text)
+        {
+            open.holds = if holds { Holds::Through } else { Holds::Nothing };
             return self.open.push(open);
         }
         let mut row = find(&name);

@@ -1,10 +1,14 @@
-//! What each directive that works does to the draft. The table has counted the words already.
+//! What each directive does to the draft; one whose work is still to come is judged all the same. The table has counted
+//! the words already. Here: who is managed, what serves, when, with which keys, proven how.
+
+pub mod ca;
+pub mod tell;
 
 use super::draft::{ListenDraft, MdDraft, Members, Scope};
 use super::lex::{Word, quoted, shown};
 use super::url;
 use super::values::{self, Unit};
-use crate::words::config::{Challenge, DriveMode, Export, Layout, Listen, PortMap, RequireHttps};
+use crate::words::config::{Challenge, DriveMode, Listen, PortMap, RequireHttps};
 use crate::words::fault::Fault;
 use crate::words::name;
 use crate::words::time::Span;
@@ -70,7 +74,8 @@ pub fn match_names(scope: &mut Scope<'_>, args: &[Word]) {
 /// A site's name as requests carry it: lower case, ASCII, without a port. Anything that can be in a Host header passes;
 /// what can't be on a certificate is a fault only where it would have to be.
 fn site_name(scope: &mut Scope<'_>, word: &Word, wildcards: bool) -> Option<Word> {
-    let text = word.text.as_str();
+    // Apache's ServerName may say how the site is reached from outside, as in https://example.org:443.
+    let text = word.text.split_once("://").map_or(word.text.as_str(), |(_, rest)| rest);
     let colon = text.rfind(':').filter(|at| text.rfind(']').is_none_or(|bracket| bracket < *at));
     let (host, port) = match colon.map(|at| text.split_at(at)) {
         // More than one colon without brackets is an IPv6 address, not a port.
@@ -95,6 +100,31 @@ fn site_name(scope: &mut Scope<'_>, word: &Word, wildcards: bool) -> Option<Word
     };
     scope.wrong(word, &why);
     None
+}
+
+pub fn base_server(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(base) = on_off(scope, args) {
+        scope.draft.base_server = base;
+    }
+}
+
+pub fn connections(scope: &mut Scope<'_>, args: &[Word]) {
+    let number = one(scope, args, |text| match text.parse() {
+        Ok(number @ 1..=65_535u16) => Ok(usize::from(number)),
+        _ => Err("is no number from 1 to 65535".into()),
+    });
+    scope.draft.connections = number.or(scope.draft.connections);
+}
+
+pub fn proxy_protocol(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+        "off" | "v1" | "v2" => Ok(()),
+        _ => Err("is an unknown value, use \"off|v1|v2\"".into()),
+    });
+}
+
+pub fn passthrough(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| Ok(url::host_port(text)?));
 }
 
 pub fn server_name(scope: &mut Scope<'_>, args: &[Word]) {
@@ -160,79 +190,6 @@ pub fn listen(scope: &mut Scope<'_>, args: &[Word]) {
     scope.draft.listen.push(ListenDraft { place: word.place.clone(), listen, scheme: tls.is_some() });
 }
 
-pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
-    let mut cas = Vec::new();
-    for word in args {
-        match url::ca(&word.text) {
-            Ok(ca) => cas.push(ca),
-            Err(why) => scope.wrong_so(word, &why),
-        }
-    }
-    if let [_, second, ..] = args {
-        let why = "is a second CA; more than one does not work yet in this version; remove it";
-        scope.wrong(second, why);
-    }
-    scope.settings().cas = Some(cas);
-}
-
-pub fn agreement(scope: &mut Scope<'_>, args: &[Word]) {
-    let agreement = one(scope, args, |text| {
-        if text.eq_ignore_ascii_case("accepted") {
-            return Ok("accepted".to_string());
-        }
-        match url::url(text) {
-            Ok(parts) if matches!(parts.scheme.as_str(), "http" | "https") => Ok(text.into()),
-            _ => Err("is neither 'accepted' nor the URL of the CA's terms".into()),
-        }
-    });
-    if agreement.is_some() {
-        scope.settings().agreement = agreement;
-    }
-}
-
-pub fn protocol(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| match text.eq_ignore_ascii_case("ACME") {
-        true => Ok(()),
-        false => Err("is an unknown CA protocol; ACME is the only one".into()),
-    });
-}
-
-pub fn contact(scope: &mut Scope<'_>, args: &[Word]) {
-    if let Some(mail) = one(scope, args, |text| Ok(url::contact(text)?)) {
-        scope.settings().contact = Some(mail);
-    }
-}
-
-pub fn roots(scope: &mut Scope<'_>, args: &[Word]) {
-    let [word] = args else { return };
-    scope.settings().roots = match word.text.eq_ignore_ascii_case("none") {
-        true => Some(None),
-        false => path(scope, word).map(Some),
-    };
-}
-
-/// A path, from the folder of the main file.
-fn path(scope: &mut Scope<'_>, word: &Word) -> Option<std::path::PathBuf> {
-    if word.text.is_empty() {
-        scope.wrong(word, "is no path");
-        return None;
-    }
-    Some(scope.path(&word.text))
-}
-
-pub fn proxy(scope: &mut Scope<'_>, args: &[Word]) {
-    let [word] = args else { return };
-    if word.text.eq_ignore_ascii_case("none") {
-        scope.settings().proxy = Some(None);
-        return;
-    }
-    // The word itself is not shown: it may have a password in it.
-    match url::proxy(&word.text) {
-        Ok(url) => scope.settings().proxy = Some(Some(url)),
-        Err(why) => scope.wrong_so(word, why),
-    }
-}
-
 pub fn drive(scope: &mut Scope<'_>, args: &[Word]) {
     let [word] = args else { return };
     let mode = match word.text.to_ascii_lowercase().as_str() {
@@ -253,6 +210,22 @@ pub fn window(scope: &mut Scope<'_>, args: &[Word]) {
     }
 }
 
+pub fn warn_window(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(window) = one(scope, args, values::window) {
+        scope.settings().warn = Some(window);
+    }
+}
+
+/// A window or a time that nothing keeps yet.
+pub fn later_window(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, values::window);
+}
+
+/// `on` or `off` that nothing keeps yet.
+pub fn later_switch(scope: &mut Scope<'_>, args: &[Word]) {
+    on_off(scope, args);
+}
+
 /// A time of at least this long.
 fn at_least(scope: &mut Scope<'_>, args: &[Word], least: Span) -> Option<Span> {
     one(scope, args, |text| match values::span(text, Unit::Seconds)? {
@@ -268,6 +241,20 @@ pub fn check_interval(scope: &mut Scope<'_>, args: &[Word]) {
 
 pub fn initial_delay(scope: &mut Scope<'_>, args: &[Word]) {
     scope.draft.initial_delay = at_least(scope, args, Span::ZERO);
+}
+
+pub fn activation_delay(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(delay) = at_least(scope, args, Span::ZERO) {
+        scope.settings().activation = Some(delay);
+    }
+}
+
+pub fn failover(scope: &mut Scope<'_>, args: &[Word]) {
+    let number = one(scope, args, |text| match text.parse() {
+        Ok(0) | Err(_) => Err("is no number of failures; write 1 or more".into()),
+        Ok(number) => Ok(number),
+    });
+    scope.draft.failover = number.or(scope.draft.failover);
 }
 
 pub fn retry_delay(scope: &mut Scope<'_>, args: &[Word]) {
@@ -287,6 +274,28 @@ pub fn keys(scope: &mut Scope<'_>, args: &[Word]) {
             None => scope.fault(&why),
         },
     }
+}
+
+pub fn reuse_key(scope: &mut Scope<'_>, args: &[Word]) {
+    let reuse = on_off(scope, args);
+    scope.settings().reuse_key = reuse;
+}
+
+pub fn must_staple(scope: &mut Scope<'_>, args: &[Word]) {
+    let staple = on_off(scope, args);
+    scope.settings().must_staple = staple;
+}
+
+pub fn static_cert(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    let path = path(scope, word);
+    scope.settings().static_certs.extend(path);
+}
+
+pub fn static_key(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    let path = path(scope, word);
+    scope.settings().static_keys.extend(path);
 }
 
 pub fn port_map(scope: &mut Scope<'_>, args: &[Word]) {
@@ -324,6 +333,22 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
     scope.settings().challenges = Some(challenges);
 }
 
+pub fn dns_command(scope: &mut Scope<'_>, args: &[Word]) {
+    tell::program(scope, args);
+}
+
+pub fn dns_version(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| match text {
+        "1" | "2" => Ok(()),
+        _ => Err("is no version. Only versions `1` and `2` are supported".into()),
+    });
+}
+
+pub fn webroot(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    scope.settings().webroot = path(scope, word);
+}
+
 pub fn require_https(scope: &mut Scope<'_>, args: &[Word]) {
     let mode = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
         "off" => Ok(RequireHttps::Off),
@@ -336,66 +361,11 @@ pub fn require_https(scope: &mut Scope<'_>, args: &[Word]) {
     }
 }
 
-pub fn certificate_status(scope: &mut Scope<'_>, args: &[Word]) {
-    scope.draft.certificate_status = on_off(scope, args);
-}
-
-pub fn server_status(scope: &mut Scope<'_>, args: &[Word]) {
-    scope.draft.server_status = on_off(scope, args);
-}
-
-pub fn store(scope: &mut Scope<'_>, args: &[Word]) {
-    let [word] = args else { return };
-    scope.draft.store = path(scope, word);
-}
-
-pub fn control(scope: &mut Scope<'_>, args: &[Word]) {
-    let [word] = args else { return };
-    scope.draft.control = match word.text.eq_ignore_ascii_case("off") {
-        true => Some(None),
-        false => path(scope, word).map(Some),
-    };
-}
-
-pub fn export(scope: &mut Scope<'_>, args: &[Word]) {
-    let Some((dir, rest)) = args.split_first() else { return scope.fault("needs at least one word, the folder") };
-    if rest.is_empty() && dir.text.eq_ignore_ascii_case("none") {
-        scope.settings().export = Some(None);
-        return;
+/// A path, from the folder of the main file.
+pub(super) fn path(scope: &mut Scope<'_>, word: &Word) -> Option<std::path::PathBuf> {
+    if word.text.is_empty() {
+        scope.wrong(word, "is no path");
+        return None;
     }
-    let Some(path) = path(scope, dir) else { return };
-    let (layout, rest) = match rest.split_first() {
-        None => (Layout::Pair, rest),
-        Some((word, rest)) => match values::layout(&word.text) {
-            Some(Some(layout)) => (layout, rest),
-            Some(None) => {
-                scope.wrong(word, "is a layout that does not work yet in this version; use pair or combined");
-                (Layout::Pair, rest)
-            }
-            None => {
-                let why =
-                    "is no layout; there are pair, combined, acme and live, and an owner or a mode comes after it";
-                scope.wrong(word, why);
-                (Layout::Pair, rest)
-            }
-        },
-    };
-    if let Some(word) = rest.first() {
-        scope.wrong(word, "is an owner or a mode, which does not work yet in this version; remove it");
-    }
-    scope.settings().export = Some(Some(Export { dir: path, layout }));
-}
-
-pub fn notify(scope: &mut Scope<'_>, args: &[Word]) {
-    let Some((program, rest)) = args.split_first() else { return };
-    if program.text.is_empty() {
-        return scope.wrong(program, "is no path");
-    }
-    // A bare word is looked for where programs are; anything else is a path like all others.
-    let program = match program.text.contains('/') {
-        true => super::draft::below(&scope.folder, &program.text),
-        false => program.text.clone(),
-    };
-    let rest = rest.iter().map(|word| word.text.clone());
-    scope.settings().notify = Some(std::iter::once(program).chain(rest).collect());
+    Some(scope.path(&word.text))
 }

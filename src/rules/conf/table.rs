@@ -3,7 +3,7 @@
 
 use super::draft::Scope;
 use super::lex::Word;
-use super::set;
+use super::set::{self, ca, tell};
 
 /// One directive.
 pub struct Directive {
@@ -62,8 +62,8 @@ pub enum Does {
     },
     /// The old name of this one.
     Old(&'static str),
-    /// Known, and still to come.
-    NotYet,
+    /// Judged, and then a fault unless it says what holds anyway: its work is still to come.
+    Later(fn(&mut Scope<'_>, &[Word])),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ const GV: Places = Places { global: true, site: true, md: false };
 const GVM: Places = Places { global: true, site: true, md: true };
 
 use Count::{Any, One, OneOrTwo, Two};
-use Does::{Include, NotYet, Old, Set};
+use Does::{Include, Later, Old, Set};
 use Preset::{Nothing, Rule, Value};
 
 pub static DIRECTIVES: &[Directive] = &[
@@ -136,7 +136,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether the server outside of all virtual hosts is managed too",
         example: "MDBaseServer on",
-        does: NotYet,
+        does: Set(set::base_server),
     },
     Directive {
         name: "ManagedDomain",
@@ -246,7 +246,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "tell the back end the client's address in a header line of its own",
         example: "ProxyProtocol v1",
-        does: NotYet,
+        does: Later(set::proxy_protocol),
     },
     Directive {
         name: "SSLProxyPassthrough",
@@ -257,7 +257,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a web UI that has TLS itself: all but the CA's own handshakes is passed on to it",
         example: "SSLProxyPassthrough 127.0.0.1:4443",
-        does: NotYet,
+        does: Later(set::passthrough),
     },
     Directive {
         name: "MaxConnections",
@@ -268,7 +268,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("256"),
         help: "how many connections are open at once",
         example: "MaxConnections 64",
-        does: NotYet,
+        does: Set(set::connections),
     },
     Directive {
         name: "Include",
@@ -299,9 +299,9 @@ pub static DIRECTIVES: &[Directive] = &[
         count: Count::Some("CA"),
         places: GVM,
         default: Value("LetsEncrypt"),
-        help: "the CA: a known name or the URL of its directory",
-        example: "MDCertificateAuthority LetsEncrypt-Test",
-        does: Set(set::authority),
+        help: "the CA: a known name or the URL of its directory; of several, the next is tried when one fails",
+        example: "MDCertificateAuthority LetsEncrypt ZeroSSL",
+        does: Set(ca::authority),
     },
     Directive {
         name: "MDCertificateAgreement",
@@ -312,7 +312,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "that the CA's terms are accepted",
         example: "MDCertificateAgreement accepted",
-        does: Set(set::agreement),
+        does: Set(ca::agreement),
     },
     Directive {
         name: "MDCertificateProtocol",
@@ -323,7 +323,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("ACME"),
         help: "how the CA is talked to",
         example: "MDCertificateProtocol ACME",
-        does: Set(set::protocol),
+        does: Set(ca::protocol),
     },
     Directive {
         name: "MDContactEmail",
@@ -334,7 +334,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("ServerAdmin"),
         help: "the contact that the CA is told",
         example: "MDContactEmail admin@example.org",
-        does: Set(set::contact),
+        does: Set(ca::contact),
     },
     Directive {
         name: "MDCACertificateFile",
@@ -345,7 +345,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "trust roots (PEM) for talking to the CA, in place of the built-in ones",
         example: "MDCACertificateFile ca.pem",
-        does: Set(set::roots),
+        does: Set(ca::roots),
     },
     Directive {
         name: "MDExternalAccountBinding",
@@ -355,8 +355,8 @@ pub static DIRECTIVES: &[Directive] = &[
         places: GVM,
         default: Value("none"),
         help: "the account at the CA's own site that ours is bound to",
-        example: "MDExternalAccountBinding eab.json",
-        does: NotYet,
+        example: "MDExternalAccountBinding kid-1 c2VjcmV0",
+        does: Later(ca::binding),
     },
     Directive {
         name: "MDHttpProxy",
@@ -367,7 +367,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "a proxy on the way to the CA",
         example: "MDHttpProxy http://proxy.example.org:8080",
-        does: Set(set::proxy),
+        does: Set(ca::proxy),
     },
     Directive {
         name: "MDHttpProxyCACertificateFile",
@@ -378,7 +378,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "trust roots for talking to the proxy",
         example: "MDHttpProxyCACertificateFile proxy.pem",
-        does: NotYet,
+        does: Later(ca::proxy_roots),
     },
     Directive {
         name: "MDProfile",
@@ -389,7 +389,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "the CA's profile that is asked for, if it has it",
         example: "MDProfile shortlived",
-        does: NotYet,
+        does: Later(ca::profile),
     },
     Directive {
         name: "MDProfileMandatory",
@@ -400,7 +400,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether to do without a certificate if the CA does not have the profile",
         example: "MDProfileMandatory on",
-        does: NotYet,
+        does: Later(set::later_switch),
     },
     Directive {
         name: "MDPreferredChain",
@@ -411,7 +411,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("the CA's own"),
         help: "which of the CA's chains: by the common name of its topmost issuer",
         example: "MDPreferredChain shortest",
-        does: NotYet,
+        does: Later(ca::chain),
     },
     Directive {
         name: "MDDriveMode",
@@ -444,7 +444,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("10%"),
         help: "from when on a certificate that was not renewed is warned of",
         example: "MDWarnWindow 5d",
-        does: NotYet,
+        does: Set(set::warn_window),
     },
     Directive {
         name: "MDRenewViaARI",
@@ -455,7 +455,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "whether the CA's own renewal window counts when it is earlier",
         example: "MDRenewViaARI off",
-        does: NotYet,
+        does: Later(set::later_switch),
     },
     Directive {
         name: "MDCheckInterval",
@@ -488,7 +488,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("0"),
         help: "a renewed certificate is served only this long after its notBefore",
         example: "MDActivationDelay 1h",
-        does: NotYet,
+        does: Set(set::activation_delay),
     },
     Directive {
         name: "MDRetryDelay",
@@ -510,7 +510,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("5"),
         help: "after how many failures the next CA in the list is tried",
         example: "MDRetryFailover 3",
-        does: NotYet,
+        does: Set(set::failover),
     },
     Directive {
         name: "MDPrivateKeys",
@@ -532,7 +532,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether a renewed certificate keeps its key",
         example: "MDReuseKey on",
-        does: NotYet,
+        does: Set(set::reuse_key),
     },
     Directive {
         name: "MDMustStaple",
@@ -543,7 +543,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether to ask for the must-staple extension",
         example: "MDMustStaple on",
-        does: NotYet,
+        does: Set(set::must_staple),
     },
     Directive {
         name: "MDCertificateFile",
@@ -554,7 +554,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a certificate of the operator's own, to be served as it is",
         example: "MDCertificateFile site.crt",
-        does: NotYet,
+        does: Set(set::static_cert),
     },
     Directive {
         name: "MDCertificateKeyFile",
@@ -565,7 +565,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "its key",
         example: "MDCertificateKeyFile site.key",
-        does: NotYet,
+        does: Set(set::static_key),
     },
     Directive {
         name: "MDPortMap",
@@ -598,7 +598,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that puts dns-01 answers into DNS",
         example: "MDChallengeDns01 /usr/lib/edgemd/dns",
-        does: NotYet,
+        does: Later(set::dns_command),
     },
     Directive {
         name: "MDChallengeDns01Version",
@@ -609,7 +609,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("2"),
         help: "2: the program gets the answer at teardown too",
         example: "MDChallengeDns01Version 1",
-        does: NotYet,
+        does: Later(set::dns_version),
     },
     Directive {
         name: "MDChallengeWebroot",
@@ -620,7 +620,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "http-01 answers are written there too, for a web server that owns port 80",
         example: "MDChallengeWebroot /srv/www",
-        does: NotYet,
+        does: Set(set::webroot),
     },
     Directive {
         name: "MDRequireHttps",
@@ -642,7 +642,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether OCSP responses are fetched and stapled",
         example: "MDStapling on",
-        does: NotYet,
+        does: Later(set::later_switch),
     },
     Directive {
         name: "MDStapleOthers",
@@ -653,7 +653,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "the same for certificates that are no MD's",
         example: "MDStapleOthers on",
-        does: NotYet,
+        does: Later(set::later_switch),
     },
     Directive {
         name: "MDStaplingKeepResponse",
@@ -664,7 +664,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("7d"),
         help: "how long an OCSP response is kept",
         example: "MDStaplingKeepResponse 3d",
-        does: NotYet,
+        does: Later(set::later_window),
     },
     Directive {
         name: "MDStaplingRenewWindow",
@@ -675,7 +675,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("33%"),
         help: "when a new OCSP response is fetched",
         example: "MDStaplingRenewWindow 50%",
-        does: NotYet,
+        does: Later(set::later_window),
     },
     Directive {
         name: "MDCertificateStatus",
@@ -686,7 +686,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "/.httpd/certificate-status on each MD's host",
         example: "MDCertificateStatus off",
-        does: Set(set::certificate_status),
+        does: Set(tell::certificate_status),
     },
     Directive {
         name: "MDServerStatus",
@@ -697,7 +697,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "the view of all MDs on the control socket",
         example: "MDServerStatus off",
-        does: Set(set::server_status),
+        does: Set(tell::server_status),
     },
     Directive {
         name: "MDStoreDir",
@@ -708,7 +708,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/var/lib/edgemd"),
         help: "where keys and certificates are kept",
         example: "MDStoreDir /srv/edgemd",
-        does: Set(set::store),
+        does: Set(tell::store),
     },
     Directive {
         name: "MDStoreLocks",
@@ -719,7 +719,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "how long to wait for another daemon to leave the store; on: 5s",
         example: "MDStoreLocks off",
-        does: NotYet,
+        does: Set(tell::locks),
     },
     Directive {
         name: "MDExport",
@@ -728,9 +728,9 @@ pub static DIRECTIVES: &[Directive] = &[
         count: Any,
         places: GVM,
         default: Value("none"),
-        help: "PEM files for other programs; layouts: pair (md.crt and md.key), combined (md.pem too)",
-        example: "MDExport /etc/ssl/md combined",
-        does: Set(set::export),
+        help: "PEM files for other programs; layouts: pair (md.crt, md.key), combined (md.pem too), acme (OpenWrt's), live (certbot's)",
+        example: "MDExport /etc/ssl/md combined root:root 0640",
+        does: Set(tell::export),
     },
     Directive {
         name: "MDNotifyCmd",
@@ -741,7 +741,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that is told of a new certificate: its arguments, then the MD's name",
         example: "MDNotifyCmd /etc/init.d/uhttpd reload",
-        does: Set(set::notify),
+        does: Set(tell::notify),
     },
     Directive {
         name: "MDMessageCmd",
@@ -752,7 +752,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that is told of everything that happens",
         example: "MDMessageCmd /usr/lib/edgemd/message",
-        does: NotYet,
+        does: Set(tell::message),
     },
     Directive {
         name: "MDNotifyServed",
@@ -763,7 +763,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "after the notification, look there whether the new certificate is served",
         example: "MDNotifyServed 127.0.0.1:443",
-        does: NotYet,
+        does: Set(tell::served),
     },
     Directive {
         name: "MDControlSocket",
@@ -774,7 +774,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/run/edgemd/control.sock"),
         help: "where status, renew and reload reach the daemon",
         example: "MDControlSocket off",
-        does: Set(set::control),
+        does: Set(tell::control),
     },
     Directive {
         name: "MDHookTimeout",

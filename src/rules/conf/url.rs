@@ -148,6 +148,16 @@ pub fn proxy(text: &str) -> Result<String, &'static str> {
     Ok(format!("{}://{}:{port}", parts.scheme, parts.host))
 }
 
+/// `host:port`, to connect to.
+pub fn host_port(text: &str) -> Result<String, &'static str> {
+    let bad = "is no host:port; an IPv6 address stands in brackets, as in [::1]:443";
+    let whole = format!("tcp://{text}");
+    match url(&whole) {
+        Ok(Url { port: Some(port), userinfo: false, path: "", host, .. }) => Ok(format!("{host}:{port}")),
+        _ => Err(bad),
+    }
+}
+
 /// Whether `text` begins with `start`, in any case.
 pub fn starts_with_word(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))

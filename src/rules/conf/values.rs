@@ -138,12 +138,13 @@ fn rsa(bits: &str) -> Result<KeyKind, String> {
     }
 }
 
-/// The layouts of an export; the inner `None` is one that is still to come.
-pub fn layout(text: &str) -> Option<Option<Layout>> {
+/// The layouts of an export.
+pub fn layout(text: &str) -> Option<Layout> {
     match text.to_ascii_lowercase().as_str() {
-        "pair" => Some(Some(Layout::Pair)),
-        "combined" => Some(Some(Layout::Combined)),
-        "acme" | "live" => Some(None),
+        "pair" => Some(Layout::Pair),
+        "combined" => Some(Layout::Combined),
+        "acme" => Some(Layout::Acme),
+        "live" => Some(Layout::Live),
         _ => None,
     }
 }

@@ -1,0 +1,109 @@
+//! What is said of the CA: who it is, how it is reached, who we are there.
+
+use super::{one, path};
+use crate::rules::conf::draft::Scope;
+use crate::rules::conf::lex::{Word, quoted};
+use crate::rules::conf::url;
+
+pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
+    let mut cas = Vec::new();
+    for word in args {
+        match url::ca(&word.text) {
+            Ok(ca) => cas.push(ca),
+            Err(why) => scope.wrong_so(word, &why),
+        }
+    }
+    scope.settings().cas = Some(cas);
+}
+
+pub fn agreement(scope: &mut Scope<'_>, args: &[Word]) {
+    let agreement = one(scope, args, |text| {
+        if text.eq_ignore_ascii_case("accepted") {
+            return Ok("accepted".to_string());
+        }
+        match url::url(text) {
+            Ok(parts) if matches!(parts.scheme.as_str(), "http" | "https") => Ok(text.into()),
+            _ => Err("is neither 'accepted' nor the URL of the CA's terms".into()),
+        }
+    });
+    if agreement.is_some() {
+        scope.settings().agreement = agreement;
+    }
+}
+
+pub fn protocol(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| match text.eq_ignore_ascii_case("ACME") {
+        true => Ok(()),
+        false => Err("is an unknown CA protocol; ACME is the only one".into()),
+    });
+}
+
+pub fn contact(scope: &mut Scope<'_>, args: &[Word]) {
+    if let Some(mail) = one(scope, args, |text| Ok(url::contact(text)?)) {
+        scope.settings().contact = Some(mail);
+    }
+}
+
+pub fn roots(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    scope.settings().roots = match word.text.eq_ignore_ascii_case("none") {
+        true => Some(None),
+        false => path(scope, word).map(Some),
+    };
+}
+
+/// `kid hmac`, a file that has both, or `none`.
+pub fn binding(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    if word.text.eq_ignore_ascii_case("none") {
+        return;
+    }
+    let Some(file) = path(scope, word) else { return };
+    let file = file.display().to_string();
+    let why = match scope.library.text(&file) {
+        Err(why) => format!("file not found: {} ({why})", quoted(&file)),
+        Ok(text) => match serde_json::from_slice::<serde_json::Value>(&text) {
+            Err(_) => format!("error reading JSON file {}", quoted(&file)),
+            Ok(json) => match ["kid", "hmac"].iter().find(|key| json.get(**key).is_none_or(|value| !value.is_string()))
+            {
+                Some(key) => format!("JSON does not contain '{key}' element, in {}", quoted(&file)),
+                None => return,
+            },
+        },
+    };
+    scope.wrong_so(word, &why);
+}
+
+/// Trust roots for the proxy.
+pub fn proxy_roots(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    if !word.text.eq_ignore_ascii_case("none") {
+        path(scope, word);
+    }
+}
+
+/// A profile's name is the CA's to choose; it goes into JSON.
+pub fn profile(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| match text.is_empty() || text.contains(char::is_control) {
+        true => Err("is no name of a profile".into()),
+        false => Ok(()),
+    });
+}
+
+/// The common name of an issuer, or `shortest`.
+pub fn chain(scope: &mut Scope<'_>, args: &[Word]) {
+    one(scope, args, |text| if text.is_empty() { Err("is no name of an issuer".into()) } else { Ok(()) });
+}
+
+pub fn proxy(scope: &mut Scope<'_>, args: &[Word]) {
+    let [word] = args else { return };
+    if word.text.eq_ignore_ascii_case("none") {
+        scope.settings().proxy = Some(None);
+        return;
+    }
+    // The word itself is not shown: it may have a password in it.
+    match url::proxy(&word.text) {
+        Ok(url) => scope.settings().proxy = Some(Some(url)),
+        Err(why) => scope.wrong_so(word, why),
+    }
+}

@@ -517,6 +517,8 @@ fn report(md: &Md) -> Report {
         since: from,
         serial: vec![0x0a, 0xbc],
         sha256: [0xcd; 32],
+        must_staple: false,
+        staple_asked: false,
     };
     let cert = CertReport {
         kind: KeyKind::P256,

@@ -3,13 +3,15 @@
 use crate::rules::acme::jws::{self, Jwk};
 use crate::rules::acme::turns::Ask;
 use crate::rules::acme::types::Request;
-use crate::rules::x509::requested;
+use crate::rules::x509::{STATUS_REQUEST, TLS_FEATURE, requested};
 use crate::words::cert::KeyKind;
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use core::fmt;
 use rcgen::string::Ia5String;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm,
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
@@ -33,11 +35,14 @@ pub fn public_key(pkcs8: &[u8], kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     Ok(read(pkcs8, kind)?.subject_public_key_info())
 }
 
-/// A certificate request (RFC 2986), DER: the names as SANs, and nothing else.
-pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name]) -> Result<Vec<u8>, Trouble> {
+/// A certificate request (RFC 2986), DER: the names as SANs, `must_staple` as a TLS feature, and nothing else.
+pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name], must_staple: bool) -> Result<Vec<u8>, Trouble> {
     let doing = "writing the certificate request";
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
+    if must_staple {
+        params.custom_extensions.push(CustomExtension::from_oid_content(&TLS_FEATURE, STATUS_REQUEST.into()));
+    }
     for name in requested(names) {
         let san = match name.ip() {
             Some(address) => SanType::IpAddress(address),
@@ -181,7 +186,7 @@ mod tests {
             let key = generate(kind).unwrap();
             assert_ne!(key, generate(kind).unwrap());
             let names = [name("a.example.org"), name("*.example.net"), name("b.example.net"), name("2001:db8::1")];
-            let der = request(&key, kind, &names).unwrap();
+            let der = request(&key, kind, &names, false).unwrap();
             let (rest, parsed) = X509CertificationRequest::from_der(&der).unwrap();
             assert!(rest.is_empty());
             let info = &parsed.certification_request_info;
@@ -209,6 +214,23 @@ mod tests {
             }
         }
         assert!(generate(KeyKind::Rsa(1024)).is_err());
+    }
+
+    #[test]
+    fn rfc_7633_a_request_for_must_staple() {
+        let key = generate(KeyKind::P256).unwrap();
+        let der = request(&key, KeyKind::P256, &[name("a.example.org")], true).unwrap();
+        let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+        let info = &parsed.certification_request_info;
+        let kinds: Vec<bool> = parsed
+            .requested_extensions()
+            .unwrap()
+            .map(|extension| matches!(extension, ParsedExtension::SubjectAlternativeName(_)))
+            .collect();
+        assert_eq!(kinds.len(), 2, "both: {kinds:?}");
+        // SEQUENCE { OID 1.3.6.1.5.5.7.1.24, OCTET STRING { SEQUENCE { INTEGER 5 } } }, not critical.
+        let feature = [0x30, 17, 6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 24, 4, 5, 0x30, 3, 2, 1, 5];
+        assert!(info.raw.windows(feature.len()).any(|window| window == feature), "{:02x?}", info.raw);
     }
 
     #[test]

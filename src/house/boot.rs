@@ -108,7 +108,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Leave { .. }) {
         config.listen.clear();
         config.initial_delay = Some(Span::days(1));
-        config.mds.iter_mut().for_each(|md| md.message = None);
+        config.locks = config.locks.or(Config::default().locks);
     }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;

@@ -32,7 +32,7 @@ impl Keeper<'_> {
 
     fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
-        let csr = keys::request(&key, want.kind, &want.names)?;
+        let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
@@ -73,7 +73,15 @@ impl Keeper<'_> {
         let want = &order.want;
         let public = keys::public_key(&order.key, want.kind)?;
         let now = self.now();
-        Ok(x509::accept(chain, &public, &want.names, want.kind, ca, now)?)
+        let held = x509::accept(chain, &public, &want.names, want.kind, ca, now)?;
+        if held.must_staple != want.must_staple {
+            let (wish, came) = if want.must_staple { ("on", "without") } else { ("off", "with") };
+            log::warn!(
+                "{}: MDMustStaple is {wish}, and the CA gave a certificate {came} it; it is used all the same",
+                want.md
+            );
+        }
+        Ok(Held { staple_asked: want.must_staple, ..held })
     }
 
     fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {

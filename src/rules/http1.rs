@@ -426,6 +426,8 @@ mod tests {
             since: not_after.minus(Span::days(90)),
             serial: vec![0x0a, 0xbc],
             sha256: [0xcd; 32],
+            must_staple: false,
+            staple_asked: false,
         };
         CertReport {
             kind: KeyKind::P256,

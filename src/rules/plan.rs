@@ -60,6 +60,8 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::Renamed)
     } else if !want.cas.contains(&held.ca) {
         Some(Why::OtherCa)
+    } else if held.must_staple != want.must_staple && held.staple_asked != want.must_staple {
+        Some(Why::OtherStaple)
     } else if held.not_after <= now {
         Some(Why::Expired)
     } else if want.forced {
@@ -198,6 +200,7 @@ mod tests {
             kind: KeyKind::P256,
             cas: vec![CA.into()],
             failover: 5,
+            must_staple: false,
             window: Window::Percent(33),
             driven: true,
             tells: true,
@@ -217,6 +220,8 @@ mod tests {
             since: from,
             serial: vec![7],
             sha256: [7; 32],
+            must_staple: false,
+            staple_asked: false,
         }
     }
 
@@ -235,6 +240,7 @@ mod tests {
                                         forced,
                                         window,
                                         cas: cas.iter().map(|ca| (*ca).into()).collect(),
+                                        must_staple: names.len() == 2,
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -257,7 +263,8 @@ mod tests {
                 if n < 0 { NOW.minus(span) } else { NOW.plus(span) }
             };
             all.push(Some(held(day(from), day(until))));
-            all.push(Some(Held { names: vec![name("*.example")], ..held(day(from), day(until)) }));
+            let names = vec![name("*.example")];
+            all.push(Some(Held { names, must_staple: from < -60, staple_asked: true, ..held(day(from), day(until)) }));
         }
         all
     }
@@ -365,6 +372,25 @@ mod tests {
         assert_eq!(at(due.minus(Span::millis(1))), Step::Wait { until: due });
         assert_eq!(at(due), Step::Order { why: Why::Due });
         assert_eq!(at(held.not_after), Step::Order { why: Why::Expired });
+    }
+
+    /// A CA that ignores the wish is not asked again and again; a wish that was never uttered is.
+    #[test]
+    fn what_differs_in_must_staple_is_due_unless_it_was_asked_for() {
+        for (wanted, has, asked, due) in [
+            (false, false, false, false),
+            (false, false, true, false),
+            (false, true, false, false),
+            (false, true, true, true),
+            (true, false, false, true),
+            (true, false, true, false),
+            (true, true, false, false),
+            (true, true, true, false),
+        ] {
+            let want = Want { must_staple: wanted, ..want() };
+            let held = Held { must_staple: has, staple_asked: asked, ..held(NOW, NOW.plus(Span::days(90))) };
+            assert_eq!(why(&want, Some(&held), NOW), due.then_some(Why::OtherStaple), "{wanted} {has} {asked}");
+        }
     }
 
     #[test]

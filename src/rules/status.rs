@@ -24,6 +24,7 @@ pub fn md_json(report: &Report) -> Value {
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),
+        "must-staple": md.must_staple,
         "privkey": keys_json(&md.keys),
         "cert": certs_json(report),
         "renew": report.certs.iter().any(|cert| cert.why.is_some()),
@@ -68,13 +69,14 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
 
 /// mod_md's number for the state of an MD, and what is amiss.
 fn state(report: &Report) -> (u8, Option<String>) {
-    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, Renamed};
+    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
     let incomplete = |cert: &CertReport| {
         let what = match cert.why? {
             Missing => "is missing.",
             Renamed => "does not cover all domains.",
             OtherCa => "is from another CA.",
             OtherKey => "has another kind of key.",
+            OtherStaple => "differs in must-staple.",
             _ => return None,
         };
         Some(format!("certificate({}) {what}", cert.kind.family()))

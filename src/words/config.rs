@@ -179,6 +179,7 @@ impl Md {
             kind: *kind,
             cas: self.cas.clone(),
             failover: self.failover,
+            must_staple: self.must_staple,
             window: self.window,
             driven: self.driven(),
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),

@@ -1,5 +1,7 @@
 //! Whole lives of a device, on fake doors: the real keeper, store, flow and rules, and a clock whose hands are turned.
 
+#[path = "days/activation.rs"]
+mod activation;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;

@@ -161,6 +161,7 @@ impl Md {
             failover: self.failover,
             window: self.window,
             driven: self.driven(),
+            activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,

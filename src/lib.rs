@@ -114,6 +114,7 @@ pub mod doors {
     pub mod keys;
     pub mod log;
     pub mod script;
+    pub mod supervisor;
     pub mod text;
 }
 
@@ -132,6 +133,7 @@ pub mod house {
     pub mod preview;
     pub mod store;
     pub mod tell;
+    pub mod watch;
 }
 
 pub mod cli;

@@ -78,11 +78,13 @@ impl World {
     fn run(&self, conf: &str) {
         let mut disk = Mortal(self.disk.clone());
         let state = Path::new("/run/edgemd/state");
-        let (store, loaded) = Store::open(Path::new("/store"), Some(state), &mut disk).unwrap();
+        let config = config(conf);
+        let open = if config.only_reads() { Store::look } else { Store::open };
+        let (store, loaded) = open(Path::new("/store"), Some(state), &mut disk).unwrap();
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
-        Keeper::new(doors, store, loaded, config(conf), (self.answers.clone(), self.board.clone())).run();
+        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
 
@@ -97,6 +99,20 @@ impl World {
                 true
             }
             Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// The same world, seen from beside.
+    fn neighbour(&self) -> Self {
+        Self {
+            hands: self.hands.clone(),
+            answers: self.answers.clone(),
+            board: self.board.clone(),
+            ca: self.ca.clone(),
+            other: self.other.clone(),
+            disk: self.disk.clone(),
+            ear: self.ear.clone(),
+            dice: self.dice.clone(),
         }
     }
 
@@ -688,6 +704,54 @@ fn md_702_030_the_first_name_goes_and_the_certificate_stays() {
     let other = ONE.replace("MDomain a.example b.example", "MDomain other.example");
     world.live(&other, Span::hours(1));
     assert!(world.disk.files().iter().any(|path| path.starts_with("/store/certs/x.example")), "nothing is lost");
+}
+
+/// Two nodes, one store: the one that only reads it sees a renewal within a check interval, exports it and tells of it,
+/// and writes nothing there.
+#[test]
+fn md_820_002_a_node_that_only_reads_sees_what_the_other_writes() {
+    let world = World::new();
+    world.live(ONE, Span::hours(1));
+    let reads = ONE.replace("/run/tls", "/run/reader").replace("/bin/reload-ui now", "/bin/reader");
+    let reads = format!("MDStoreLocks off\nMDDriveMode manual\nMDCheckInterval 2h\n{reads}");
+    // On a device of its own: with its own state file.
+    let disk = world.disk.copy();
+    disk.clone().act(Op::Unlink(Path::new("/run/edgemd/state"))).unwrap();
+    let reader = World { board: Arc::default(), ear: Ear::new(&world.hands), disk, ..world.neighbour() };
+    let served = || {
+        let pem = reader.disk.read(Path::new("/run/reader/a.example.crt")).unwrap().unwrap_or_default();
+        String::from_utf8(pem).unwrap()
+    };
+    let replaced = reader.disk.replaced().len();
+    reader.live(&reads, Span::hours(1));
+    assert!(served().starts_with(&reader.newest_pem()));
+    reader.live(&reads, Span::hours(1));
+    assert_eq!((reader.ear.heard().len(), reader.disk.replaced().len()), (1, replaced), "told once, nothing written");
+    assert!(!reader.served().is_empty(), "what the other exports is none of ours to remove");
+
+    // The other node renews, and this one is up when its record comes.
+    world.hands.turn(Span::days(61));
+    let old = served();
+    world.live(ONE, Span::hours(1));
+    let (mine, theirs) = (reader.disk.clone(), world.disk.clone());
+    reader.hands.do_in(Span::hours(1), move || {
+        for side in ["0", "1"] {
+            let path = format!("/store/certs/a.example/secp256r1.{side}");
+            mine.plant(Path::new(&path), &theirs.read(Path::new(&path)).unwrap().unwrap());
+        }
+    });
+    reader.live(&reads, Span::hours(4));
+    assert_eq!(reader.issued(), 2);
+    assert!(served() != old && served().starts_with(&reader.newest_pem()));
+    assert_eq!(reader.ear.heard().len(), 2);
+    assert!(reader.status().1, "{}", reader.status().0);
+
+    // Driven again, it is a writer.
+    let drives = reads.replace("manual", "auto");
+    reader.hands.turn(Span::days(62));
+    reader.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(&drives))));
+    reader.live(&reads, Span::hours(1));
+    assert_eq!(reader.issued(), 3);
 }
 
 /// An order for what is no longer wanted is dropped by a reload, and its answer with it.

@@ -500,6 +500,33 @@ fn a_power_cut_while_renaming_loses_nothing() {
     assert!(cuts > 15, "{cuts}");
 }
 
+/// A daemon that only reads sees what the other one writes, moves nothing, and keeps what it told in a file of its own.
+#[test]
+fn a_store_of_another_daemon_is_only_read() {
+    let mut disk = lived(1);
+    disk.plant(&path("www.example.org/rsa.0"), b"garbage");
+    disk.plant(&path("www.example.org/.rsa.1.new"), b"half");
+    let look = |disk: &RamDisk| Store::look(Path::new(ROOT), Some(Path::new(STATE)), &mut disk.clone()).unwrap();
+    // On a device of its own: with a state file of its own.
+    disk.reboot(Keep::Synced);
+    let before = disk.files();
+    let (mut store, loaded) = look(&disk);
+    assert_eq!(loaded.certs.get(&slot()), Some(&vec![held(1)]));
+    assert_eq!(loaded.tried.get(&slot()), None, "that the other one has told is not that we have");
+    let said = &loaded.set_aside;
+    assert!(said.len() == 1 && said[0].ends_with("; left as it is, this daemon only reads"), "{said:?}");
+    disk.mend();
+    store.put_tried(&mut disk, &slot(), &told(1)).unwrap();
+    assert!(disk.replaced().is_empty(), "nothing of the store: {:?}", disk.replaced());
+    assert_eq!(look(&disk).1.tried.get(&slot()), Some(&told(1)));
+    let (mut writer, _) = Store::again(&store, &mut disk.copy(), false).unwrap();
+    writer.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
+    let (store, loaded) = store.again(&mut disk, true).unwrap();
+    assert_eq!(loaded.certs.get(&slot()), Some(&vec![held(2), held(1)]));
+    assert_eq!(store.read_bundle(&disk, &slot(), &held(2).sha256).unwrap(), Some(bundle(2)));
+    assert!(before.iter().all(|path| disk.files().contains(path)), "{:?}", disk.files());
+}
+
 #[test]
 fn records_are_for_our_own_eyes() {
     let mut disk = lived(2);
@@ -645,7 +672,7 @@ fn trouble_names_the_place_and_the_remedy() {
 #[test]
 fn holder() {
     let Ok(path) = std::env::var("EDGEMD_TEST_LOCK") else { return };
-    let held = lock(Path::new(&path)).unwrap();
+    let held = lock(Path::new(&path), Span::ZERO).unwrap();
     println!("\nlocked");
     let _ = std::io::stdin().read_line(&mut String::new());
     drop(held);
@@ -664,13 +691,18 @@ fn a_second_daemon_is_refused() {
         .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(output.any(|line| line.unwrap() == "locked"), "the child holds the lock");
-    let said = lock(&path).unwrap_err().to_string();
+    let said = lock(&path, Span::millis(150)).unwrap_err().to_string();
     assert!(said.contains(&path.display().to_string()), "{said}");
     assert!(said.contains(&format!("another edgemd with process id {} ", child.id())), "{said}");
-    // A daemon that is killed leaves nothing behind that would have to be cleared away.
+    // A daemon that is killed leaves nothing behind that would have to be cleared away; whoever waits has it then.
+    let waiting = std::thread::spawn({
+        let path = path.clone();
+        move || lock(&path, Span::mins(1)).map(drop)
+    });
     child.kill().unwrap();
     child.wait().unwrap();
-    let held = lock(&path).unwrap();
+    waiting.join().unwrap().unwrap();
+    let held = lock(&path, Span::ZERO).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "nothing is written");
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     drop(held);

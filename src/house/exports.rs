@@ -41,16 +41,17 @@ impl Keeper<'_> {
             let disk = &*self.doors.disk;
             let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
             let in_place = self.files(&md, &slot, now).is_ok_and(|files| files.iter().all(there));
-            // What is not told of yet is owed anyway, and who was notified of it already need not hear of it twice.
-            let tells = self.lives.want(&slot).is_some_and(|want| want.tells);
-            let tried = self.lives.tried(&slot).filter(|tried| !tells || !plan::is_owed(held, tried));
-            let left = tried.is_some_and(|tried| tried.exported != paths(&md, &slot));
-            if in_place && !left {
+            // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
+            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
+            let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
+            if in_place && (owed || tried.exported == paths(&md, &slot)) {
                 continue;
             }
-            // Should we end before everybody was told, the files in their place will say nothing of it.
             self.lives.owe(&slot);
-            self.save_tried(&slot);
+            if !owed {
+                // Should we end before everybody was told, the files in their place will say nothing of it.
+                self.save_tried(&slot);
+            }
             if let (None, Err(trouble)) = (now, self.export(&md, &slot, now)) {
                 log::error!("{}: not exported: {trouble}", slot.md);
             }

@@ -144,6 +144,9 @@ impl<'a> Keeper<'a> {
 
     /// Asks the rules about every want, and begins what they say.
     fn look(&mut self, now: Option<Unix>) {
+        if self.config.only_reads() {
+            self.reread();
+        }
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
@@ -272,8 +275,12 @@ impl<'a> Keeper<'a> {
 
     /// A changed configuration: orders for wants that are no more are dropped, everything else goes on.
     fn reload(&mut self, config: Config) {
+        let changes_hands = config.only_reads() != self.config.only_reads();
         self.lives.rewant(&config);
         self.config = config;
+        if changes_hands {
+            self.reread();
+        }
         for errand in std::mem::take(&mut self.errands) {
             if self.lives.want(&errand.slot) == Some(&errand.want) {
                 self.errands.push(errand);
@@ -287,8 +294,12 @@ impl<'a> Keeper<'a> {
         self.post_all();
     }
 
-    /// An MD whose first name was removed or changed goes on with what it had.
+    /// An MD whose first name was removed or changed goes on with what it had; where another daemon writes the store, that
+    /// one sees to it.
     fn inherit(&mut self) {
+        if self.config.only_reads() {
+            return;
+        }
         for (new, old) in self.lives.heirs() {
             match self.store.rename(self.doors.disk, &old, &new) {
                 Ok(()) => {
@@ -298,6 +309,22 @@ impl<'a> Keeper<'a> {
                 }
                 Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
             }
+        }
+    }
+
+    /// What the store holds now that somebody else may have written it.
+    fn reread(&mut self) {
+        match self.store.again(self.doors.disk, self.config.only_reads()) {
+            Ok((store, loaded)) => {
+                for line in &loaded.set_aside {
+                    log::error!("{line}");
+                }
+                self.store = store;
+                for line in self.lives.found(loaded) {
+                    log::info!("{line}");
+                }
+            }
+            Err(trouble) => log::error!("what is new in the store is not seen: {trouble}"),
         }
     }
 

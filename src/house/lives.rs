@@ -252,6 +252,20 @@ impl Lives {
         life.unsaved = unsaved;
     }
 
+    /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
+    pub fn found(&mut self, loaded: Loaded) -> Vec<String> {
+        self.accounts = loaded.accounts;
+        let mut lines = vec![];
+        for (slot, held) in loaded.certs {
+            let known = self.certs.get(&slot).and_then(Life::newest);
+            let Some(newest) = held.first().filter(|newest| Some(*newest) != known) else { continue };
+            lines.push(format!("{slot}: the store has a new certificate, until {}", newest.not_after));
+            self.arrived(&slot, newest.clone(), None);
+            self.certs.entry(slot).or_default().held = held;
+        }
+        lines
+    }
+
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
         life.tried = plan::settle(&want, &life.tried, outcome, now, 0);

@@ -12,7 +12,11 @@ use std::path::Path;
 /// One line for each certificate.
 pub fn lines(config: &Config) -> Vec<String> {
     let mut glass = Glass(SystemDisk);
-    let (loaded, mut lines) = match Store::open(&config.store, None, &mut glass) {
+    let opened = match config.only_reads() {
+        true => Store::look(&config.store, config.state().as_deref(), &mut glass),
+        false => Store::open(&config.store, None, &mut glass),
+    };
+    let (loaded, mut lines) = match opened {
         Ok((_, loaded)) => (loaded, vec![]),
         Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
     };

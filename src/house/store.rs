@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 pub struct Store {
     root: PathBuf,
+    /// Another daemon writes it; the state file is ours all the same.
+    only_read: bool,
     state_path: Option<PathBuf>,
     certs: BTreeMap<Slot, Newest>,
     /// By the stem of their files.
@@ -59,9 +61,29 @@ enum Side {
 
 impl Store {
     /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
-    pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Store, Loaded), Trouble> {
-        let mut store = Store {
+    pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
+        Self::load(root, state, disk, false)
+    }
+
+    /// Loads all that decodes of a store that another daemon writes, and moves nothing in it.
+    pub fn look(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
+        Self::load(root, state, disk, true)
+    }
+
+    /// The same again, as it is now: for `only_read` like [`Store::look`], else like [`Store::open`].
+    pub fn again(&self, disk: &mut dyn Disk, only_read: bool) -> Result<(Self, Loaded), Trouble> {
+        Self::load(&self.root, self.state_path.as_deref(), disk, only_read)
+    }
+
+    fn load(
+        root: &Path,
+        state: Option<&Path>,
+        disk: &mut dyn Disk,
+        only_read: bool,
+    ) -> Result<(Self, Loaded), Trouble> {
+        let mut store = Self {
             root: root.into(),
+            only_read,
             state_path: state.map(Into::into),
             certs: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -69,7 +91,7 @@ impl Store {
             state: State::default(),
         };
         let mut loaded = Loaded::default();
-        let mut reader = Reader { disk, set_aside: Vec::new() };
+        let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
         for text in reader.disk.list(&root.join("certs"))? {
             match Name::parse(&text, Labels::One) {
                 Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
@@ -77,6 +99,10 @@ impl Store {
             }
         }
         store.load_accounts(&mut reader, &mut loaded)?;
+        // What was tried and told there is another daemon's business.
+        if only_read {
+            store.flash.clear();
+        }
         store.load_state(&mut reader);
         loaded.set_aside = reader.set_aside;
         loaded.tried = store.merge(&loaded.certs);
@@ -179,6 +205,9 @@ impl Store {
     }
 
     fn put_flash(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
+        if self.only_read {
+            return Ok(());
+        }
         let there = self.flash.get(slot).cloned().unwrap_or_default();
         let lasting = lasting(tried, &there);
         if lasting != there {
@@ -272,13 +301,13 @@ impl Store {
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 
-    /// That something was told is believed of flash alone, so that nothing is told too seldom; all else is newer in the
-    /// state file.
+    /// That something was told is believed of flash alone (of the state file where flash is another's), so that nothing is
+    /// told too seldom; all else is newer in the state file.
     fn merge(&self, certs: &BTreeMap<Slot, Vec<Held>>) -> BTreeMap<Slot, Tried> {
         let mut all = self.flash.clone();
         all.extend(self.state.tried.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
         for (slot, tried) in &mut all {
-            let there = self.flash.get(slot);
+            let there = if self.only_read { self.state.tried.get(slot) } else { self.flash.get(slot) };
             tried.told = there.and_then(|there| there.told);
             tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
             // A success forgives, but its record does not say so: that would be a third file for a renewal.
@@ -355,6 +384,8 @@ impl Side {
 /// Reads what may be damaged.
 struct Reader<'a> {
     disk: &'a mut dyn Disk,
+    /// Nothing is moved or removed.
+    only_read: bool,
     set_aside: Vec<String>,
 }
 
@@ -393,6 +424,9 @@ impl Reader<'_> {
 
     /// One bad file of a name is kept for a person to look at; a later one takes its place.
     fn put_aside(&mut self, path: &Path, why: &str) {
+        if self.only_read {
+            return self.set_aside.push(format!("{}: {why}; left as it is, this daemon only reads", path.display()));
+        }
         let mut bad = path.as_os_str().to_owned();
         bad.push(".bad");
         let moved = self.disk.act(Op::Rename { from: path, to: Path::new(&bad) });
@@ -408,7 +442,7 @@ impl Reader<'_> {
     fn sweep(&mut self, dir: &Path, mut names: Vec<String>) -> Vec<String> {
         names.retain(|name| {
             let leftover = is_temp(name);
-            if leftover {
+            if leftover && !self.only_read {
                 let _ = self.disk.act(Op::Unlink(&dir.join(name)));
             }
             !leftover

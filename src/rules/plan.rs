@@ -288,8 +288,8 @@ mod tests {
         let mut all = vec![vec![]];
         for (from, until) in [(-90, 0), (-95, -5), (-60, 30), (-61, 29), (-1, 89), (-80, 10), (1, 91), (-1, 0)] {
             all.push(vec![held(day(from), day(until))]);
-            all.push(vec![Held { names: vec![name("*.example")], ..held(day(from), day(until)) }]);
         }
+        all.push(vec![Held { names: vec![name("*.example")], ..held(day(-1), day(89)) }]);
         all
     }
 
@@ -309,7 +309,7 @@ mod tests {
         let mut all = vec![];
         for fingerprint in [[1; 8], [2; 8]] {
             for order in untils() {
-                for tell in untils() {
+                for tell in untils().into_iter().step_by(2) {
                     for told in [None, Some([7; 32]), Some([9; 32])] {
                         all.push(Tried {
                             fingerprint,

@@ -203,6 +203,30 @@ fn last_json(failure: &Failure) -> Value {
     }
 }
 
+/// All of it in one line: how many MDs are well, and the first trouble or else the next renewal.
+pub fn line(reports: &[Report]) -> String {
+    let mut well = 0_usize;
+    let mut trouble = None;
+    for report in reports {
+        let (lines, is_well) = text(report);
+        well += usize::from(is_well);
+        if !is_well && trouble.is_none() {
+            // What went wrong stands indented below what is held.
+            let wrong = lines.iter().rev().find_map(|line| line.strip_prefix("    "));
+            let what = wrong.map(|wrong| format!("{}: {wrong}", report.md.name));
+            trouble = what.or_else(|| lines.first().cloned());
+        }
+    }
+    let next = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.renew_at).min();
+    let then = trouble.map_or_else(|| next().map(|at| format!("next renewal from {at}")), Some);
+    let then = then.map(|then| format!("; {then}")).unwrap_or_default();
+    match reports.len() {
+        0 => "no MD is configured".into(),
+        1 if well == 1 => format!("1 MD is well{then}"),
+        many => format!("{well} of {many} MDs are well{then}"),
+    }
+}
+
 /// One line for each certificate, and whether all is well.
 pub fn text(report: &Report) -> (Vec<String>, bool) {
     let mut well = report.trouble.is_none() && report.warning.failures == 0;

@@ -103,6 +103,7 @@ pub mod streams {
     pub mod duplex;
     pub mod inlet;
     pub mod proxy;
+    pub mod tls;
 }
 
 /// Floor 3, touching: one outside thing each.

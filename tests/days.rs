@@ -1,5 +1,7 @@
 //! Whole lives of a device, on fake doors: the real keeper, store, flow and rules, and a clock whose hands are turned.
 
+#[path = "days/activation.rs"]
+mod activation;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
@@ -727,6 +729,7 @@ fn md_820_002_a_node_that_only_reads_sees_what_the_other_writes() {
     assert!(served().starts_with(&reader.newest_pem()));
     reader.live(&reads, Span::hours(1));
     assert_eq!((reader.ear.heard().len(), reader.disk.replaced().len()), (1, replaced), "told once, nothing written");
+    assert!(!reader.served().is_empty(), "what the other exports is none of ours to remove");
 
     // The other node renews, and this one is up when its record comes.
     world.hands.turn(Span::days(61));

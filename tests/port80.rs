@@ -523,6 +523,7 @@ fn report(md: &Md) -> Report {
     let cert = CertReport {
         kind: KeyKind::P256,
         held: Some(held),
+        staged: None,
         why: None,
         next: Next::Nothing,
         renew_at: None,

@@ -117,7 +117,7 @@ impl Keeper<'_> {
         });
         for slot in self.lives.unsaved() {
             let Some(life) = self.lives.life(&slot) else { continue };
-            if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.held().cloned()) {
+            if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.newest().cloned()) {
                 let saved = self.store.put_cert(self.doors.disk, &slot, &held, &bundle);
                 if saved.is_ok() {
                     log::info!("{}: the pair is stored now", slot.md);

@@ -432,6 +432,7 @@ mod tests {
         CertReport {
             kind: KeyKind::P256,
             held: Some(held),
+            staged: None,
             why: None,
             next: Next::Nothing,
             renew_at: None,

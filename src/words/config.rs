@@ -182,6 +182,7 @@ impl Md {
             must_staple: self.must_staple,
             window: self.window,
             driven: self.driven(),
+            activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,

@@ -59,9 +59,11 @@ pub mod rules {
     pub mod kin;
     pub mod pem;
     pub mod plan;
+    pub mod proxy_header;
     pub mod record;
     pub mod redirect;
     pub mod status;
+    pub mod tls;
     pub mod x509;
     /// One order with a CA.
     pub mod acme {

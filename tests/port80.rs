@@ -1,11 +1,13 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
+use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Limits, Shared};
+use edgemd::doors::keys;
 use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
 use edgemd::words::cert::{Backoff, Held, KeyKind};
-use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, RequireHttps, Site};
+use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
@@ -32,7 +34,7 @@ fn config(backend: Option<Backend>) -> Config {
     Config {
         mds: vec![md],
         sites: Vec::new(),
-        base: Site { proxy: backend, ..Site::default() },
+        base: Site { proxy: backend.map(|to| Way { to, header: ProxyProtocol::Off }), ..Site::default() },
         ports: PortMap { http: Some(80), https: None },
         ..Config::default()
     }
@@ -63,7 +65,9 @@ impl Server {
         answers.put(TOKEN, ANSWER);
         let (orders, taken) = smol::channel::unbounded::<Order>();
         let board = Arc::new(Board::default());
-        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
+        let forge = Forge { self_signed: keys::self_signed, answer: keys::answer };
+        let shelf = Arc::new(Shelf::default());
+        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None, shelf, forge };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let mut port80 = Front::with_limits(executor.clone(), shared, limits);
@@ -394,7 +398,7 @@ fn a_listener_that_stays_is_not_closed_and_connections_live_on() {
     // Its port in another way: the old one goes first.
     let port = server.addr.port();
     let bound = server.do_it(move |port80| {
-        port80.listen(&[Listen { addr: None, port, tls: false }, Listen { addr: None, port: 1, tls: true }]).unwrap();
+        port80.listen(&[Listen { addr: None, port, tls: false }]).unwrap();
         port80.bound()
     });
     assert!(bound.iter().all(|addr| addr.port() == port && addr.ip().is_unspecified()), "{bound:?}");

@@ -4,6 +4,8 @@
 mod backend;
 mod conn;
 mod holder;
+pub mod shelf;
+mod tls;
 
 use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
@@ -14,18 +16,20 @@ use crate::words::fault::Trouble;
 use crate::words::time::{Span, Unix};
 use async_io::{Async, Timer};
 use backend::Names;
-use conn::{Desk, at_once, serve};
+use conn::{Desk, Sides, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::{Context, Poll, ready};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use shelf::{Chooser, Forge, Shelf};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tls::receive;
 
 /// How long and how many.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,9 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// The wall clock.
     pub clock: fn() -> Option<Unix>,
+    /// What TLS shows.
+    pub shelf: Arc<Shelf>,
+    pub forge: Forge,
 }
 
 pub struct Front {
@@ -77,7 +84,8 @@ impl Front {
     }
 
     pub fn with_limits(executor: Rc<LocalExecutor<'static>>, shared: Shared, limits: Limits) -> Self {
-        let Shared { answers, board, clock } = shared;
+        let Shared { answers, board, clock, shelf, forge } = shared;
+        let tls = tls::config(Chooser { shelf, answers: answers.clone(), forge, clock });
         let desk = Desk {
             answers,
             board,
@@ -87,18 +95,17 @@ impl Front {
             seats: Arc::new(Semaphore::new(limits.connections)),
             names: Names::default(),
             down: Cell::new(false),
+            tls,
         };
         Self { executor, desk: Rc::new(desk), listeners: Vec::new() }
     }
 
-    /// Listens on the plain ones of these and on no others; listeners that stay are not closed. On trouble everything
-    /// stays as it was.
+    /// Listens there and nowhere else; listeners that stay are not closed. On trouble everything stays as it was.
     pub fn listen(&mut self, wanted: &[Listen]) -> Result<(), Trouble> {
-        let plain = || wanted.iter().filter(|listen| !listen.tls);
-        let stay = |listener: &Listener| plain().any(|listen| *listen == listener.listen);
+        let stay = |listener: &Listener| wanted.contains(&listener.listen);
         let (mut listeners, mut leave): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(stay);
         let mut fresh: Vec<&Listen> = Vec::new();
-        for listen in plain() {
+        for listen in wanted {
             if !listeners.iter().any(|listener| listener.listen == *listen) && !fresh.contains(&listen) {
                 fresh.push(listen);
             }
@@ -139,7 +146,7 @@ impl Front {
                 let trouble = |error| Trouble::new(format!("listening on port {}", listen.port), error);
                 let bound = socket.local_addr().map_err(trouble)?;
                 let socket = Rc::new(Async::new_nonblocking(socket).map_err(trouble)?);
-                let accepting = accept(self.executor.clone(), self.desk.clone(), Rc::downgrade(&socket));
+                let accepting = accept(self.executor.clone(), self.desk.clone(), Rc::downgrade(&socket), listen.tls);
                 let task = self.executor.spawn(accepting);
                 log::info!("listening on {bound}");
                 opened.push(Listener { listen: (*listen).clone(), bound, _socket: socket, _task: task });
@@ -191,7 +198,7 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
     Ok(TcpListener::from(socket))
 }
 
-async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>) {
+async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>, tls: bool) {
     const PAUSE: Span = Span::millis(250);
     loop {
         let seat = desk.seats.acquire_arc().await;
@@ -200,15 +207,19 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
         match came.await {
             Some(Ok(stream)) => {
                 let mut inlet = Inlet::default();
-                if at_once(&desk, &stream, &mut inlet) {
+                if !tls && at_once(&desk, &stream, &mut inlet) {
                     // Those who have been here for longer come first.
                     smol::future::yield_now().await;
                     continue;
                 }
                 let desk = desk.clone();
                 let serving = async move {
-                    if let Ok(stream) = Async::new_nonblocking(stream) {
-                        serve(&desk, stream, inlet).await;
+                    // Heads and pieces of bodies are writes of their own: none shall wait for the other side.
+                    let _ = stream.set_nodelay(true);
+                    match (Sides::of(&stream, tls), Async::new_nonblocking(stream)) {
+                        (Some(sides), Ok(stream)) if tls => receive(&desk, stream, sides).await,
+                        (Some(sides), Ok(mut stream)) => serve(&desk, &mut stream, sides, inlet).await,
+                        _ => {}
                     }
                     drop(seat);
                 };

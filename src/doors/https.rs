@@ -2,14 +2,10 @@
 
 use crate::rules::acme::headers::retry_after;
 use crate::rules::acme::types::{Method, Reply, Request};
+use crate::rules::tls;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use core::fmt;
-use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::{self, cipher_suite::*};
-use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,8 +87,10 @@ impl SystemLine {
             None => None,
         };
         let proxied = proxy.is_some();
-        let tls =
-            TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider())).build();
+        let tls = TlsConfig::builder()
+            .root_certs(roots)
+            .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
+            .build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .proxy(proxy)
@@ -111,40 +109,6 @@ impl SystemLine {
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), OneLookup::default());
         Ok(Self { agent, limits, proxied })
-    }
-}
-
-/// The cryptography of TLS: `rustls`' own choice, without what a client on this kind of machine never uses.
-fn provider() -> CryptoProvider {
-    CryptoProvider { cipher_suites: suites(), key_provider: &NoKeys, ..ring::default_provider() }
-}
-
-/// Every x86-64 that matters has instructions for AES, and every server offers it: ChaCha20 would be 45 KB of tuned
-/// code that no handshake chooses. Elsewhere it is the faster one, and small.
-fn suites() -> Vec<SupportedCipherSuite> {
-    let chacha20 = cfg!(not(target_arch = "x86_64"));
-    let mut suites = vec![TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256];
-    if chacha20 {
-        suites.push(TLS13_CHACHA20_POLY1305_SHA256);
-    }
-    suites.extend([TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]);
-    if chacha20 {
-        suites.push(TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256);
-    }
-    suites.extend([TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]);
-    if chacha20 {
-        suites.push(TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256);
-    }
-    suites
-}
-
-/// We never show a certificate to a CA, so nothing reads private keys here.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no certificate is shown to a CA".into()))
     }
 }
 
@@ -524,7 +488,7 @@ mod tests {
     }
 
     fn tls_server(script: Vec<Say>, (certificate, key): &(Vec<u8>, KeyPair)) -> Server {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

@@ -5,8 +5,10 @@ use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
 use crate::doors::disk::{self, SystemDisk};
+use crate::doors::front::shelf::{Forge, Shelf};
 use crate::doors::front::{self, Front};
 use crate::doors::https::SystemWire;
+use crate::doors::keys;
 use crate::doors::script::SystemScript;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
@@ -113,7 +115,15 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
 
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
-    let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
+    let shelf = Arc::new(Shelf::default());
+    let forge = Forge { self_signed: keys::self_signed, answer: keys::answer };
+    let sight = front::Shared {
+        answers: shared.0.clone(),
+        board: shared.1.clone(),
+        clock: clock::wall,
+        shelf: shelf.clone(),
+        forge,
+    };
     let mut front = Front::new(executor.clone(), sight);
     front.face(Facade::new(&config));
     front.listen(&config.listen)?;

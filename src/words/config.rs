@@ -252,7 +252,25 @@ pub struct Site {
     /// Where it listens; empty for the base server.
     pub addrs: Vec<(Option<IpAddr>, u16)>,
     pub tls: bool,
-    pub proxy: Option<Backend>,
+    pub proxy: Option<Way>,
+    /// Where TLS goes that is not a CA's, untouched.
+    pub passthrough: Option<Way>,
+}
+
+/// A way to a back end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Way {
+    pub to: Backend,
+    pub header: ProxyProtocol,
+}
+
+/// Whether a line before everything else tells the back end who is there (HAProxy's PROXY protocol).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    V1,
+    V2,
 }
 
 /// Where `ProxyPass` leads.

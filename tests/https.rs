@@ -347,7 +347,7 @@ fn md_810_001_md_810_006_the_key_is_one_that_the_client_can_verify() {
     server.show(A, &[ec]);
     assert!(shown(&Client::old(A)).is_err(), "nothing that it could verify");
     let third = (KeyKind::P384, pair(KeyKind::P384, &[A]));
-    server.show(A, &[third.clone()]);
+    server.show(A, std::slice::from_ref(&third));
     assert_eq!(shown(&Client::of(A)).unwrap(), third.1.chain[0]);
 }
 
@@ -394,10 +394,8 @@ fn md_502_109_md_502_110_hsts_is_said_over_https_where_it_can_be_kept() {
     let hsts = |host: &str, path: &str| {
         let answer = server.get(host, path);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let line = answer
-            .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("strict-transport-security: ").map(str::to_owned));
-        line
+        let lines = answer.lines().map(str::to_ascii_lowercase);
+        lines.filter_map(|line| line.strip_prefix("strict-transport-security: ").map(str::to_owned)).next()
     };
     assert_eq!(hsts(A, "/").as_deref(), Some("max-age=15768000"));
     assert_eq!(hsts(A, "/theirs").as_deref(), Some("max-age=1"), "what the web UI says itself counts");

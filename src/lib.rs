@@ -30,7 +30,8 @@
 //! Imports only go down; rooms on the doors' floor don't know each other (`tests/floors.rs` holds both).
 //!
 //! The main thread runs everything that faces strangers (port 80, the control socket) on one async executor; the
-//! keeper is a second thread of plain blocking code. Three things are shared between them, each behind its own lock:
+//! keeper is a second thread of plain blocking code, and each errand's calls to its CA have a thread of their own, because
+//! a CA may hang (`doors::https`). Three things are shared between them, each behind its own lock:
 //! the [`Answers`](words::answers::Answers) to challenges, the [`Board`](words::board::Board) with the last status, and
 //! (with the TLS front) the shelf of certificates.
 #![cfg_attr(
@@ -113,6 +114,7 @@ pub mod doors {
     pub mod keys;
     pub mod log;
     pub mod script;
+    pub mod supervisor;
     pub mod text;
 }
 
@@ -120,6 +122,7 @@ pub mod doors {
 pub mod house {
     pub mod boot;
     pub mod errand;
+    pub mod exports;
     pub mod front_desk;
     pub mod jobs;
     pub mod keeper;
@@ -128,6 +131,7 @@ pub mod house {
     pub mod preview;
     pub mod store;
     pub mod tell;
+    pub mod watch;
 }
 
 pub mod cli;

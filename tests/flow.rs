@@ -66,10 +66,13 @@ impl Bench {
             let turn = flow.turn(heard);
             self.trace.push(turn.clone());
             heard = match turn {
-                Turn::Call(ask) => match line.call(&self.key.request(&ask).unwrap()) {
-                    Ok(reply) => Heard::Reply(reply),
-                    Err(trouble) => Heard::Silence(trouble),
-                },
+                Turn::Call(ask) => {
+                    line.ask(self.key.request(&ask).unwrap());
+                    match line.heard().unwrap() {
+                        Ok(reply) => Heard::Reply(reply),
+                        Err(trouble) => Heard::Silence(trouble),
+                    }
+                }
                 Turn::Serve(proof) => {
                     assert_eq!(served.replace(proof.clone()), None);
                     if self.serve_fails.contains(&proof.challenge) {

@@ -294,7 +294,14 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         tell: Backoff::default(),
         told: true,
     };
-    Report { md: Arc::new(md.clone()), account: None, certs: vec![cert], log: Diary::default(), trouble: None }
+    Report {
+        md: Arc::new(md.clone()),
+        ca: String::new(),
+        account: None,
+        certs: vec![cert],
+        log: Diary::default(),
+        trouble: None,
+    }
 }
 
 #[test]

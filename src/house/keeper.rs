@@ -4,7 +4,7 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
-use crate::doors::https::Wire;
+use crate::doors::https::{Line, Wire};
 use crate::doors::script::Script;
 use crate::house::errand::{Came, Errand};
 use crate::house::jobs::Jobs;
@@ -36,6 +36,8 @@ pub struct Keeper<'a> {
     pub(super) lives: Lives,
     pub(super) answers: Arc<Answers>,
     pub(super) errands: Vec<Errand>,
+    /// Lines of errands that were dropped, with a call that has not come to its end.
+    hung_up: Vec<Box<dyn Line>>,
     board: Arc<Board>,
     jobs: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
@@ -51,8 +53,10 @@ pub struct Keeper<'a> {
     had_clock: Option<bool>,
 }
 
-/// Orders under way at the same time: each holds a TLS connection, and the device has little memory.
+/// Orders under way at the same time: each holds a thread and a TLS connection, and the device has little memory. Those
+/// that a hanging CA holds up don't count, so that they hold up nobody else; but there is an end to them, too.
 const ERRANDS: usize = 4;
+const LINES: usize = 16;
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
 const LONGEST_NAP: Span = Span::hours(1);
@@ -78,6 +82,7 @@ impl<'a> Keeper<'a> {
             lives,
             answers,
             errands: vec![],
+            hung_up: vec![],
             board,
             jobs: Jobs::default(),
             quiet_until: Span::ZERO,
@@ -89,7 +94,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
-        keeper.owe_missing_exports();
+        keeper.look_at_exports();
         keeper.post();
         keeper
     }
@@ -99,7 +104,7 @@ impl<'a> Keeper<'a> {
         loop {
             let nap = self.work();
             match self.doors.clock.nap(nap) {
-                Knock::Nobody => {}
+                Knock::Nobody | Knock::Answer => {}
                 Knock::Stop => return,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
@@ -116,14 +121,14 @@ impl<'a> Keeper<'a> {
         }
         self.turns();
         let steady = self.doors.clock.steady();
-        let rests = self.errands.iter().map(|errand| errand.rests_until).min();
-        let until_rest = rests.map_or(LONGEST_NAP, |rest| rest.minus(steady));
+        let next_turn = self.errands.iter().map(Errand::wakes_at).min();
+        let until_turn = next_turn.map_or(LONGEST_NAP, |at| at.minus(steady));
         let until_look = match (self.now(), self.look_at) {
             (Some(now), Some(at)) => at.since(now),
             (Some(_), None) => LONGEST_NAP,
             (None, _) => CLOCKLESS_NAP,
         };
-        until_rest.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
+        until_turn.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
@@ -137,6 +142,9 @@ impl<'a> Keeper<'a> {
 
     /// Asks the rules about every want, and begins what they say.
     fn look(&mut self, now: Option<Unix>) {
+        if self.config.only_reads() {
+            self.reread();
+        }
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
@@ -168,25 +176,30 @@ impl<'a> Keeper<'a> {
         self.errands.iter().any(|errand| errand.slot == *slot)
     }
 
-    /// Whether one more order can be begun now: there is room, and nobody else is about to make the CA's account.
+    /// Whether one more order can be begun now: there is room, the CA does not hang, and nobody else is about to make
+    /// the account there.
     pub(super) fn has_room_for(&self, ca: &str) -> bool {
         let making = self.lives.account(ca).is_none_or(|account| account.url.is_none());
-        self.errands.len() < ERRANDS && !(making && self.errands.iter().any(|errand| errand.want.ca == ca))
+        let busy = self.errands.iter().filter(|errand| !errand.hangs()).count();
+        let lines = self.errands.len() + self.hung_up.len();
+        let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
+        busy < ERRANDS && lines < LINES && !there.any(|errand| making || errand.hangs())
     }
 
-    /// Gives each errand that does not rest one turn.
+    /// Gives each errand that nothing keeps from it one turn.
     fn turns(&mut self) {
+        self.hung_up.retain_mut(|line| line.heard().is_none());
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
-            let steady = self.doors.clock.steady();
-            if errand.rests_until > steady {
-                index += 1;
-                continue;
-            }
-            match errand.turn(steady) {
+            match errand.turn(self.doors.clock.steady()) {
                 Came::Nothing => index += 1,
+                Came::Silence => {
+                    // Its place is free for others.
+                    self.look_again();
+                    index += 1;
+                }
                 Came::Account(url) => {
-                    let ca = errand.want.ca.clone();
+                    let ca = errand.ca.clone();
                     self.keep_account(&ca, url);
                     index += 1;
                 }
@@ -230,26 +243,56 @@ impl<'a> Keeper<'a> {
 
     /// A changed configuration: orders for wants that are no more are dropped, everything else goes on.
     fn reload(&mut self, config: Config) {
+        let changes_hands = config.only_reads() != self.config.only_reads();
         self.lives.rewant(&config);
         self.config = config;
-        let lives = &self.lives;
-        self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
+        if changes_hands {
+            self.reread();
+        }
+        for errand in std::mem::take(&mut self.errands) {
+            if self.lives.want(&errand.slot) == Some(&errand.want) {
+                self.errands.push(errand);
+            } else {
+                self.hung_up.extend(errand.hang_up());
+            }
+        }
         self.inherit();
-        self.owe_missing_exports();
+        self.look_at_exports();
         self.look_again();
         self.post_all();
     }
 
-    /// An MD whose first name was removed or changed goes on with what it had.
+    /// An MD whose first name was removed or changed goes on with what it had; where another daemon writes the store, that
+    /// one sees to it.
     fn inherit(&mut self) {
+        if self.config.only_reads() {
+            return;
+        }
         for (new, old) in self.lives.heirs() {
             match self.store.rename(self.doors.disk, &old, &new) {
                 Ok(()) => {
                     log::info!("{}: goes on with the certificate of {}, which is no longer configured", new.md, old.md);
                     self.lives.inherit(&new, &old);
+                    self.save_tried(&new);
                 }
                 Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
             }
+        }
+    }
+
+    /// What the store holds now that somebody else may have written it.
+    fn reread(&mut self) {
+        match self.store.again(self.doors.disk, self.config.only_reads()) {
+            Ok((store, loaded)) => {
+                for line in &loaded.set_aside {
+                    log::error!("{line}");
+                }
+                self.store = store;
+                for line in self.lives.found(loaded) {
+                    log::info!("{line}");
+                }
+            }
+            Err(trouble) => log::error!("what is new in the store is not seen: {trouble}"),
         }
     }
 

@@ -119,6 +119,8 @@ impl Lives {
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
         life.tried.told = None;
+        life.tried.imposed = orphan.tried.imposed;
+        life.tried.exported = orphan.tried.exported;
         self.touch(&new.md);
     }
 
@@ -131,6 +133,12 @@ impl Lives {
         self.certs.get(slot)?.want.as_ref()
     }
 
+    /// The CA whose turn it is to be asked for this want.
+    pub fn ca(&self, slot: &Slot) -> Option<&str> {
+        let life = self.certs.get(slot)?;
+        Some(plan::ca(life.want.as_ref()?, &life.tried))
+    }
+
     pub fn held(&self, slot: &Slot) -> Option<&Held> {
         self.certs.get(slot)?.held.as_ref()
     }
@@ -141,6 +149,10 @@ impl Lives {
 
     pub fn md(&self, name: &Name) -> Option<&Arc<Md>> {
         self.mds.get(name)
+    }
+
+    pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
+        self.mds.values()
     }
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
@@ -166,7 +178,8 @@ impl Lives {
     pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
         match self.certs.get(slot) {
             Some(Life { want: Some(want), held, tried, .. }) => {
-                plan::decide(want, held.as_ref(), tried, self.imposed.get(&want.ca).copied(), now)
+                let imposed = self.imposed.get(plan::ca(want, tried)).copied();
+                plan::decide(want, held.as_ref(), tried, imposed, now)
             }
             _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
         }
@@ -174,7 +187,7 @@ impl Lives {
 
     fn sum_up_waits(&mut self) {
         self.imposed.clear();
-        for imposed in self.certs.values().filter_map(|life| life.tried.imposed.as_ref()) {
+        for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
             let longest = self.imposed.entry(imposed.ca.clone()).or_default();
             *longest = imposed.until.max(*longest);
         }
@@ -201,6 +214,19 @@ impl Lives {
         life.unsaved = unsaved;
     }
 
+    /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
+    pub fn found(&mut self, loaded: Loaded) -> Vec<String> {
+        self.accounts = loaded.accounts;
+        let mut lines = vec![];
+        for (slot, held) in loaded.certs {
+            if self.held(&slot).is_none_or(|known| known.sha256 != held.sha256) {
+                lines.push(format!("{slot}: the store has a new certificate, until {}", held.not_after));
+                self.arrived(&slot, held, None);
+            }
+        }
+        lines
+    }
+
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
         life.tried = plan::settle(&want, &life.tried, outcome, now, 0);
@@ -213,7 +239,7 @@ impl Lives {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
             Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
-            Outcome::Ordered | Outcome::Told(_) => String::new(),
+            Outcome::Ordered | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
@@ -230,7 +256,10 @@ impl Lives {
             (Outcome::OrderFailed(_), _) => None,
             _ => self.tried(slot).and_then(|tried| tried.tell.until),
         };
-        let then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
+        let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
+        if let (Outcome::OrderFailed(_), Some(want)) = (outcome, self.want(slot).filter(|want| want.cas.len() > 1)) {
+            then.push_str(&format!(" at {}", self.tried(slot).map_or("", |tried| plan::ca(want, tried))));
+        }
         let entry = Entry { when: now, what: "errored", detail: what.clone() };
         self.diaries.entry(slot.md.clone()).or_default().note(entry);
         format!("{}: {what}; {then}", slot.md)
@@ -248,10 +277,13 @@ impl Lives {
         self.diaries.entry(md.clone()).or_default().note(entry);
     }
 
-    /// The exports are not what they should be: its news are owed again.
+    /// The exports are not what they should be: its news are owed again, if only to files that are to go.
     pub fn owe(&mut self, slot: &Slot) {
         if let Some(life) = self.certs.get_mut(slot) {
             life.tried.told = None;
+            if let Some(want) = life.want.as_mut() {
+                want.tells = true;
+            }
         }
     }
 
@@ -267,6 +299,11 @@ impl Lives {
     pub fn unsaved(&self) -> Vec<Slot> {
         let unsaved = |life: &Life| life.unsaved.is_some() || life.unsaved_tried.is_some();
         self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// The pair that is held there, while it is in memory alone.
+    pub fn unsaved_bundle(&self, slot: &Slot) -> Option<&Bundle> {
+        self.certs.get(slot)?.unsaved.as_ref().map(|(bundle, _)| bundle)
     }
 
     pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {
@@ -315,13 +352,15 @@ impl Lives {
         let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
         let lives: Vec<(Slot, &Life)> =
             slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
-        let account = md.cas.first().and_then(|ca| self.accounts.get(ca)).and_then(|account| account.url.clone());
+        let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
+        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
         });
         Report {
             md: md.clone(),
+            ca,
             account,
             certs: lives.iter().filter_map(|(slot, life)| self.cert_report(slot, life, now, busy(slot))).collect(),
             log: self.diaries.get(&md.name).cloned().unwrap_or_default(),
@@ -357,4 +396,15 @@ impl Lives {
             told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),
         })
     }
+}
+
+/// The CA that matters now: the one whose turn it is, where something is due; else the one that gave what is held.
+fn ca_of<'a>(md: &Md, lives: impl Iterator<Item = &'a Life> + Clone, now: Option<Unix>) -> String {
+    let due = lives.clone().find_map(|life| {
+        let want = life.want.as_ref()?;
+        let due = now.is_some_and(|now| plan::why(want, life.held.as_ref(), now).is_some());
+        due.then(|| plan::ca(want, &life.tried))
+    });
+    let giver = || lives.clone().find_map(|life| life.held.as_ref()).map(|held| held.ca.as_str());
+    due.or_else(giver).or(md.cas.first().map(String::as_str)).unwrap_or_default().into()
 }

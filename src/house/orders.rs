@@ -15,11 +15,9 @@ impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let Some(want) = self.lives.want(slot).cloned() else { return };
-        if !self.has_room_for(&want.ca) {
-            return;
-        }
-        log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
-        match self.set_out(slot, want, why) {
+        let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca)).map(String::from) else { return };
+        log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
+        match self.set_out(slot, want, ca, why) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -28,17 +26,17 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, slot: &Slot, want: Want, why: Why) -> Result<Errand, Trouble> {
+    fn set_out(&mut self, slot: &Slot, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let Some(md) = self.lives.md(&slot.md).cloned() else {
             return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
         };
         let key = keys::generate(want.kind)?;
         let csr = keys::request(&key, want.kind, &want.names)?;
-        let (account, is_new) = self.account_for(&want.ca, &md)?;
+        let (account, is_new) = self.account_for(&ca, &md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
-            directory: want.ca.clone(),
+            directory: ca.clone(),
             names: want.names.clone(),
             csr,
             thumbprint: account_key.thumbprint(),
@@ -48,7 +46,7 @@ impl Keeper<'_> {
             agreement: md.agreement.clone(),
             challenges: self.challenges(&md),
         });
-        Ok(Errand::new((slot.clone(), want, why), key, account_key, flow, line, self.answers.clone()))
+        Ok(Errand::new((slot.clone(), want, why), ca, key, account_key, flow, line, self.answers.clone()))
     }
 
     /// What can be answered here: what the operator listed, else what arrives.
@@ -109,7 +107,7 @@ impl Keeper<'_> {
         let want = &errand.want;
         let public = keys::public_key(&errand.key, want.kind)?;
         let now = self.now();
-        Ok(x509::accept(chain, &public, &want.names, want.kind, &want.ca, now)?)
+        Ok(x509::accept(chain, &public, &want.names, want.kind, &errand.ca, now)?)
     }
 
     fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {

@@ -179,7 +179,7 @@ mod tests {
 
     fn tried() -> Tried {
         let mut tried = Tried { fingerprint: [3; 8], told: Some([1; 32]), ..Tried::default() };
-        tried.imposed = Some(Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) });
+        tried.imposed = vec![Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) }];
         let mut refusal = Refusal::ours("new order", "urn:ietf:params:acme:error:rateLimited", "too many");
         refusal.status = Some(429);
         refusal.retry_after = Some(Span::secs(7));

@@ -20,7 +20,7 @@ pub fn md_json(report: &Report) -> Value {
         "name": md.name.as_str(),
         "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
         "contacts": md.contacts,
-        "ca": { "url": md.cas.first(), "urls": md.cas, "proto": "ACME", "account": report.account },
+        "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),
@@ -193,6 +193,30 @@ fn last_json(failure: &Failure, telling: bool) -> Value {
             }
             last
         }
+    }
+}
+
+/// All of it in one line: how many MDs are well, and the first trouble or else the next renewal.
+pub fn line(reports: &[Report]) -> String {
+    let mut well = 0_usize;
+    let mut trouble = None;
+    for report in reports {
+        let (lines, is_well) = text(report);
+        well += usize::from(is_well);
+        if !is_well && trouble.is_none() {
+            // What went wrong stands indented below what is held.
+            let wrong = lines.iter().rev().find_map(|line| line.strip_prefix("    "));
+            let what = wrong.map(|wrong| format!("{}: {wrong}", report.md.name));
+            trouble = what.or_else(|| lines.first().cloned());
+        }
+    }
+    let next = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.renew_at).min();
+    let then = trouble.map_or_else(|| next().map(|at| format!("next renewal from {at}")), Some);
+    let then = then.map(|then| format!("; {then}")).unwrap_or_default();
+    match reports.len() {
+        0 => "no MD is configured".into(),
+        1 if well == 1 => format!("1 MD is well{then}"),
+        many => format!("{well} of {many} MDs are well{then}"),
     }
 }
 

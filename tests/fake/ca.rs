@@ -1,7 +1,9 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
+use super::hands::Hands;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use edgemd::doors::clock::{Clock, Knock};
 use edgemd::doors::https::{Line, Route, Wire};
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
@@ -23,10 +25,12 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
-/// The directory of every fake CA.
+/// The directory of a fake CA, unless it says otherwise.
 pub const DIRECTORY: &str = "https://ca.example/directory";
 
 const BASE: &str = "https://ca.example";
+/// How long a client waits for a CA that is silent.
+const SILENCE: Span = Span::secs(30);
 const ERROR: &str = "urn:ietf:params:acme:error:";
 
 #[derive(Clone)]
@@ -42,6 +46,10 @@ pub struct Weather {
     pub lose_reply_every: u32,
     /// No connection at all.
     pub down: bool,
+    /// Connections, but never a word.
+    pub hangs: bool,
+    /// How long each answer takes.
+    pub takes: Span,
     /// Answers whose path begins so are spoilt.
     pub spoil: Option<(&'static str, Bad)>,
     pub wrong_key: bool,
@@ -66,6 +74,8 @@ impl Default for Weather {
             reuse: Reuse::Never,
             lose_reply_every: 0,
             down: false,
+            hangs: false,
+            takes: Span::ZERO,
             spoil: None,
             wrong_key: false,
             wrong_names: false,
@@ -108,6 +118,7 @@ pub struct Issued {
 }
 
 struct Ca {
+    base: &'static str,
     now: Box<dyn Fn() -> Unix + Send>,
     answers: Arc<Answers>,
     weather: Weather,
@@ -165,12 +176,18 @@ type Answer = Result<Reply, No>;
 impl FakeCa {
     /// `now` is the CA's own clock; it looks for http-01 answers in `answers`, as if it fetched them.
     pub fn new(now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+        Self::at(BASE, now, answers)
+    }
+
+    /// Another CA.
+    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Fake CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap().der().to_vec();
         Self(Arc::new(Mutex::new(Ca {
+            base,
             now: Box::new(now),
             answers,
             weather: Weather::default(),
@@ -188,8 +205,9 @@ impl FakeCa {
         })))
     }
 
+    /// A wire to this CA alone, on which every call takes no time.
     pub fn wire(&self) -> FakeWire {
-        FakeWire(self.clone())
+        FakeWire { cas: vec![self.clone()], hands: Hands::at(None) }
     }
 
     pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
@@ -237,30 +255,65 @@ impl FakeCa {
     }
 }
 
-pub struct FakeWire(FakeCa);
+/// A wire to several CAs; the time that a call takes passes on these hands.
+#[derive(Clone)]
+pub struct FakeWire {
+    pub cas: Vec<FakeCa>,
+    pub hands: Hands,
+}
 
-impl Wire for FakeWire {
-    fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
-        self.0.lock().lines += 1;
-        Ok(Box::new(FakeLine(self.0.clone())))
+impl FakeWire {
+    fn ca(&self, url: &str) -> Option<&FakeCa> {
+        self.cas.iter().find(|ca| url.starts_with(ca.lock().base))
     }
 }
 
-struct FakeLine(FakeCa);
+impl Wire for FakeWire {
+    fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
+        Ok(Box::new(FakeLine { wire: self.clone(), call: None, used: false }))
+    }
+}
+
+struct FakeLine {
+    wire: FakeWire,
+    /// The call under way, and when its answer is there.
+    call: Option<(Request, Span)>,
+    used: bool,
+}
 
 impl Line for FakeLine {
-    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
-        self.0.lock().call(request)
+    fn ask(&mut self, request: Request) {
+        let weather = self.wire.ca(&request.url).map(|ca| ca.lock().weather.clone()).unwrap_or_default();
+        let takes = if weather.hangs { SILENCE } else { weather.takes };
+        if takes > Span::ZERO {
+            self.wire.hands.knock_in(takes, Knock::Answer);
+        }
+        if let (false, Some(ca)) = (self.used, self.wire.ca(&request.url)) {
+            ca.lock().lines += 1;
+            self.used = true;
+        }
+        assert_eq!(self.call, None, "one call at a time");
+        self.call = Some((request, self.wire.hands.steady().plus(takes)));
+    }
+
+    fn heard(&mut self) -> Option<Result<Reply, Trouble>> {
+        let now = self.wire.hands.steady();
+        let (request, _) = self.call.take_if(|(_, at)| *at <= now)?;
+        let nobody = || Err(Trouble::new("nobody", "this host is not known"));
+        Some(self.wire.ca(&request.url).map_or_else(nobody, |ca| ca.lock().call(&request)))
     }
 }
 
 impl Ca {
     fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
-        let doing = "ca.example";
+        let doing = self.base.trim_start_matches("https://");
         if self.weather.down {
             return Err(Trouble::new(doing, "connection refused"));
         }
-        let path = request.url.strip_prefix(BASE).unwrap_or("/elsewhere").to_string();
+        if self.weather.hangs {
+            return Err(Trouble::new(doing, format!("silent for {SILENCE}")));
+        }
+        let path = request.url.strip_prefix(self.base).unwrap_or("/elsewhere").to_string();
         self.log.push(format!("{} {path}", format!("{:?}", request.method).to_uppercase()));
         let spoilt = self.weather.spoil.clone().filter(|(begin, _)| path.starts_with(begin));
         let mut reply = match spoilt {
@@ -312,11 +365,12 @@ impl Ca {
     }
 
     fn directory(&self) -> Reply {
+        let base = self.base;
         let meta = match self.weather.terms {
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
-        let at = |path: &str| format!("{BASE}{path}");
+        let at = |path: &str| format!("{base}{path}");
         ok(
             200,
             &json!({
@@ -371,7 +425,8 @@ impl Ca {
                 Ok(([vec![4], x, y].concat(), None))
             }
             (None, Some(kid)) if !by_key => {
-                let index = kid.strip_prefix("https://ca.example/account/").and_then(|text| text.parse().ok());
+                let index = kid.strip_prefix(self.base).and_then(|rest| rest.strip_prefix("/account/"));
+                let index = index.and_then(|text| text.parse().ok());
                 let known = index.and_then(|index: usize| Some((index, self.accounts.get(index)?)));
                 match known {
                     Some((index, account)) if !account.forgotten => Ok((account.point.clone(), Some(index))),
@@ -383,6 +438,7 @@ impl Ca {
     }
 
     fn new_account(&mut self, point: &[u8], payload: &[u8]) -> Answer {
+        let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
         let (status, index) = match known {
@@ -401,7 +457,7 @@ impl Ca {
             }
         };
         let mut reply = ok(status, &json!({"status": "valid"}));
-        reply.location = Some(format!("{BASE}/account/{index}"));
+        reply.location = Some(format!("{base}/account/{index}"));
         Ok(reply)
     }
 
@@ -442,6 +498,7 @@ impl Ca {
     }
 
     fn new_order(&mut self, account: usize, payload: &[u8]) -> Answer {
+        let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let identifiers = payload["identifiers"].as_array().cloned().unwrap_or_default();
         if identifiers.is_empty() {
@@ -478,7 +535,7 @@ impl Ca {
         let index = self.orders.len() - 1;
         let mut reply = self.order(index);
         reply.status = 201;
-        reply.location = Some(format!("{BASE}/order/{index}"));
+        reply.location = Some(format!("{base}/order/{index}"));
         Ok(reply)
     }
 
@@ -488,6 +545,7 @@ impl Ca {
     }
 
     fn order(&mut self, index: usize) -> Reply {
+        let base = self.base;
         let invalid = |index: &usize| matches!(self.authorizations[*index].verdict, Some((Verdict::Invalid, 0)));
         let open = match &self.orders[index].authorizations {
             authorizations if authorizations.iter().any(invalid) => "invalid",
@@ -504,13 +562,13 @@ impl Ca {
         };
         let order = &self.orders[index];
         let authorizations: Vec<String> =
-            order.authorizations.iter().map(|index| format!("{BASE}/authorization/{index}")).collect();
+            order.authorizations.iter().map(|index| format!("{base}/authorization/{index}")).collect();
         let mut body = json!({
             "status": status, "identifiers": order.identifiers, "authorizations": authorizations,
-            "finalize": format!("{BASE}/finalize/{index}"), "expires": "2038-01-01T00:00:00Z",
+            "finalize": format!("{base}/finalize/{index}"), "expires": "2038-01-01T00:00:00Z",
         });
         if status == "valid" {
-            body["certificate"] = format!("{BASE}/certificate/{index}").into();
+            body["certificate"] = format!("{base}/certificate/{index}").into();
         }
         self.not_yet(ok(200, &body), status != "valid")
     }
@@ -523,6 +581,7 @@ impl Ca {
     }
 
     fn authorization(&mut self, index: usize) -> Reply {
+        let base = self.base;
         let count = self.count as usize;
         let authorization = &mut self.authorizations[index];
         let status = match &mut authorization.verdict {
@@ -540,7 +599,7 @@ impl Ca {
             .map(|kind| {
                 let asked = authorization.asked == *kind;
                 let mut challenge = json!({
-                    "type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "token": authorization.token,
+                    "type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "token": authorization.token,
                     "status": if !asked { "pending" } else if status == "pending" { "processing" } else { status },
                 });
                 if asked && status == "invalid" {
@@ -568,6 +627,7 @@ impl Ca {
 
     /// RFC 8555 §7.5.1; the CA looks at once and tells the verdict after some polls.
     fn challenge(&mut self, index: usize, kind: &str) -> Answer {
+        let base = self.base;
         let found = self.answers.find(&self.authorizations[index].token);
         let thumbprint = &self.accounts[self.authorizations[index].account].thumbprint;
         let expected = format!("{}.{thumbprint}", self.authorizations[index].token);
@@ -580,7 +640,7 @@ impl Ca {
         authorization.asked = ["http-01", "tls-alpn-01", "dns-01"].into_iter().find(|word| *word == kind).unwrap_or("");
         Ok(ok(
             200,
-            &json!({"type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "status": "processing",
+            &json!({"type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "status": "processing",
                 "token": authorization.token}),
         ))
     }

@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::backend::{self, Names, Unreachable};
+use super::seats::Seats;
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
 use crate::rules::redirect::HSTS;
@@ -15,7 +16,6 @@ use crate::words::config::{Backend, Way};
 use crate::words::time::Unix;
 use core::cell::{Cell, RefCell};
 use rustls::ServerConfig;
-use smol::lock::Semaphore;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Desk {
     pub clock: fn() -> Option<Unix>,
     pub facade: RefCell<Rc<Facade>>,
     pub limits: Limits,
-    pub seats: Arc<Semaphore>,
+    pub seats: Rc<Seats>,
     pub names: Names,
     /// The back end failed the last time; said once in the log.
     pub down: Cell<bool>,

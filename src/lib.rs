@@ -47,6 +47,7 @@ pub mod words {
     pub mod cert;
     pub mod config;
     pub mod fault;
+    pub mod message;
     pub mod name;
     pub mod time;
 }
@@ -58,6 +59,7 @@ pub mod rules {
     pub mod forward;
     pub mod http1;
     pub mod kin;
+    pub mod messages;
     pub mod pem;
     pub mod plan;
     pub mod proxy_header;
@@ -124,9 +126,11 @@ pub mod house {
     pub mod errand;
     pub mod exports;
     pub mod front_desk;
+    pub mod hooks;
     pub mod jobs;
     pub mod keeper;
     pub mod lives;
+    pub mod messages;
     pub mod orders;
     pub mod preview;
     pub mod store;

@@ -3,6 +3,8 @@
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
+#[path = "days/messages.rs"]
+mod messages;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

@@ -300,6 +300,7 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         account: None,
         certs: vec![cert],
         log: Diary::default(),
+        warning: None,
         trouble: None,
     }
 }

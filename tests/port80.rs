@@ -538,6 +538,7 @@ fn report(md: &Md) -> Report {
         account: None,
         certs: vec![cert],
         log: Diary::default(),
+        warning: Default::default(),
         trouble: None,
     }
 }

@@ -3,10 +3,10 @@
 
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
-use crate::rules::acme::flow::{Ask, Flow, Heard, Turn};
+use crate::rules::acme::flow::{Ask, Flow, Heard, Proof, Turn};
 use crate::words::answers::Answers;
 use crate::words::cert::{Slot, Want, Why};
-use crate::words::fault::Failure;
+use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ enum Wait {
 pub enum Came {
     /// There is more to do, at once or later.
     Nothing,
+    /// An answer is in place; [`Errand::refuse`] before the next turn if it shall not count.
+    Served(Proof),
     /// The CA has been silent for so long that others should not count on it.
     Silence,
     /// The account exists at this URL: keep it before the next turn.
@@ -92,7 +94,10 @@ impl Errand {
         self.wait = Wait::Nothing;
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
             Turn::Call(ask) => self.call(&ask, steady),
-            Turn::Serve(proof) => self.served.put(&proof.token, &proof.key_authorization),
+            Turn::Serve(proof) => {
+                self.served.put(&proof.token, &proof.key_authorization);
+                return Came::Served(proof);
+            }
             Turn::Unserve(proof) => self.served.withdraw(&proof.token),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account } => return Came::Account(account),
@@ -100,6 +105,11 @@ impl Errand {
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
+    }
+
+    /// The answer that was put in place a turn ago is of no use.
+    pub fn refuse(&mut self, why: Trouble) {
+        self.heard = Heard::Silence(why);
     }
 
     /// When it wants a turn that nobody else will call it to.

@@ -35,14 +35,15 @@ impl Keeper<'_> {
         let now = self.now();
         for slot in self.lives.wanted() {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
-            if self.lives.held(&slot).is_none() {
-                continue;
-            }
+            let Some(sha256) = self.lives.held(&slot).map(|held| held.sha256) else { continue };
             let disk = &*self.doors.disk;
             let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
             let in_place = self.files(&md, &slot).is_ok_and(|files| files.iter().all(there));
-            let known = self.lives.tried(&slot).is_some_and(|tried| tried.exported == paths(&md, &slot));
-            if in_place && known {
+            // What is not told of yet is owed anyway, and who was notified of it already need not hear of it twice.
+            let tells = self.lives.want(&slot).is_some_and(|want| want.tells);
+            let tried = self.lives.tried(&slot).filter(|tried| !tells || tried.told == Some(sha256));
+            let left = tried.is_some_and(|tried| tried.exported != paths(&md, &slot));
+            if in_place && !left {
                 continue;
             }
             self.lives.owe(&slot);

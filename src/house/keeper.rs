@@ -14,7 +14,9 @@ use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::cert::{Outcome, Slot, Step};
-use crate::words::config::Config;
+use crate::words::config::{Config, Md};
+use crate::words::fault::Trouble;
+use crate::words::message::Topic;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 use std::collections::BTreeSet;
@@ -168,6 +170,14 @@ impl<'a> Keeper<'a> {
         }
         self.look_at = next;
         self.tell(tells, now);
+        match self.now() {
+            Some(now) if steady >= self.quiet_until => {
+                let warning = self.warn(now);
+                self.look_at = [self.look_at, warning].into_iter().flatten().min();
+            }
+            Some(_) => self.look_by = self.look_by.min(self.quiet_until),
+            None => {}
+        }
         self.close_jobs(now);
         self.post();
     }
@@ -193,6 +203,14 @@ impl<'a> Keeper<'a> {
         while let Some(errand) = self.errands.get_mut(index) {
             match errand.turn(self.doors.clock.steady()) {
                 Came::Nothing => index += 1,
+                Came::Served(proof) => {
+                    let md = self.lives.md(&errand.slot.md).cloned();
+                    let said = md.map_or(Ok(()), |md| self.say_setup(&md, &proof));
+                    if let (Err(trouble), Some(errand)) = (said, self.errands.get_mut(index)) {
+                        errand.refuse(trouble);
+                    }
+                    index += 1;
+                }
                 Came::Silence => {
                     // Its place is free for others.
                     self.look_again();
@@ -222,7 +240,21 @@ impl<'a> Keeper<'a> {
         log::warn!("{line}");
         self.save_tried(slot);
         self.jobs.end(slot, &line, false);
+        if let (Outcome::OrderFailed(_), Some(md)) = (&outcome, self.lives.md(&slot.md).cloned()) {
+            // That it could not be said is in the log.
+            let _ = self.say(&md, Topic::Errored);
+        }
         self.look_again();
+    }
+
+    /// The operator's command does not want an order for this MD to begin: no kind of it is tried for an hour.
+    pub(super) fn veto(&mut self, md: &Md, why: &Trouble) {
+        let now = self.now();
+        for slot in md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }) {
+            if !self.busy(&slot) && matches!(self.lives.step(&slot, now), Step::Order { .. }) {
+                self.failed(&slot, Outcome::Vetoed(why.clone()));
+            }
+        }
     }
 
     pub(super) fn succeeded(&mut self, slot: &Slot, outcome: &Outcome) {

@@ -4,11 +4,12 @@
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::kin::{self, Kin};
-use crate::rules::{plan, record};
+use crate::rules::{messages, plan, record};
 use crate::words::board::{CertReport, Diary, Entry, Next, Report};
-use crate::words::cert::{Account, Bundle, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
+use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
+use crate::words::message::Said;
 use crate::words::name::Name;
 use crate::words::time::Unix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub struct Lives {
     certs: BTreeMap<Slot, Life>,
     accounts: BTreeMap<String, Account>,
     diaries: BTreeMap<Name, Diary>,
+    said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
     /// Before this moment no clock is believed.
@@ -40,6 +42,22 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
+}
+
+/// An MD, its certificates, and what was said of it.
+pub struct Watched<'a> {
+    pub md: &'a Arc<Md>,
+    pub held: Vec<&'a Held>,
+    pub said: Said,
+    pub fingerprint: Fingerprint,
+}
+
+impl Watched<'_> {
+    /// When it is to be warned of next.
+    pub fn warn_at(&self, now: Unix) -> Option<Unix> {
+        let at = |held: &&Held| messages::warn_at(held, self.md.warn, &self.said, self.fingerprint, now);
+        self.held.iter().map(at).min()
+    }
 }
 
 impl Life {
@@ -64,6 +82,7 @@ impl Lives {
             certs,
             accounts: loaded.accounts,
             diaries: BTreeMap::new(),
+            said: loaded.said,
             imposed: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
@@ -118,7 +137,7 @@ impl Lives {
         let life = self.certs.entry(new.clone()).or_default();
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
-        life.tried.told = None;
+        (life.tried.told, life.tried.notified) = (None, None);
         life.tried.imposed = orphan.tried.imposed;
         life.tried.exported = orphan.tried.exported;
         self.touch(&new.md);
@@ -149,6 +168,11 @@ impl Lives {
 
     pub fn md(&self, name: &Name) -> Option<&Arc<Md>> {
         self.mds.get(name)
+    }
+
+    /// In the order of the configuration.
+    pub fn names(&self) -> Vec<Name> {
+        self.order.clone()
     }
 
     pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
@@ -238,22 +262,25 @@ impl Lives {
     pub fn failed(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>, throw: u32) -> String {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
+            Outcome::Vetoed(trouble) => format!("renewal put off: {trouble}"),
             Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
-            Outcome::Ordered | Outcome::Told { .. } => String::new(),
+            Outcome::Ordered | Outcome::Notified(_) | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
         let unforced = Want { forced: false, ..want };
-        if matches!(outcome, Outcome::OrderFailed(_)) && plan::why(&unforced, life.held.as_ref(), now).is_none() {
+        let ordering = matches!(outcome, Outcome::OrderFailed(_) | Outcome::Vetoed(_));
+        if ordering && plan::why(&unforced, life.held.as_ref(), now).is_none() {
             // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
             next.order = life.tried.order.clone();
+            next.tell = life.tried.tell.clone();
         }
         life.tried = next;
         life.want = Some(unforced);
         self.sum_up_waits();
-        let next = match (outcome, self.step(slot, Some(now))) {
-            (Outcome::OrderFailed(_), Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
-            (Outcome::OrderFailed(_), _) => None,
+        let next = match (ordering, self.step(slot, Some(now))) {
+            (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
+            (true, _) => None,
             _ => self.tried(slot).and_then(|tried| tried.tell.until),
         };
         let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
@@ -273,6 +300,24 @@ impl Lives {
         Some((life, want, now?))
     }
 
+    pub fn said(&self, md: &Name) -> Said {
+        self.said.get(md).cloned().unwrap_or_default()
+    }
+
+    pub fn keep_said(&mut self, md: &Name, said: Said) {
+        self.said.insert(md.clone(), said);
+    }
+
+    /// What an MD is to be warned of; `None` where nothing is held.
+    pub fn watched(&self, md: &Name) -> Option<Watched<'_>> {
+        let md = self.mds.get(md)?;
+        let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
+        let lives: Vec<&Life> = slots.filter_map(|slot| self.certs.get(&slot)).collect();
+        let fingerprint = lives.iter().find_map(|life| life.want.as_ref())?.fingerprint;
+        let held: Vec<&Held> = lives.iter().filter_map(|life| life.held.as_ref()).collect();
+        (!held.is_empty()).then(|| Watched { md, held, said: self.said(&md.name), fingerprint })
+    }
+
     pub fn note(&mut self, md: &Name, entry: Entry) {
         self.diaries.entry(md.clone()).or_default().note(entry);
     }
@@ -280,7 +325,7 @@ impl Lives {
     /// The exports are not what they should be: its news are owed again, if only to files that are to go.
     pub fn owe(&mut self, slot: &Slot) {
         if let Some(life) = self.certs.get_mut(slot) {
-            life.tried.told = None;
+            (life.tried.told, life.tried.notified) = (None, None);
             if let Some(want) = life.want.as_mut() {
                 want.tells = true;
             }
@@ -364,6 +409,10 @@ impl Lives {
             account,
             certs: lives.iter().filter_map(|(slot, life)| self.cert_report(slot, life, now, busy(slot))).collect(),
             log: self.diaries.get(&md.name).cloned().unwrap_or_default(),
+            warning: self
+                .watched(&md.name)
+                .map(|watched| watched.said.warning_for(watched.fingerprint))
+                .unwrap_or_default(),
             trouble,
         }
     }
@@ -392,7 +441,7 @@ impl Lives {
             next,
             renew_at: now.filter(|_| incomplete).or_else(|| held.map(|held| plan::renew_at(want, held))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
-            tell: life.tried.tell.clone(),
+            tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
             told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),
         })
     }

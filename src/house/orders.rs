@@ -10,14 +10,19 @@ use crate::words::board::Entry;
 use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
 use crate::words::fault::{Failure, Trouble};
+use crate::words::message::Topic;
 
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let Some(want) = self.lives.want(slot).cloned() else { return };
         let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca)).map(String::from) else { return };
+        let Some(md) = self.lives.md(&slot.md).cloned() else { return };
+        if let Err(trouble) = self.say(&md, Topic::Renewing) {
+            return self.veto(&md, &trouble);
+        }
         log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
-        match self.set_out(slot, want, ca, why) {
+        match self.set_out(slot, &md, want, ca, why) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -26,13 +31,10 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, slot: &Slot, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
-        let Some(md) = self.lives.md(&slot.md).cloned() else {
-            return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
-        };
+    fn set_out(&mut self, slot: &Slot, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
         let csr = keys::request(&key, want.kind, &want.names)?;
-        let (account, is_new) = self.account_for(&ca, &md)?;
+        let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
@@ -44,7 +46,7 @@ impl Keeper<'_> {
             key_was_shown: !is_new,
             contacts: md.contacts.clone(),
             agreement: md.agreement.clone(),
-            challenges: self.challenges(&md),
+            challenges: self.challenges(md),
         });
         Ok(Errand::new((slot.clone(), want, why), ca, key, account_key, flow, line, self.answers.clone()))
     }

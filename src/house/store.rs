@@ -4,15 +4,17 @@
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
 //! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
-//! <state>                             in RAM: all that was tried
+//! <state>                             in RAM: all that was tried, and said
 //! ```
 //! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
 //! ours are left alone.
 
 use crate::doors::disk::{Access, Disk, Op, is_temp, temp_of};
-use crate::rules::record;
+use crate::rules::acme::proving::SETUP_FAILURE;
+use crate::rules::record::{self, State};
 use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
+use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ pub struct Store {
     /// As it stands in flash.
     flash: BTreeMap<Slot, Tried>,
     /// As it stands in the state file.
-    state: BTreeMap<Slot, Tried>,
+    state: State,
 }
 
 /// What stood in the store when it was opened.
@@ -36,6 +38,7 @@ pub struct Store {
 pub struct Loaded {
     pub certs: BTreeMap<Slot, Held>,
     pub tried: BTreeMap<Slot, Tried>,
+    pub said: BTreeMap<Name, Said>,
     /// By the CA's directory URL.
     pub accounts: BTreeMap<String, Account>,
     /// A sentence for each file that could not be used.
@@ -84,7 +87,7 @@ impl Store {
             certs: BTreeMap::new(),
             accounts: BTreeMap::new(),
             flash: BTreeMap::new(),
-            state: BTreeMap::new(),
+            state: State::default(),
         };
         let mut loaded = Loaded::default();
         let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
@@ -102,6 +105,7 @@ impl Store {
         store.load_state(&mut reader);
         loaded.set_aside = reader.set_aside;
         loaded.tried = store.merge(&loaded.certs);
+        loaded.said.clone_from(&store.state.said);
         Ok((store, loaded))
     }
 
@@ -169,10 +173,11 @@ impl Store {
                 disk.remove(&path)?;
             }
         }
-        if let (Some(_), Some(path)) = (self.state.remove(slot), &self.state_path) {
-            disk.replace(path, &record::encode_state(&self.state), Access::PRIVATE)?;
+        let mut state = self.state.clone();
+        match state.tried.remove(slot) {
+            Some(_) => self.write_state(disk, state),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes to each of the two places only what belongs there and is not there yet.
@@ -211,15 +216,29 @@ impl Store {
         Ok(())
     }
 
+    /// What was said of an MD is worth no flash.
+    pub fn put_said(&mut self, disk: &mut dyn Disk, md: &Name, said: &Said) -> Result<(), Trouble> {
+        if self.state.said.get(md) == Some(said) {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        state.said.insert(md.clone(), said.clone());
+        self.write_state(disk, state)
+    }
+
     fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        let Some(path) = &self.state_path else { return Ok(()) };
         // What would be loaded for it after a restart.
-        let there = self.state.get(slot).or_else(|| self.flash.get(slot));
+        let there = self.state.tried.get(slot).or_else(|| self.flash.get(slot));
         if there.map_or(*tried == Tried::default(), |there| there == tried) {
             return Ok(());
         }
         let mut state = self.state.clone();
-        state.insert(slot.clone(), tried.clone());
+        state.tried.insert(slot.clone(), tried.clone());
+        self.write_state(disk, state)
+    }
+
+    fn write_state(&mut self, disk: &mut dyn Disk, state: State) -> Result<(), Trouble> {
+        let Some(path) = &self.state_path else { return Ok(()) };
         if let Some(dir) = path.parent() {
             // The control socket stands beside it, and a group may go there.
             disk.make_dirs(dir, Access::OPEN_FOLDER)?;
@@ -282,7 +301,7 @@ impl Store {
     /// again of either, so that nothing is told too seldom; all else is newer in the state file.
     fn merge(&self, certs: &BTreeMap<Slot, Held>) -> BTreeMap<Slot, Tried> {
         let mut all = self.flash.clone();
-        all.extend(self.state.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
+        all.extend(self.state.tried.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
         for (slot, tried) in &mut all {
             if !self.only_read {
                 let there = self.flash.get(slot);
@@ -322,12 +341,12 @@ fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let mut lasting = Tried { told: tried.told.or(there.told), imposed, exported, ..Tried::default() };
     let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
     news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
-    let source = match tried.order.last {
-        Some(Failure::Refusal(_)) => {
+    let source = match &tried.order.last {
+        Some(Failure::Refusal(refusal)) if refusal.problem != SETUP_FAILURE => {
             news |= (tried.fingerprint, &tried.order) != (there.fingerprint, &there.order);
             tried
         }
-        Some(Failure::Trouble(_)) => there,
+        Some(_) => there,
         None => &lasting,
     };
     (lasting.fingerprint, lasting.order) = (source.fingerprint, source.order.clone());

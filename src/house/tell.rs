@@ -1,11 +1,10 @@
-//! Telling: the exports are written, then the operator's command is run. It is owed until both are done.
+//! Telling: the exports are written, then the operator's commands are run. It is owed until all of it is done.
 
-use crate::doors::script::Event;
 use crate::house::keeper::Keeper;
-use crate::rules::export;
 use crate::words::cert::{Outcome, Slot, Step};
 use crate::words::config::Md;
 use crate::words::fault::Trouble;
+use crate::words::message::Topic;
 use crate::words::name::Name;
 use crate::words::time::Unix;
 use std::collections::BTreeSet;
@@ -43,31 +42,22 @@ impl Keeper<'_> {
         }
     }
 
+    /// A command that has answered 0 is not called again because a later one has not.
     fn tell_md(&mut self, md: &Md, slots: &[&Slot]) -> Result<(), Trouble> {
         for slot in slots {
             self.export(md, slot)?;
         }
-        let Some(argv) = &md.notify else { return Ok(()) };
-        let mut argv = argv.clone();
-        argv.push(md.name.to_string());
-        self.doors.script.run(&Event { argv, env: environment(md, "renewed"), limit: md.hook_limit })
+        let sha256 = |keeper: &Self, slot: &Slot| keeper.lives.held(slot).map(|held| held.sha256);
+        let notified = |slot: &&Slot| self.lives.tried(slot).and_then(|tried| tried.notified) == sha256(self, slot);
+        if !slots.iter().all(notified) {
+            self.notify(md)?;
+            for slot in slots {
+                if let Some(sha256) = sha256(self, slot) {
+                    self.lives.succeeded(slot, &Outcome::Notified(sha256), self.now());
+                }
+            }
+        }
+        self.say(md, Topic::Renewed)?;
+        self.say(md, Topic::Installed)
     }
-}
-
-/// What a hook finds in its environment: paths and names, never a secret.
-fn environment(md: &Md, event: &str) -> Vec<(&'static str, String)> {
-    let names: Vec<&str> = md.names.iter().map(Name::as_str).collect();
-    let mut env = vec![
-        ("EDGEMD_EVENT", event.to_string()),
-        ("EDGEMD_MD", md.name.to_string()),
-        ("EDGEMD_NAMES", names.join(" ")),
-    ];
-    if let Some(export) = &md.export {
-        let paths = export::paths(export.layout, &md.name);
-        let whole = |name: &str| export.dir.join(name).to_string_lossy().into_owned();
-        env.push(("EDGEMD_CERT", whole(&paths.cert)));
-        env.push(("EDGEMD_KEY", whole(&paths.key)));
-        env.push(("EDGEMD_FULLCHAIN", whole(&paths.fullchain)));
-    }
-    env
 }

@@ -445,6 +445,7 @@ mod tests {
             account: None,
             certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
             log: Diary::default(),
+            warning: Default::default(),
             trouble: None,
         });
         let board = Board::default();

@@ -3,7 +3,7 @@
 //! it is where several CAs are configured.
 
 use crate::rules::acme::problem::{Patience, patience};
-use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why};
+use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why, Window};
 use crate::words::fault::Failure;
 use crate::words::time::{Span, Unix};
 
@@ -12,7 +12,8 @@ use crate::words::time::{Span, Unix};
 pub fn decide(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
     let owed = want.tells && held.is_some_and(|held| tried.told != Some(held.sha256));
-    let tell_at = owed.then(|| pending(tried.tell.until, now).unwrap_or(now));
+    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
+    let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
     if tell_at == Some(now) {
         return Step::Tell;
     }
@@ -43,7 +44,7 @@ fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Uni
 }
 
 /// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
-fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
+pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
     until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
 }
 
@@ -70,12 +71,16 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
     }
 }
 
-/// When a certificate enters its renewal window. A window as long as the life would order one after the other without
-/// end; it counts as half of it.
+/// When a certificate enters its renewal window.
 pub fn renew_at(want: &Want, held: &Held) -> Unix {
-    let window = want.window.of(held.life());
-    let window = if window >= held.life() { held.life().percent(50) } else { window };
-    held.not_after.minus(window)
+    held.not_after.minus(tail(held, want.window))
+}
+
+/// The end of a certificate's life that lies in the window. One as long as the life would order one certificate after
+/// the other without end; it counts as half of it.
+pub fn tail(held: &Held, window: Window) -> Span {
+    let tail = window.of(held.life());
+    if tail >= held.life() { held.life().percent(50) } else { tail }
 }
 
 /// The wall clock, if it can be believed: not before `floor` (what is known to have passed), and not twenty years later.
@@ -106,7 +111,7 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
     next.imposed.retain(|imposed| pending(Some(imposed.until), now).is_some());
     if next.fingerprint != want.fingerprint {
         next.fingerprint = want.fingerprint;
-        next.order = Backoff::default();
+        (next.order, next.tell) = Default::default();
     }
     match outcome {
         Outcome::Ordered => next.order = Backoff::default(),
@@ -125,8 +130,17 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
                 }
             }
         }
+        Outcome::Vetoed(trouble) => {
+            // No failure of the CA's: it is counted where the other commands are, and the next try is at the end of it.
+            next.order.until = Some(now.plus(VETO));
+            let until = next.tell.until;
+            next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
+            next.tell.until = until;
+        }
+        Outcome::Notified(sha256) => next.notified = Some(*sha256),
         Outcome::Told { sha256, exported } => {
             next.told = Some(*sha256);
+            next.notified = None;
             next.tell = Backoff::default();
             next.exported.clone_from(exported);
         }
@@ -137,10 +151,14 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
     next
 }
 
+/// How long a veto is respected.
+const VETO: Span = Span::hours(1);
+
 /// The number of faces of the dice that [`settle`] wants thrown.
 pub const THROW: u32 = 1001;
 
-fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
+/// One more failure, and the wait that follows it.
+pub fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
     let failures = before.failures.saturating_add(1);
     let until = now.plus(back_off(failures, patience(failure), retry, throw));
     Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
@@ -161,8 +179,8 @@ fn back_off(failures: u32, patience: Patience, retry: Span, throw: u32) -> Span 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::{KeyKind, Window};
-    use crate::words::fault::{Refusal, Trouble};
+    use crate::words::cert::KeyKind;
+    use crate::words::fault::{Hook, Refusal, Trouble};
     use crate::words::name::{Labels, Name};
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
@@ -319,7 +337,8 @@ mod tests {
             }
             Step::Tell => {
                 let held = held.unwrap_or_else(|| panic!("told of nothing: {}", shown()));
-                assert!(want.tells && tried.told != Some(held.sha256) && !ahead(tried.tell.until), "{}", shown());
+                let own = tried.fingerprint == want.fingerprint && ahead(tried.tell.until);
+                assert!(want.tells && tried.told != Some(held.sha256) && !own, "{}", shown());
             }
             Step::Order { why: reason } => {
                 assert!(want.driven, "{}", shown());
@@ -524,16 +543,42 @@ mod tests {
     }
 
     #[test]
+    fn a_veto_lasts_an_hour_and_is_no_failure_of_the_ca_s() {
+        let veto = || Outcome::Vetoed(Trouble::new("MDMessageCmd renewing", "exited with 1").with(Hook::Message));
+        let mut tried = settle(&want(), &Tried::default(), &veto(), NOW, 0);
+        let hour = NOW.plus(Span::hours(1));
+        assert_eq!(decide(&want(), None, &tried, None, Some(NOW)), Step::Wait { until: hour });
+        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        assert_eq!((tried.order.failures, tried.tell.failures, tried.tell.until), (0, 1, None));
+        tried = settle(&want(), &tried, &veto(), hour, 1000);
+        let until = hour.plus(Span::hours(1));
+        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Wait { until });
+        let other = Want { fingerprint: [2; 8], ..want() };
+        assert_eq!(decide(&other, None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        // What is held meanwhile is told of at once.
+        let held = held(NOW.minus(Span::days(80)), NOW.plus(Span::days(10)));
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(hour)), Step::Tell);
+    }
+
+    #[test]
     fn telling_is_owed_until_it_is_done() {
         let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
-        let mut tried = Tried::default();
+        let mut tried = Tried { fingerprint: want().fingerprint, ..Tried::default() };
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Tell);
         tried = settle(&want(), &tried, &Outcome::TellFailed(Trouble::new("hook", "exit status 1")), NOW, 500);
         let again = NOW.plus(Span::secs(30));
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(again)), Step::Tell);
+        let other = Want { fingerprint: [2; 8], ..want() };
+        assert_eq!(
+            decide(&other, Some(&held), &tried, None, Some(NOW)),
+            Step::Tell,
+            "a changed command is tried at once"
+        );
+        tried = settle(&want(), &tried, &Outcome::Notified(held.sha256), NOW, 500);
+        assert_eq!((tried.told, tried.notified, tried.tell.failures), (None, Some(held.sha256), 1));
         tried = settle(&want(), &tried, &told(&held), NOW, 500);
-        assert_eq!((tried.told, tried.tell.failures), (Some(held.sha256), 0));
+        assert_eq!((tried.told, tried.notified, tried.tell.failures), (Some(held.sha256), None, 0));
         let due = renew_at(&want(), &held);
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
     }

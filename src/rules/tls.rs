@@ -1,17 +1,27 @@
-//! The cryptography of TLS, on both sides: `rustls`' own choice, without what a device never uses. Values only.
+//! The cryptography of TLS, on both sides. Values only.
 
-use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::{self, cipher_suite::*};
-use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::crypto::ring::cipher_suite::*;
+use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
+use rustls::{SignatureScheme, SupportedCipherSuite};
 use std::sync::Arc;
+use webpki::ring::*;
 
 /// What a CA's own handshakes speak (RFC 8737 §4).
 pub const ACME: &[u8] = b"acme-tls/1";
 
+/// The cryptography of TLS: `rustls`' own choice, without what a device never uses. It is put
+/// together here, because whoever names `ring::default_provider()` links all of it.
 pub fn provider() -> CryptoProvider {
-    CryptoProvider { cipher_suites: suites(), key_provider: &NoKeys, ..ring::default_provider() }
+    CryptoProvider {
+        cipher_suites: suites(),
+        kx_groups: vec![X25519, SECP256R1, SECP384R1],
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Ours,
+        key_provider: &Ours,
+    }
 }
 
 /// Every x86-64 that matters has instructions for AES, and every server offers it: ChaCha20 would be 45 KB of tuned
@@ -33,11 +43,35 @@ fn suites() -> Vec<SupportedCipherSuite> {
     suites
 }
 
-/// No key comes to TLS this way: to a CA we show no certificate, and the listeners have theirs from the shelf.
-#[derive(Debug)]
-struct NoKeys;
+/// What a certificate or a handshake may be signed with.
+const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: webpki::ALL_VERIFICATION_ALGS,
+    // TLS 1.2 leaves the curve open; TLS 1.3 means the first.
+    mapping: &[
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[ECDSA_P384_SHA384, ECDSA_P256_SHA384]),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[ECDSA_P256_SHA256, ECDSA_P384_SHA256]),
+        (SignatureScheme::ED25519, &[ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};
 
-impl KeyProvider for NoKeys {
+#[derive(Debug)]
+struct Ours;
+
+impl SecureRandom for Ours {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        use ::ring::rand::{SecureRandom, SystemRandom};
+        SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// No key comes to TLS this way: to a CA we show no certificate, and the listeners have theirs from the shelf.
+impl KeyProvider for Ours {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("keys come from the shelf".into()))
     }

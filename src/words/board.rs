@@ -74,6 +74,8 @@ pub struct Report {
     pub account: Option<String>,
     pub certs: Vec<CertReport>,
     pub log: Diary,
+    /// What came of warning that a certificate runs out.
+    pub warning: Backoff,
     /// Something that a person must see to and that belongs to no try: the store can't be written.
     pub trouble: Option<String>,
 }

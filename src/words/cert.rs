@@ -202,7 +202,7 @@ pub struct Backoff {
 /// What was tried for a want, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Tried {
-    /// The want that `order` speaks of; for any other one it counts as never tried.
+    /// The want that `order` and `tell` speak of; for any other one they count as never tried.
     pub fingerprint: Fingerprint,
     pub order: Backoff,
     /// The waits that CAs imposed, one each. They belong to the CA and not to the want: a changed configuration does not
@@ -210,6 +210,8 @@ pub struct Tried {
     pub imposed: Vec<Imposed>,
     /// The certificate (its SHA-256) whose telling is done.
     pub told: Option<[u8; 32]>,
+    /// The one for which MDNotifyCmd has answered 0 while more of its telling is still owed.
+    pub notified: Option<[u8; 32]>,
     pub tell: Backoff,
     /// The files that were exported when it was told, each with its whole path.
     pub exported: Vec<String>,
@@ -268,7 +270,11 @@ pub enum Outcome {
     /// A new certificate was committed.
     Ordered,
     OrderFailed(Failure),
-    /// The exports (these paths) are in place and the script has answered 0, for the certificate with this SHA-256.
+    /// The operator's command does not want an order to begin now.
+    Vetoed(Trouble),
+    /// MDNotifyCmd has answered 0, for the certificate with this SHA-256.
+    Notified([u8; 32]),
+    /// The exports (these paths) are in place and all commands have answered 0, for the certificate with this SHA-256.
     Told {
         sha256: [u8; 32],
         exported: Vec<String>,

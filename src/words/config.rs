@@ -181,7 +181,7 @@ impl Md {
             failover: self.failover,
             window: self.window,
             driven: self.driven(),
-            tells: self.export.is_some() || self.notify.is_some(),
+            tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,
             fingerprint,

@@ -187,6 +187,11 @@ fn the_files_of_a_renamed_md_go_and_those_of_a_removed_one_stay() {
         assert_eq!(exported(&world), ["/etc/tls/b.example.crt", "/etc/tls/b.example.key"], "{again}");
         assert_eq!((world.issued(), world.ear.heard().len()), (1, 2));
     }
+    // Renamed and exported no more, with nobody to be told.
+    let other = World::new();
+    other.live(&conf, Span::hours(1));
+    other.live(&renamed.replace("MDExport", "#").replace("MDNotifyCmd", "#"), Span::hours(1));
+    assert_eq!((exported(&other).len(), other.issued()), (0, 1));
     reload(&world, &renamed, &conf.replace("MDomain a.example b.example", "MDomain other.example"));
     let files = exported(&world);
     assert_eq!(files.iter().filter(|path| path.contains("b.example")).count(), 2, "{files:?}");

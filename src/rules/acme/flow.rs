@@ -4,7 +4,7 @@ use crate::rules::acme::asking::{Asking, Question, Word, is_success, out_of_turn
 use crate::rules::acme::jws::base64url;
 use crate::rules::acme::pace::Pace;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
-use crate::rules::acme::proving::{Candidate, MISMATCH, READING, candidates, name_of, rejected};
+use crate::rules::acme::proving::{Candidate, MISMATCH, READING, SETUP_FAILURE, candidates, name_of, rejected};
 use crate::rules::acme::types::{
     Authorization, Directory, Finalize, Identifier, NewAccount, NewOrder, Order, Problem, Reply,
 };
@@ -295,7 +295,7 @@ impl Flow {
 
     /// Another type may work; if none is left, this is the reason to tell.
     fn give_up_candidate(&mut self, why: &Trouble) -> Turn {
-        let no = Refusal::ours(&self.doing(), "challenge-setup-failure", why.to_string());
+        let no = Refusal::ours(&self.doing(), SETUP_FAILURE, why.to_string());
         let turn = self.fail(no.into());
         self.stage = Stage::Unset;
         turn

@@ -133,6 +133,7 @@ pub mod house {
     pub mod messages;
     pub mod orders;
     pub mod preview;
+    pub mod shelve;
     pub mod store;
     pub mod tell;
     pub mod watch;

@@ -5,7 +5,6 @@
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Shared};
 use edgemd::doors::keys;
-use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
 use edgemd::words::cert::{Backoff, Bundle, Held, KeyKind};
@@ -111,8 +110,7 @@ impl Server {
         for site in &mut config.sites {
             site.addrs = vec![(None, self.addr.port())];
         }
-        self.shelf.arrange(&config);
-        self.act(move |front| front.face(Facade::new(&config)));
+        self.act(move |front| front.face(&config));
     }
 
     fn show(&self, md: &str, pairs: &[(KeyKind, Bundle)]) {
@@ -300,7 +298,7 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         account: None,
         certs: vec![cert],
         log: Diary::default(),
-        warning: None,
+        warning: Backoff::default(),
         trouble: None,
     }
 }

@@ -3,7 +3,6 @@
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Limits, Shared};
 use edgemd::doors::keys;
-use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
 use edgemd::words::cert::{Backoff, Held, KeyKind};
@@ -81,7 +80,7 @@ impl Server {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut server = Self { addr: any, answers, board, orders: Some(orders), thread: Some(thread) };
         server.do_it(move |port80| {
-            port80.face(Facade::new(&config(backend)));
+            port80.face(&config(backend));
             port80.listen(&[listen]).unwrap();
         });
         server.addr = server.do_it(|port80| *port80.bound().first().unwrap());
@@ -504,7 +503,7 @@ fn a_request_goes_to_the_back_end_and_each_is_judged_anew() {
     }
     assert_eq!(back.connections.load(Ordering::SeqCst), 1, "kept alive on this side too");
     // What is served is exchanged under it.
-    server.do_it(|port80| port80.face(Facade::new(&config(None))));
+    server.do_it(|port80| port80.face(&config(None)));
     write!(stream, "GET /p HTTP/1.1\r\n{head}\r\n").unwrap();
     assert_eq!(status(&one(&mut stream).0), "404");
 }
@@ -551,7 +550,7 @@ fn md_502_109_from_http_to_https() {
         let mut config = config(back.backend());
         config.mds[0].require_https = mode;
         server.board.post(vec![report(&config.mds[0])]);
-        server.do_it(move |port80| port80.face(Facade::new(&config)));
+        server.do_it(move |port80| port80.face(&config));
     };
     let moved = |text: &str| {
         let answer = server.raw(text);
@@ -617,7 +616,7 @@ fn md_920_001_002_003_the_certificate_status() {
     server.board.post(vec![said]);
     assert_eq!(json(&server.get(page)), serde_json::json!({ "renewal": {} }));
     config.certificate_status = false;
-    server.do_it(move |port80| port80.face(Facade::new(&config)));
+    server.do_it(move |port80| port80.face(&config));
     assert_eq!(status(&server.get(page)), "404", "switched off");
 }
 

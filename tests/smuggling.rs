@@ -5,7 +5,6 @@
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Shared};
 use edgemd::doors::keys;
-use edgemd::rules::http1::Facade;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
 use edgemd::words::config::{Backend, Config, Listen, ProxyProtocol, Site, Way};
@@ -247,7 +246,7 @@ fn front(back: u16) -> SocketAddr {
         front.listen(&[Listen { addr: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: 0, tls: false }]).unwrap();
         let way = Way { to: Backend::Tcp(format!("127.0.0.1:{back}")), header: ProxyProtocol::Off };
         let base = Site { proxy: Some(way), ..Site::default() };
-        front.face(Facade::new(&Config { base, ..Config::default() }));
+        front.face(&Config { base, ..Config::default() });
         say.send(front.bound()[0]).unwrap();
         async_io::block_on(executor.run(std::future::pending::<()>()));
     });

@@ -13,7 +13,7 @@ use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
-use crate::words::config::Listen;
+use crate::words::config::{Config, Listen};
 use crate::words::fault::Trouble;
 use crate::words::time::{Span, Unix};
 use async_io::{Async, Timer};
@@ -69,6 +69,7 @@ pub struct Front {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
     listeners: Vec<Listener>,
+    shelf: Arc<Shelf>,
     passed: Passed,
 }
 
@@ -89,7 +90,7 @@ impl Front {
 
     pub fn with_limits(executor: Rc<LocalExecutor<'static>>, shared: Shared, limits: Limits) -> Self {
         let Shared { answers, board, clock, shelf, forge } = shared;
-        let tls = tls::config(Chooser { shelf, answers: answers.clone(), forge, clock });
+        let tls = tls::config(Chooser { shelf: shelf.clone(), answers: answers.clone(), forge, clock });
         let desk = Desk {
             answers,
             board,
@@ -101,7 +102,7 @@ impl Front {
             down: Cell::new(false),
             tls,
         };
-        Self { executor, desk: Rc::new(desk), listeners: Vec::new(), passed: Passed::default() }
+        Self { executor, desk: Rc::new(desk), listeners: Vec::new(), passed: Passed::default(), shelf }
     }
 
     /// From here on these stand in for the listeners that they are for.
@@ -141,9 +142,10 @@ impl Front {
         result
     }
 
-    /// What is served from the next request on.
-    pub fn face(&self, facade: Facade) {
-        self.desk.facade.replace(Rc::new(facade));
+    /// What is served from the next request and the next handshake on.
+    pub fn face(&self, config: &Config) {
+        self.shelf.arrange(config);
+        self.desk.facade.replace(Rc::new(Facade::new(config)));
     }
 
     /// How many connections are open at once from now on; those that are stay.

@@ -18,7 +18,6 @@ use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
 use crate::rules::control::Say;
-use crate::rules::http1::Facade;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::config::Config;
@@ -119,7 +118,7 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     };
     let mut front = Front::new(executor.clone(), sight);
     front.adopt(Passed::take());
-    front.face(Facade::new(&config));
+    front.face(&config);
     front.seats(config.connections);
     front.listen(&config.listen)?;
 
@@ -149,7 +148,8 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
-    let (keeper, bell) = (shared.clone(), knocks.clone());
+    let keeper = (shared.0.clone(), shared.1.clone(), shelf.clone());
+    let bell = knocks.clone();
     let mut clock = SystemClock::new(mailbox);
     let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {

@@ -54,6 +54,7 @@ pub mod words {
 
 /// Floor 1, thinking: values in, values out.
 pub mod rules {
+    pub mod account;
     pub mod control;
     pub mod export;
     pub mod forward;
@@ -74,6 +75,7 @@ pub mod rules {
         pub mod flow;
         pub mod headers;
         pub mod jws;
+        pub mod leaving;
         pub mod pace;
         pub mod problem;
         pub mod proving;
@@ -92,7 +94,7 @@ pub mod rules {
         pub mod read;
         mod set;
         pub mod table;
-        mod url;
+        pub mod url;
         mod values;
     }
 }
@@ -122,8 +124,10 @@ pub mod doors {
 
 /// Floor 4, living: the only code that knows two doors.
 pub mod house {
+    pub mod accounts;
     pub mod boot;
     pub mod errand;
+    pub mod errands;
     pub mod exports;
     pub mod front_desk;
     pub mod hooks;

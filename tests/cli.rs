@@ -121,6 +121,9 @@ fn wrong_words_are_a_matter_of_usage() {
         (&["check", "--json"], "check does not know --json; see edgemd --help"),
         (&["reload", "--force"], "reload does not know --force; see edgemd --help"),
         (&["status", "--man"], "status does not know --man; see edgemd --help"),
+        (&["account", "end"], "account does not know \"end\"; see edgemd --help"),
+        (&["account", "deactivate", "a", "b"], "account: too many words; see edgemd --help"),
+        (&["account", "--json"], "account does not know --json; see edgemd --help"),
         (&["--frob"], "invalid option '--frob'; see edgemd --help"),
         (&["check", "-f"], "missing argument for option '-f'; see edgemd --help"),
     ] {

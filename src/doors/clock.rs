@@ -1,6 +1,6 @@
 //! The clock, and the nap that is also the mailbox.
 
-use crate::rules::control::Say;
+use crate::rules::control::{Accounts, Say};
 use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
@@ -24,6 +24,11 @@ pub enum Knock {
         push: Push,
         ended: Ended,
     },
+    /// Show our accounts, or end one.
+    Accounts {
+        what: Accounts,
+        ended: Ended,
+    },
 }
 
 /// How hard a renewal is asked for.
@@ -37,7 +42,7 @@ pub enum Push {
     Force,
 }
 
-/// Where the ends of a renewal are said.
+/// Where it is said how that ended which somebody asked for.
 pub type Ended = smol::channel::Sender<Say>;
 
 pub trait Clock {

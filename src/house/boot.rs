@@ -17,12 +17,13 @@ use crate::house::keeper::{Doors, Keeper};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
-use crate::rules::control::Say;
+use crate::rules::control::{Accounts, Say};
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::config::Config;
 use crate::words::fault::{Fault, Trouble};
 use crate::words::name::Name;
+use crate::words::time::Span;
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
@@ -40,6 +41,8 @@ pub enum Stay {
     Daemon,
     /// Until these MDs (all if none is named) have nothing left to do; each end is printed.
     Once { names: Vec<Name>, push: Push },
+    /// Until our account with this CA is at its end; the only one if none is named. Nothing else is done meanwhile.
+    Leave { ca: Option<String> },
 }
 
 /// Exit codes; the last two are those of sysexits.h.
@@ -102,7 +105,12 @@ pub fn run(path: &str, stay: Stay) -> u8 {
     }
 }
 
-fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
+fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
+    if matches!(stay, Stay::Leave { .. }) {
+        config.listen.clear();
+        config.initial_delay = Some(Span::days(1));
+        config.mds.iter_mut().for_each(|md| md.message = None);
+    }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;
     let executor = Rc::new(LocalExecutor::new());
@@ -136,9 +144,13 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
             let answer = Rc::new(move |request| desk.borrow_mut().answer(request));
             config.control.as_deref().map(|socket| Control::bind(&executor, socket, answer)).transpose()?
         }
-        Stay::Once { names, push } => {
+        Stay::Once { .. } | Stay::Leave { .. } => {
             let (ended, ends) = channel::unbounded();
-            let _ = knocks.send(Knock::Renew { names, push, ended });
+            let _ = knocks.send(match stay {
+                Stay::Once { names, push } => Knock::Renew { names, push, ended },
+                Stay::Leave { ca } => Knock::Accounts { what: Accounts::Deactivate { ca }, ended },
+                Stay::Daemon => Knock::Stop,
+            });
             executor.spawn(signals(desk, stop.clone(), FAILED)?).detach();
             executor.spawn(print(ends, stop)).detach();
             None

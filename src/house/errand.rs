@@ -1,30 +1,44 @@
-//! One errand: an order, carried out turn by turn through the line to its CA and the answers on port 80. Between any two
-//! turns it can be left standing or be dropped; its answers go with it.
+//! One errand: a conversation with a CA, carried out turn by turn through the line to it and the answers on port 80.
+//! Between any two turns it can be left standing or be dropped; its answers go with it.
 
+use crate::doors::clock::Ended;
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
-use crate::rules::acme::flow::{Ask, Flow, Heard, Proof, Turn};
+use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
-use crate::words::cert::{Slot, Want, Why};
+use crate::words::cert::{Account, Slot, Want, Why};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::sync::Arc;
 
 pub struct Errand {
-    pub slot: Slot,
-    pub why: Why,
-    /// The want as it was when the order began.
-    pub want: Want,
+    pub task: Task,
     /// The directory URL of the CA.
     pub ca: String,
-    /// The new certificate's key, PKCS#8.
-    pub key: Vec<u8>,
     account: AccountKey,
-    flow: Flow,
+    flow: Box<dyn Turns>,
     heard: Heard,
     line: Box<dyn Line>,
     wait: Wait,
     served: Served,
+}
+
+/// What it is for.
+pub enum Task {
+    Order(Order),
+    /// Our account there is to end; whoever asked for that is told how it went.
+    Leave {
+        ended: Ended,
+    },
+}
+
+pub struct Order {
+    pub slot: Slot,
+    pub why: Why,
+    /// The want as it was when the order began.
+    pub want: Want,
+    /// The new certificate's key, PKCS#8.
+    pub key: Vec<u8>,
 }
 
 /// What keeps an errand from its next turn; moments are those of the steady clock.
@@ -47,10 +61,14 @@ pub enum Came {
     Served(Proof),
     /// The CA has been silent for so long that others should not count on it.
     Silence,
-    /// The account exists at this URL: keep it before the next turn.
-    Account(String),
+    /// The account exists at this URL and has these contacts: keep it before the next turn.
+    Account(String, Vec<String>),
+    /// The account needs another key before the next turn.
+    OldKey,
     /// The chain, DER, leaf first.
     Chain(Vec<Vec<u8>>),
+    /// The account is no more.
+    Left,
     Nowhere(Failure),
 }
 
@@ -62,17 +80,16 @@ const NEVER: Span = Span::millis(u64::MAX);
 
 impl Errand {
     pub fn new(
-        (slot, want, why): (Slot, Want, Why),
+        task: Task,
         ca: String,
-        key: Vec<u8>,
         account: AccountKey,
-        flow: Flow,
+        flow: Box<dyn Turns>,
         line: Box<dyn Line>,
         answers: Arc<Answers>,
     ) -> Self {
         let served = Served { answers, tokens: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { slot, why, want, ca, key, account, flow, heard, line, wait, served }
+        Self { task, ca, account, flow, heard, line, wait, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
@@ -100,8 +117,10 @@ impl Errand {
             }
             Turn::Unserve(proof) => self.served.withdraw(&proof.token),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
-            Turn::Keep { account } => return Came::Account(account),
+            Turn::Keep { account, contacts } => return Came::Account(account, contacts),
+            Turn::ReplaceKey => return Came::OldKey,
             Turn::Done(chain) => return Came::Chain(chain),
+            Turn::Left => return Came::Left,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
@@ -119,6 +138,30 @@ impl Errand {
             Wait::Rest(until) => until,
             Wait::Answer(since) => since.plus(SILENCE),
             Wait::Silence => NEVER,
+        }
+    }
+
+    /// The order that it is for.
+    pub fn order(&self) -> Option<&Order> {
+        match &self.task {
+            Task::Order(order) => Some(order),
+            Task::Leave { .. } => None,
+        }
+    }
+
+    /// Whether it speaks with this account's key.
+    pub fn has_key(&self, account: &Account) -> bool {
+        AccountKey::from_pkcs8(&account.key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
+    }
+
+    /// From here on it speaks with another key.
+    pub fn replace_key(&mut self, key: Result<AccountKey, Trouble>) {
+        match key {
+            Ok(key) => {
+                self.heard = Heard::Key(key.thumbprint());
+                self.account = key;
+            }
+            Err(trouble) => self.heard = Heard::Silence(trouble),
         }
     }
 

@@ -55,6 +55,7 @@ impl FrontDesk {
         match request {
             Request::Status { json, name } => self.status(json, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
+            Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Reload => match self.reload() {
                 Ok(line) => end(&say, vec![line], boot::FINE),
                 Err(lines) => end(&say, lines, boot::FAILED),

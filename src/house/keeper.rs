@@ -7,7 +7,7 @@ use crate::doors::disk::Disk;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::script::Script;
-use crate::house::errand::{Came, Errand};
+use crate::house::errand::Errand;
 use crate::house::jobs::Jobs;
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
@@ -40,7 +40,7 @@ pub struct Keeper<'a> {
     pub(super) answers: Arc<Answers>,
     pub(super) errands: Vec<Errand>,
     /// Lines of errands that were dropped, with a call that has not come to its end.
-    hung_up: Vec<Box<dyn Line>>,
+    pub(super) hung_up: Vec<Box<dyn Line>>,
     board: Arc<Board>,
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
@@ -58,11 +58,6 @@ pub struct Keeper<'a> {
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
 }
-
-/// Orders under way at the same time: each holds a thread and a TLS connection, and the device has little memory. Those
-/// that a hanging CA holds up don't count, so that they hold up nobody else; but there is an end to them, too.
-const ERRANDS: usize = 4;
-const LINES: usize = 16;
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
 const LONGEST_NAP: Span = Span::hours(1);
@@ -117,6 +112,7 @@ impl<'a> Keeper<'a> {
                 Knock::Stop => return,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
+                Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
             }
         }
     }
@@ -191,54 +187,7 @@ impl<'a> Keeper<'a> {
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
-        self.errands.iter().any(|errand| errand.slot == *slot)
-    }
-
-    /// Whether one more order can be begun now: there is room, the CA does not hang, and nobody else is about to make
-    /// the account there.
-    pub(super) fn has_room_for(&self, ca: &str) -> bool {
-        let making = self.lives.account(ca).is_none_or(|account| account.url.is_none());
-        let busy = self.errands.iter().filter(|errand| !errand.hangs()).count();
-        let lines = self.errands.len() + self.hung_up.len();
-        let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
-        busy < ERRANDS && lines < LINES && !there.any(|errand| making || errand.hangs())
-    }
-
-    /// Gives each errand that nothing keeps from it one turn.
-    fn turns(&mut self) {
-        self.hung_up.retain_mut(|line| line.heard().is_none());
-        let mut index = 0;
-        while let Some(errand) = self.errands.get_mut(index) {
-            match errand.turn(self.doors.clock.steady()) {
-                Came::Nothing => index += 1,
-                Came::Served(proof) => {
-                    let md = self.lives.md(&errand.slot.md).cloned();
-                    let said = md.map_or(Ok(()), |md| self.say_setup(&md, &proof));
-                    if let (Err(trouble), Some(errand)) = (said, self.errands.get_mut(index)) {
-                        errand.refuse(trouble);
-                    }
-                    index += 1;
-                }
-                Came::Silence => {
-                    // Its place is free for others.
-                    self.look_again();
-                    index += 1;
-                }
-                Came::Account(url) => {
-                    let ca = errand.ca.clone();
-                    self.keep_account(&ca, url);
-                    index += 1;
-                }
-                Came::Chain(chain) => {
-                    let errand = self.errands.remove(index);
-                    self.arrive(errand, chain);
-                }
-                Came::Nowhere(failure) => {
-                    let slot = self.errands.remove(index).slot;
-                    self.failed(&slot, Outcome::OrderFailed(failure));
-                }
-            }
-        }
+        self.errands.iter().filter_map(Errand::order).any(|order| order.slot == *slot)
     }
 
     /// Settles a failure, says it, and ends what was waiting for the step.
@@ -289,13 +238,7 @@ impl<'a> Keeper<'a> {
         if changes_hands {
             self.reread();
         }
-        for errand in std::mem::take(&mut self.errands) {
-            if self.lives.want(&errand.slot) == Some(&errand.want) {
-                self.errands.push(errand);
-            } else {
-                self.hung_up.extend(errand.hang_up());
-            }
-        }
+        self.drop_stale();
         self.inherit();
         self.look_at_exports();
         self.look_again();
@@ -405,7 +348,8 @@ impl<'a> Keeper<'a> {
         if had_clock != Some(now.is_some()) {
             return self.post_all();
         }
-        let busy = |slot: &Slot| self.errands.iter().any(|errand| errand.slot == *slot);
+        let errands = &self.errands;
+        let busy = |slot: &Slot| errands.iter().filter_map(Errand::order).any(|order| order.slot == *slot);
         for report in self.lives.news(now, busy) {
             self.board.repost(report);
         }

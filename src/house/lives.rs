@@ -21,6 +21,8 @@ pub struct Lives {
     order: Vec<Name>,
     certs: BTreeMap<Slot, Life>,
     accounts: BTreeMap<String, Account>,
+    /// What the MDs that may come to each CA give as their contacts.
+    contacts: BTreeMap<String, BTreeSet<String>>,
     diaries: BTreeMap<Name, Diary>,
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
@@ -81,6 +83,7 @@ impl Lives {
             floor: plan::floor(certs.values().filter_map(|life| life.held.as_ref())),
             certs,
             accounts: loaded.accounts,
+            contacts: BTreeMap::new(),
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
@@ -99,7 +102,11 @@ impl Lives {
         }
         self.order = config.mds.iter().map(|md| md.name.clone()).collect();
         self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
+        self.contacts.clear();
         for md in self.mds.values() {
+            for ca in &md.cas {
+                self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
+            }
             for mut want in md.wants(record::fingerprint(md)) {
                 let slot = want.slot();
                 let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
@@ -181,6 +188,21 @@ impl Lives {
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
         self.accounts.get(ca)
+    }
+
+    /// What anybody who may come to this CA gives as a contact.
+    pub fn contacts(&self, ca: &str) -> &BTreeSet<String> {
+        const NONE: &BTreeSet<String> = &BTreeSet::new();
+        self.contacts.get(ca).unwrap_or(NONE)
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    pub fn forget_account(&mut self, ca: &str) {
+        self.accounts.remove(ca);
+        self.touched.extend(self.order.iter().cloned());
     }
 
     pub fn keep_account(&mut self, account: Account) {

@@ -1,5 +1,6 @@
 //! Messages: what MDMessageCmd is told of an MD, each event no more often than the rules allow.
 
+use crate::house::errand::Errand;
 use crate::house::keeper::Keeper;
 use crate::rules::acme::flow::Proof;
 use crate::rules::messages;
@@ -53,7 +54,7 @@ impl Keeper<'_> {
 
     /// When an MD is to be warned of; while it is being renewed there is nothing to warn of yet.
     fn warn_at(&self, md: &Name, now: Unix) -> Option<Unix> {
-        let busy = self.errands.iter().any(|errand| errand.slot.md == *md);
+        let busy = self.errands.iter().filter_map(Errand::order).any(|order| order.slot.md == *md);
         if busy { None } else { self.lives.watched(md)?.warn_at(now) }
     }
 

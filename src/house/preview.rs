@@ -1,9 +1,11 @@
-//! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is.
+//! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is. And the
+//! accounts in it, for when there is no daemon to be asked.
 
 use crate::doors::clock;
 use crate::doors::disk::{Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
+use crate::rules::account;
 use crate::words::cert::{Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
@@ -43,6 +45,12 @@ pub fn lines(config: &Config) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The accounts in the store, one line for each.
+pub fn accounts(config: &Config) -> Result<Vec<String>, Trouble> {
+    let (_, loaded) = Store::open(&config.store, None, &mut Glass(SystemDisk))?;
+    Ok(account::lines(loaded.accounts.values()))
 }
 
 /// A disk behind glass: it is read and never touched.

@@ -203,6 +203,18 @@ impl Store {
         Ok(())
     }
 
+    pub fn remove_account(&mut self, disk: &mut dyn Disk, ca: &str) -> Result<(), Trouble> {
+        let stem = record::file_stem(ca);
+        self.accounts.remove(&stem);
+        for side in [Side::Zero, Side::One] {
+            let path = self.account_path(&stem, side);
+            if disk.read(&path)?.is_some() {
+                disk.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put_flash(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
         if self.only_read {
             return Ok(());

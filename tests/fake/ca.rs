@@ -63,6 +63,10 @@ pub struct Weather {
     pub terms: Option<&'static str>,
     /// Validation fails whatever is served.
     pub reject: bool,
+    /// A contact that the CA does not take.
+    pub bad_contact: Option<&'static str>,
+    /// Orders are refused as if the account were at fault, which it is not.
+    pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
 }
@@ -85,6 +89,8 @@ impl Default for Weather {
             backdate: Span::hours(1),
             terms: Some("https://ca.example/terms"),
             reject: false,
+            bad_contact: None,
+            denies_orders: false,
             prompt: false,
         }
     }
@@ -141,6 +147,8 @@ struct Account {
     contacts: Value,
     /// Its URL is not answered any more.
     forgotten: bool,
+    /// It was deactivated: the CA does not hear it any more, and takes its key for no other.
+    ended: bool,
 }
 
 struct Order {
@@ -235,12 +243,24 @@ impl FakeCa {
     }
 
     pub fn accounts(&self) -> usize {
-        self.lock().accounts.iter().filter(|account| !account.forgotten).count()
+        self.lock().accounts.iter().filter(|account| !account.forgotten && !account.ended).count()
     }
 
     /// What the newest account gave as its contacts.
     pub fn contacts(&self) -> Value {
         self.lock().accounts.last().map(|account| account.contacts.clone()).unwrap_or_default()
+    }
+
+    /// How many accounts were deactivated.
+    pub fn ended_accounts(&self) -> usize {
+        self.lock().accounts.iter().filter(|account| account.ended).count()
+    }
+
+    /// The CA deactivates its accounts.
+    pub fn end_accounts(&self) {
+        for account in &mut self.lock().accounts {
+            account.ended = true;
+        }
     }
 
     /// The CA lost its accounts.
@@ -429,6 +449,9 @@ impl Ca {
                 let index = index.and_then(|text| text.parse().ok());
                 let known = index.and_then(|index: usize| Some((index, self.accounts.get(index)?)));
                 match known {
+                    Some((_, account)) if account.ended => {
+                        Err(No(403, "unauthorized", "the account is deactivated".into()))
+                    }
                     Some((index, account)) if !account.forgotten => Ok((account.point.clone(), Some(index))),
                     _ => Err(No(400, "accountDoesNotExist", "no such account".into())),
                 }
@@ -441,7 +464,11 @@ impl Ca {
         let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
+        check_contacts(&payload, self.weather.bad_contact)?;
         let (status, index) = match known {
+            Some(index) if self.accounts[index].ended => {
+                return Err(No(403, "unauthorized", "the account of this key is deactivated".into()));
+            }
             Some(index) => (200, index),
             None if payload["onlyReturnExisting"] == true => {
                 return Err(No(400, "accountDoesNotExist", "no account has this key".into()));
@@ -452,7 +479,13 @@ impl Ca {
             None => {
                 let thumbprint = Jwk::p256(point).unwrap().thumbprint();
                 let contacts = payload["contact"].clone();
-                self.accounts.push(Account { point: point.into(), thumbprint, contacts, forgotten: false });
+                self.accounts.push(Account {
+                    point: point.into(),
+                    thumbprint,
+                    contacts,
+                    forgotten: false,
+                    ended: false,
+                });
                 (201, self.accounts.len() - 1)
             }
         };
@@ -469,17 +502,21 @@ impl Ca {
         let owner = match verb {
             "order" | "finalize" | "certificate" => self.orders.get(index).map(|order| order.account),
             "authorization" | "challenge" => self.authorizations.get(index).map(|a| a.account),
+            "account" => Some(index),
             _ => Some(account),
         };
         if owner.ok_or_else(nothing)? != account {
             return Err(No(403, "unauthorized", "that is another account's".into()));
         }
-        let reads = matches!(verb, "order" | "authorization" | "certificate");
+        let reads =
+            matches!(verb, "order" | "authorization" | "certificate") || (verb == "account" && payload.is_empty());
         if reads != payload.is_empty() {
             return Err(No(400, "malformed", "POST-as-GET has an empty payload, all else has not".into()));
         }
         match verb {
+            "new-order" if self.weather.denies_orders => Err(No(403, "unauthorized", "not for you".into())),
             "new-order" => self.new_order(account, payload),
+            "account" => self.change_account(account, payload),
             "order" => Ok(self.order(index)),
             "authorization" => Ok(self.authorization(index)),
             "challenge" => self.challenge(index, words.next().unwrap_or_default()),
@@ -495,6 +532,19 @@ impl Ca {
             }),
             _ => Err(nothing()),
         }
+    }
+
+    /// RFC 8555 §7.3.2, §7.3.6.
+    fn change_account(&mut self, account: usize, payload: &[u8]) -> Answer {
+        let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
+        check_contacts(&payload, self.weather.bad_contact)?;
+        let account = &mut self.accounts[account];
+        if payload["contact"].is_array() {
+            account.contacts = payload["contact"].clone();
+        }
+        account.ended = payload["status"] == "deactivated";
+        let status = if account.ended { "deactivated" } else { "valid" };
+        Ok(ok(200, &json!({"status": status, "contact": account.contacts})))
     }
 
     fn new_order(&mut self, account: usize, payload: &[u8]) -> Answer {
@@ -699,6 +749,12 @@ impl Ca {
         self.issued.push(Issued { names: names.into_iter().collect(), not_before, not_after, der });
         chain
     }
+}
+
+fn check_contacts(payload: &Value, bad: Option<&str>) -> Result<(), No> {
+    let bad =
+        payload["contact"].as_array().into_iter().flatten().find(|contact| contact.as_str() == bad && bad.is_some());
+    bad.map_or(Ok(()), |contact| Err(No(400, "invalidContact", format!("no mail can be sent to {contact}"))))
 }
 
 fn calendar(moment: Unix) -> OffsetDateTime {

@@ -22,6 +22,7 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     for (number, (written, found)) in draft.mds.iter().zip(&found).enumerate() {
         let layers = draft.layers(number, found.site);
         let Some(md) = md(found, &written.place, &layers, &draft, faults) else { continue };
+        let md = Md { tls_arrives: listen.iter().any(|listen| listen.tls && Some(listen.port) == ports.https), ..md };
         check_names(found, &md, faults);
         if !md.used && md.statics.is_empty() {
             let name = quoted(md.name.as_str());
@@ -138,6 +139,7 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         retry: draft.retry.unwrap_or(plain.retry),
         challenges: layers.pick(|s| s.challenges.as_ref()).cloned(),
         webroot: layers.pick(|s| s.webroot.as_ref()).cloned(),
+        tls_arrives: plain.tls_arrives,
         require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(plain.require_https),
         export,
         notify: layers.pick(|s| s.notify.as_ref()).cloned(),

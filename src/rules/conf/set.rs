@@ -323,10 +323,10 @@ pub fn port_map(scope: &mut Scope<'_>, args: &[Word]) {
 pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
     let mut challenges = Vec::new();
     for word in args {
-        match Challenge::ALL.into_iter().find(|challenge| challenge.word().eq_ignore_ascii_case(&word.text)) {
+        match Challenge::of_word(&word.text) {
             Some(challenge) if challenges.contains(&challenge) => {}
             Some(challenge) => {
-                if challenge != Challenge::Http01 {
+                if !matches!(challenge, Challenge::Http01 | Challenge::TlsAlpn01) {
                     scope.wrong(word, "does not work yet in this version; remove it");
                 }
                 challenges.push(challenge);

@@ -11,6 +11,7 @@ mod messages;
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
 use edgemd::doors::disk::{Access, Disk, Op};
+use edgemd::doors::front::shelf::Shelf;
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
 use edgemd::rules::conf::read::{self, Library};
@@ -49,6 +50,7 @@ struct World {
     hands: Hands,
     answers: Arc<Answers>,
     board: Arc<Board>,
+    shelf: Arc<Shelf>,
     ca: FakeCa,
     /// Another CA, for configurations that name it.
     other: FakeCa,
@@ -67,8 +69,9 @@ impl World {
             FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
         });
         let ear = Ear::new(&hands);
-        let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
-        Self { hands, answers, board, ca, other, disk, ear, dice }
+        let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
+        let (disk, dice) = (RamDisk::new(), Counter::default());
+        Self { hands, answers, board, shelf, ca, other, disk, ear, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -86,7 +89,7 @@ impl World {
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
-        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone())).run();
+        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
 
@@ -110,6 +113,7 @@ impl World {
             hands: self.hands.clone(),
             answers: self.answers.clone(),
             board: self.board.clone(),
+            shelf: self.shelf.clone(),
             ca: self.ca.clone(),
             other: self.other.clone(),
             disk: self.disk.clone(),

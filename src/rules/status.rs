@@ -16,9 +16,10 @@ pub fn all_json(reports: &[Report]) -> Value {
 pub fn md_json(report: &Report) -> Value {
     let md = &report.md;
     let (state, descr) = state(report);
+    let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
     let mut value = json!({
         "name": md.name.as_str(),
-        "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "domains": names,
         "contacts": md.contacts,
         "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
@@ -26,6 +27,7 @@ pub fn md_json(report: &Report) -> Value {
         "renew-window": md.window.to_string(),
         "must-staple": md.must_staple,
         "privkey": keys_json(&md.keys),
+        "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
         "cert": certs_json(report),
         "renew": report.certs.iter().any(|cert| cert.why.is_some()),
         "watched": md.driven(),

@@ -19,17 +19,18 @@ check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many -- -D warnings
 	shellcheck -x $(SCRIPTS)
 
 deny: ## licences, sources and banned crates of the tree
 	@tests/setup/packages deny
 	cargo deny check bans licenses sources
 
-bench: ## what one renewal costs, beside the other clients that are installed
+bench: ## what one renewal costs, beside the other clients that are installed; and what a thousand MDs cost
 	@tests/setup/packages bench
 	@cargo build --release --locked --quiet
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
+	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 
 sizes: ## what devices get, against cross/limits: x86_64, and each target that is built
 	@tests/setup/packages sizes

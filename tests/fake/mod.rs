@@ -6,6 +6,7 @@ pub mod dice;
 pub mod disk;
 pub mod ear;
 pub mod hands;
+pub mod served;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

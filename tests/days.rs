@@ -7,6 +7,8 @@ mod exports;
 mod fake;
 #[path = "days/messages.rs"]
 mod messages;
+#[path = "days/own.rs"]
+mod own;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

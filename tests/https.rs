@@ -304,6 +304,7 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         log: Diary::default(),
         warning: Backoff::default(),
         trouble: None,
+        fault: None,
     }
 }
 

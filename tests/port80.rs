@@ -542,6 +542,7 @@ fn report(md: &Md) -> Report {
         log: Diary::default(),
         warning: Default::default(),
         trouble: None,
+        fault: None,
     }
 }
 

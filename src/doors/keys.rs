@@ -16,7 +16,7 @@ use rcgen::{
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair as _,
+    EcdsaSigningAlgorithm, KeyPair as _, RsaKeyPair,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use rsa::rand_core::{TryCryptoRng, TryRng};
@@ -34,6 +34,16 @@ pub fn generate(kind: KeyKind) -> Result<Vec<u8>, Trouble> {
 /// The SubjectPublicKeyInfo of a private key, DER.
 pub fn public_key(pkcs8: &[u8], kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     Ok(read(pkcs8, kind)?.subject_public_key_info())
+}
+
+/// What kind a private key from elsewhere is, and its SubjectPublicKeyInfo, DER.
+pub fn identify(pkcs8: &[u8]) -> Result<(KeyKind, Vec<u8>), Trouble> {
+    let bits = RsaKeyPair::from_pkcs8(pkcs8).map_or(2048, |pair| pair.public().modulus_len() * 8);
+    let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(u16::try_from(bits).unwrap_or(u16::MAX))];
+    let mut found = kinds.into_iter().filter_map(|kind| Some((kind, public_key(pkcs8, kind).ok()?)));
+    found.next().ok_or_else(|| {
+        Trouble::new("reading the key", "it is no key of P-256, P-384 or RSA with 2048 to 4096 bits, or it is damaged")
+    })
 }
 
 /// A certificate request (RFC 2986), DER: the names as SANs, `must_staple` as a TLS feature, and nothing else.
@@ -203,6 +213,7 @@ impl TryCryptoRng for RingDice {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::pkcs8;
     use crate::words::name::Labels;
     use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
     use x509_parser::certification_request::X509CertificationRequest;
@@ -242,11 +253,25 @@ mod tests {
                     GeneralName::IPAddress(&ip.unwrap()),
                 ]
             );
+            assert_eq!(identify(&key).unwrap(), (kind, info.subject_pki.raw.to_vec()));
             for other in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)] {
                 assert_eq!(public_key(&key, other).is_ok(), other == kind);
             }
         }
         assert!(generate(KeyKind::Rsa(1024)).is_err());
+        assert!(identify(b"").unwrap_err().why.contains("or it is damaged"));
+    }
+
+    /// The forms inside of PKCS#8 are those that other programs write to files of their own.
+    #[test]
+    fn a_key_wrapped_again_is_the_same_key() {
+        let key = |kind| generate(kind).unwrap();
+        for (key, inner) in [(key(KeyKind::P256), 29), (key(KeyKind::P384), 27)] {
+            assert_eq!(pkcs8::from_ec(&key[inner..]), Ok(key));
+        }
+        let rsa = key(KeyKind::Rsa(2048));
+        assert_eq!(pkcs8::from_rsa(&rsa[26..]), rsa);
+        assert_eq!(identify(&pkcs8::from_rsa(&rsa[26..])).unwrap().0, KeyKind::Rsa(2048));
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
+        keeper.look_at_own();
         keeper.look_at_exports();
         keeper.post();
         keeper.shelve();
@@ -151,6 +152,7 @@ impl<'a> Keeper<'a> {
         if self.config.only_reads() {
             self.reread();
         }
+        self.look_at_own();
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
@@ -241,6 +243,7 @@ impl<'a> Keeper<'a> {
         }
         self.drop_stale();
         self.inherit();
+        self.look_at_own();
         self.look_at_exports();
         self.look_again();
         self.post_all();

@@ -64,6 +64,9 @@ impl Keeper<'_> {
                 }
             }
         }
+        if slots.iter().all(|slot| slot.is_own()) {
+            return Ok(());
+        }
         self.say(md, Topic::Renewed)?;
         self.say(md, Topic::Installed)
     }

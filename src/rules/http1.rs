@@ -447,6 +447,7 @@ mod tests {
             log: Diary::default(),
             warning: Default::default(),
             trouble: None,
+            fault: None,
         });
         let board = Board::default();
         board.post(reports.collect());

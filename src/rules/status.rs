@@ -1,11 +1,12 @@
 //! The status in its two forms: JSON with mod_md's key names, and sentences for people.
 
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Backoff, Held, KeyKind};
-use crate::words::config::{DriveMode, RequireHttps};
+use crate::words::cert::{Backoff, Held, KeyKind, Why};
+use crate::words::config::{DriveMode, RequireHttps, Static};
 use crate::words::fault::{Failure, Hook};
 use crate::words::time::Unix;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// `{version, managed-domains: […]}`, as mod_md's readers know it.
 pub fn all_json(reports: &[Report]) -> Value {
@@ -23,7 +24,12 @@ pub fn md_json(report: &Report) -> Value {
         "contacts": md.contacts,
         "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
-        "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
+        "renew-mode": match md.drive {
+            DriveMode::Auto if md.statics.is_empty() => 1,
+            DriveMode::Always => 2,
+            // What is the operator's own counts as renewed by hand.
+            DriveMode::Auto | DriveMode::Manual => 0,
+        },
         "renew-window": md.window.to_string(),
         "must-staple": md.must_staple,
         "privkey": keys_json(&md.keys),
@@ -38,6 +44,12 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "ca-agreement", md.agreement.clone());
         put(map, "require-https", require_https(md.require_https));
         put(map, "renewal", renewal_json(report));
+        let files = |file: fn(&Static) -> &Path| {
+            let files: Vec<_> = md.statics.iter().map(|files| file(files).to_string_lossy()).collect();
+            (!files.is_empty()).then_some(files)
+        };
+        put(map, "cert-files", files(|files| &files.cert));
+        put(map, "pkey-files", files(|files| &files.key));
         put(map, "trouble", report.trouble.clone());
     }
     value
@@ -71,7 +83,7 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
 
 /// mod_md's number for the state of an MD, and what is amiss.
 fn state(report: &Report) -> (u8, Option<String>) {
-    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
+    use Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
     let incomplete = |cert: &CertReport| {
         let what = match cert.why? {
             Missing => "is missing.",
@@ -83,9 +95,10 @@ fn state(report: &Report) -> (u8, Option<String>) {
         };
         Some(format!("certificate({}) {what}", cert.kind.family()))
     };
-    match report.certs.iter().find_map(incomplete) {
-        Some(descr) => (1, Some(descr)),
-        None => (2, None),
+    match (&report.fault, report.certs.iter().find_map(incomplete)) {
+        (Some(fault), _) => (4, Some(fault.clone())),
+        (None, Some(descr)) => (1, Some(descr)),
+        (None, None) => (2, None),
     }
 }
 
@@ -108,7 +121,8 @@ fn certs_json(report: &Report) -> Value {
 fn of_kinds<'a>(held: impl Iterator<Item = &'a Held> + Clone) -> Value {
     let mut map = Map::new();
     for held in held.clone() {
-        map.insert(held.kind.family().into(), cert_json(held));
+        // The operator's own come first, and they are what others are given.
+        map.entry(held.kind.family()).or_insert_with(|| cert_json(held));
     }
     let from = held.clone().map(|held| held.not_before).max();
     let until = held.map(|held| held.not_after).min();
@@ -131,12 +145,11 @@ fn valid_json(from: Unix, until: Unix) -> Value {
 }
 
 fn is_under_way(report: &Report) -> bool {
+    let by_us = report.md.statics.is_empty() || report.md.driven();
     let under_way = |cert: &CertReport| {
-        cert.order.failures > 0
-            || cert.tell.failures > 0
-            || cert.next == Next::Ordering
-            || cert.staged.is_some()
-            || (cert.held.is_some() && !cert.told)
+        let failed = cert.order.failures > 0 || cert.tell.failures > 0;
+        let goes_on = cert.next == Next::Ordering || cert.staged.is_some();
+        failed || goes_on || (by_us && cert.held.is_some() && !cert.told)
     };
     report.warning.failures > 0 || report.certs.iter().any(under_way)
 }
@@ -233,7 +246,7 @@ pub fn line(reports: &[Report]) -> String {
 
 /// One line for each certificate, and whether all is well.
 pub fn text(report: &Report) -> (Vec<String>, bool) {
-    let mut well = report.trouble.is_none() && report.warning.failures == 0;
+    let mut well = report.trouble.is_none() && report.fault.is_none() && report.warning.failures == 0;
     let mut lines = vec![];
     for cert in &report.certs {
         let name = &report.md.name;
@@ -243,12 +256,15 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         };
         well &= cert.held.is_some() && cert.order.failures == 0 && cert.tell.failures == 0;
         // What we don't drive a person has to.
-        well &= cert.why.is_none() || report.md.driven();
+        well &= cert.why.is_none() || report.md.driven() || cert.why == Some(Why::Due);
         lines.push(format!("{name} [{}]: {held}; {}", cert.kind, next(report, cert)));
         lines.extend([("order", &cert.order), ("notification", &cert.tell)].into_iter().filter_map(failed));
     }
+    if report.certs.is_empty() {
+        lines.push(format!("{}: no certificate", report.md.name));
+    }
     lines.extend(failed(("warning", &report.warning)));
-    lines.extend(report.trouble.iter().map(|trouble| format!("    {trouble}")));
+    lines.extend(report.fault.iter().chain(&report.trouble).map(|trouble| format!("    {trouble}")));
     (lines, well)
 }
 

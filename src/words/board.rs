@@ -78,6 +78,8 @@ pub struct Report {
     pub warning: Backoff,
     /// Something that a person must see to and that belongs to no try: the store can't be written.
     pub trouble: Option<String>,
+    /// Why the operator's own files can't be used.
+    pub fault: Option<String>,
 }
 
 /// What is to be said of one of its certificates.

@@ -139,6 +139,7 @@ pub mod house {
     pub mod orders;
     pub mod own;
     pub mod preview;
+    pub mod prune;
     pub mod shelve;
     pub mod store;
     pub mod tell;

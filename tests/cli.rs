@@ -126,6 +126,8 @@ fn wrong_words_are_a_matter_of_usage() {
         (&["account", "end"], "account does not know \"end\"; see edgemd --help"),
         (&["account", "deactivate", "a", "b"], "account: too many words; see edgemd --help"),
         (&["account", "--json"], "account does not know --json; see edgemd --help"),
+        (&["renew", "--yes"], "renew does not know --yes; see edgemd --help"),
+        (&["prune", "a.example"], "prune: too many words; see edgemd --help"),
         (&["--frob"], "invalid option '--frob'; see edgemd --help"),
         (&["check", "-f"], "missing argument for option '-f'; see edgemd --help"),
     ] {
@@ -365,6 +367,46 @@ fn a_new_md_can_be_asked_for_as_soon_as_the_reload_is_answered() {
     let (_, out, _) = site.run("renew", &["new.example"]);
     assert!(out.starts_with("new.example [P-256]: no certificate"), "{out}");
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// Alone under the lock, or by the daemon that has it.
+#[test]
+fn prune_lists_and_with_yes_removes() {
+    for alone in [true, false] {
+        let site = Site::new();
+        site.hold();
+        site.write("MDDriveMode manual\nMDomain b.example\n");
+        let mut daemon = (!alone).then(|| site.daemon());
+        let record = site.folder.join("store/certs/a.example/secp256r1.0");
+        let (code, out, err) = site.run("prune", &[]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(lines[0].starts_with("a.example (secp256r1): the certificate until 20"), "{out}");
+        assert!(lines[0].ends_with(", which is no longer configured"), "{out}");
+        assert_eq!(lines[1], format!("    {}", record.display()));
+        assert_eq!(lines[2], "nothing was removed; `edgemd prune --yes` removes these files");
+        assert!(record.exists());
+        let (code, out, err) = site.run("prune", &["--yes"]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        assert!(out.starts_with("removed: a.example (secp256r1): the certificate until 20"), "{out}");
+        assert!(!record.parent().unwrap().exists());
+        assert_eq!(site.run("prune", &["--yes"]).1, "there is nothing to prune\n");
+        if let Some(mut daemon) = daemon.take() {
+            assert!(daemon.log().contains("removed: a.example"), "{}", daemon.log());
+            assert_eq!(daemon.stop().code(), Some(0));
+        }
+    }
+    let site = Site::new();
+    site.write("MDControlSocket off\nMDStoreLocks 100ms\nMDDriveMode manual\nMDomain b.example\n");
+    let conf = site.conf();
+    let mut first = Child::start(&site.folder, "edgemd", Command::new(program()).args(["run", "-f", &conf]));
+    until("the lock", SOON, || first.log().contains("listening on").then_some(()));
+    let (code, _, err) = site.run("prune", &[]);
+    assert!(code == Some(69) && err.contains(&format!("process id {} is at work", first.pid())), "{err}");
+    assert_eq!(first.stop().code(), Some(0));
+    site.write("MDStoreLocks off\nMDDriveMode manual\nMDomain b.example\n");
+    let (code, _, err) = site.run("prune", &[]);
+    assert!(code == Some(69) && err.contains("the store is only read here"), "{err}");
 }
 
 /// The keeper is in the midst of a call that nobody answers.

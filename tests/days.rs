@@ -9,6 +9,8 @@ mod fake;
 mod messages;
 #[path = "days/own.rs"]
 mod own;
+#[path = "days/prune.rs"]
+mod prune;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

@@ -14,6 +14,7 @@ use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
+use crate::house::prune::{self, Pruned};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
@@ -187,9 +188,14 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     Ok(code)
 }
 
-/// The store is ours, or another's who is named.
-pub fn lock(config: &Config) -> Result<Lock, Trouble> {
-    disk::lock(&config.store.join("lock"), config.patience())
+/// Tidies up the store, with no daemon to do it.
+pub fn prune(config: &Config, yes: bool) -> Result<Pruned, Trouble> {
+    if config.only_reads() {
+        return Err(Trouble::new("pruning", prune::ONLY_READ));
+    }
+    let mut disk = SystemDisk;
+    let (_lock, mut store, loaded) = unlock(config, &mut disk)?;
+    Ok(prune::prune(&mut store, &mut disk, config, loaded.accounts.values(), yes))
 }
 
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.
@@ -198,7 +204,7 @@ fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store
     let (lock, (store, loaded)) = if config.only_reads() {
         (None, Store::look(&config.store, state.as_deref(), disk)?)
     } else {
-        let lock = lock(config)?;
+        let lock = disk::lock(&config.store.join("lock"), config.patience())?;
         (Some(lock), Store::open(&config.store, state.as_deref(), disk)?)
     };
     for line in &loaded.set_aside {

@@ -6,6 +6,7 @@ use crate::doors::disk::{self, Lock};
 use crate::doors::front::Front;
 use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
+use crate::house::jobs::end;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
 use crate::rules::status;
 use crate::words::board::{Board, Report};
@@ -56,6 +57,7 @@ impl FrontDesk {
             Request::Status { json, name } => self.status(json, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
+            Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
             Request::Reload => match self.reload() {
                 Ok(line) => end(&say, vec![line], boot::FINE),
                 Err(lines) => end(&say, lines, boot::FAILED),
@@ -157,12 +159,4 @@ fn is(md: &Name, name: &str) -> bool {
 
 fn no_such(name: &str) -> String {
     format!("there is no MD \"{name}\"; `edgemd status` lists them")
-}
-
-/// The whole answer. The channel is unbounded, and whoever asked may have gone away.
-fn end(say: &Sender<Say>, lines: Vec<String>, code: u8) {
-    for line in lines {
-        let _ = say.try_send(Say::Line(line));
-    }
-    let _ = say.try_send(Say::End(code));
 }

@@ -8,7 +8,7 @@ use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::script::Script;
 use crate::house::errand::Errand;
-use crate::house::jobs::Jobs;
+use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
 use crate::rules::plan::THROW;
@@ -115,6 +115,10 @@ impl<'a> Keeper<'a> {
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
+                Knock::Prune { yes, ended } => {
+                    let (lines, well) = self.prune(yes);
+                    jobs::end(&ended, lines, u8::from(!well));
+                }
             }
         }
     }

@@ -224,6 +224,12 @@ impl Lives {
         self.touched.extend(self.order.iter().cloned());
     }
 
+    /// What stood in these places, and the accounts with these CAs, are gone.
+    pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
+        self.certs.retain(|slot, _| !places.contains(slot));
+        cas.iter().for_each(|ca| self.forget_account(ca));
+    }
+
     pub fn keep_account(&mut self, account: Account) {
         let users = self.mds.values().filter(|md| md.cas.contains(&account.ca));
         self.touched.extend(users.map(|md| md.name.clone()));

@@ -14,6 +14,10 @@ pub enum Request {
     },
     Reload,
     Account(Accounts),
+    /// List what the store keeps for nobody; remove it if `yes`.
+    Prune {
+        yes: bool,
+    },
 }
 
 /// What is to be done with our accounts.
@@ -50,13 +54,14 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("renew") => renew(words)?,
         Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
         Some("account") => Request::Account(accounts(words)?),
+        Some("prune") => prune(words)?,
         Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
         None => return Err(format!("an empty request; there are {REQUESTS}")),
     };
     Ok(Asked::Command(request))
 }
 
-const REQUESTS: &str = "status, renew, account and reload";
+const REQUESTS: &str = "status, renew, account, reload and prune";
 
 fn page(path: &str) -> Option<Request> {
     let name = match path.strip_prefix("md-status")? {
@@ -101,6 +106,14 @@ pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts
     }
 }
 
+fn prune<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    match words.next() {
+        None => Ok(Request::Prune { yes: false }),
+        Some("--yes") => no_more("prune", words).map(|()| Request::Prune { yes: true }),
+        Some(word) => Err(unknown("prune", word)),
+    }
+}
+
 fn no_more<'a>(verb: &str, mut words: impl Iterator<Item = &'a str>) -> Result<(), String> {
     words.next().map_or(Ok(()), |word| Err(unknown(verb, word)))
 }
@@ -120,6 +133,8 @@ impl Request {
             Self::Reload => ("reload".to_owned(), [].as_slice()),
             Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
             Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
+            Self::Prune { yes: false } => ("prune".to_owned(), [].as_slice()),
+            Self::Prune { yes: true } => ("prune --yes".to_owned(), [].as_slice()),
         };
         for name in names {
             let odd = |c: char| c.is_ascii_whitespace() || c.is_control();
@@ -162,6 +177,8 @@ mod tests {
             ("account", Request::Account(Accounts::Show)),
             ("account deactivate\r\n", deactivate(None)),
             ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
+            ("prune", Request::Prune { yes: false }),
+            ("prune --yes", Request::Prune { yes: true }),
         ] {
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line:?}");
         }
@@ -170,16 +187,18 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, account and reload"),
-            ("halt", "unknown request \"halt\"; there are status, renew, account and reload"),
-            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account and reload"),
+            ("", "an empty request; there are status, renew, account, reload and prune"),
+            ("halt", "unknown request \"halt\"; there are status, renew, account, reload and prune"),
+            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account, reload and prune"),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
             ("renew -f", "renew does not know \"-f\""),
             ("reload now", "reload does not know \"now\""),
             ("account end", "account does not know \"end\""),
             ("account deactivate a b", "account deactivate takes one CA"),
-            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account and reload"),
+            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account, reload and prune"),
+            ("prune yes", "prune does not know \"yes\""),
+            ("prune --yes please", "prune does not know \"please\""),
         ] {
             assert_eq!(read(line.as_bytes()), Err(why.to_owned()), "{line:?}");
         }
@@ -213,6 +232,8 @@ mod tests {
             Request::Account(Accounts::Show),
             deactivate(None),
             deactivate(Some("LetsEncrypt")),
+            Request::Prune { yes: false },
+            Request::Prune { yes: true },
         ] {
             let line = request.line().unwrap();
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line}");

@@ -1,7 +1,7 @@
 //! The configuration as it is meant: every default filled in, every value valid. What the operator wrote, and where,
 //! stays behind in `rules::conf`.
 
-use crate::words::cert::{Fingerprint, Held, KeyKind, Want, Window};
+use crate::words::cert::{Fingerprint, Held, KeyKind, Slot, Want, Window};
 use crate::words::fault::Place;
 use crate::words::name::Name;
 use crate::words::time::Span;
@@ -41,6 +41,15 @@ impl Config {
     /// Whether another daemon writes the store: `MDStoreLocks off`, and nothing is driven here.
     pub fn only_reads(&self) -> bool {
         self.locks.is_none() && !self.mds.iter().any(Md::driven)
+    }
+
+    /// Whether what stands in this place is of use to one of the MDs. What an MD had before the operator's own is.
+    pub fn asks_for(&self, slot: &Slot) -> bool {
+        let md = self.mds.iter().find(|md| md.name == slot.md);
+        md.is_some_and(|md| match md.statics.is_empty() {
+            true => md.keys.iter().any(|kind| kind.family() == slot.family),
+            false => true,
+        })
     }
 
     /// How long to wait for the store's lock.

@@ -5,7 +5,7 @@ use crate::doors::{control, log as door_log};
 use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, UNAVAILABLE, USAGE};
 use crate::house::preview;
 use crate::rules::conf::print;
-use crate::rules::control::{self as request, Accounts, Request};
+use crate::rules::control::{self as request, Accounts, Form, Request};
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
 use lexopt::prelude::*;
@@ -138,7 +138,10 @@ fn request(verb: &str, words: &Words) -> Request {
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
         // That they are fit was seen before.
         "account" => Request::Account(accounts(words).unwrap_or(Accounts::Show)),
-        _ => Request::Status { json: words.json, name: words.names.first().cloned() },
+        _ => {
+            let form = if words.json { Form::Json } else { Form::Sentences };
+            Request::Status { form, name: words.names.first().cloned() }
+        }
     }
 }
 

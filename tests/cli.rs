@@ -248,7 +248,8 @@ fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     }
     assert_eq!(
         site.run("status", &[]).1,
-        "a.example [P-256]: no certificate; renewed by hand (MDDriveMode), or used by no virtual host\n"
+        "a.example [P-256]: no certificate; not renewed by itself (MDDriveMode manual)\n    \
+         what to do: set MDDriveMode auto, or `edgemd import` one that another program has\n"
     );
     assert_eq!(first.stop().code(), Some(0));
     assert!(!site.folder.join("run/control.sock").exists());
@@ -366,6 +367,53 @@ fn a_new_md_can_be_asked_for_as_soon_as_the_reload_is_answered() {
     assert_eq!((code, out.as_str()), (Some(0), "configuration reloaded: 2 MDs\n"));
     let (_, out, _) = site.run("renew", &["new.example"]);
     assert!(out.starts_with("new.example [P-256]: no certificate"), "{out}");
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// What can't be changed while the house stands is said to be so, to whoever asked and in the log.
+#[test]
+fn a_reload_says_what_takes_effect_at_the_next_start() {
+    let site = Site::new();
+    let mut daemon = site.daemon();
+    let text = fs::read_to_string(site.conf()).expect("our own file");
+    site.folder.put("conf", &text.replace("/store\n", "/elsewhere\n"));
+    let (code, out, _) = site.run("reload", &[]);
+    let said = "configuration reloaded: 1 MD; MDStoreDir takes effect at the next start\n";
+    assert_eq!((code, out.as_str()), (Some(0), said));
+    assert!(daemon.log().contains(said), "{}", daemon.log());
+    assert!(!site.folder.join("elsewhere").exists());
+    assert_eq!(daemon.stop().code(), Some(0));
+    let mut daemon = site.daemon();
+    assert!(site.folder.join("elsewhere/lock").exists());
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The views of the control socket, for programs that speak HTTP.
+#[test]
+fn md_920_004_010_the_pages_of_the_control_socket() {
+    use std::io::Read as _;
+    let site = Site::new();
+    site.hold();
+    let mut daemon = site.daemon();
+    let get = |path: &str| {
+        let mut stream = UnixStream::connect(site.folder.join("run/control.sock")).expect("a daemon");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.to_string(), body.to_string())
+    };
+    let (head, body) = get("/md-status?auto");
+    assert!(head.contains("Content-Type: text/plain"), "{head}");
+    let word = "ManagedCertificates";
+    assert_eq!(body, format!("{word}Total: 1\n{word}OK: 1\n{word}Renew: 0\n{word}Errored: 0\n{word}Ready: 0\n"));
+    let (head, body) = get("/md-status");
+    let all: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert!(head.contains("Content-Type: application/json"), "{head}");
+    assert!(all["version"].is_string() && all["managed-domains"][0]["name"] == "a.example", "{body}");
+    let (_, body) = get("/md-status/a.example");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).expect("JSON"), all["managed-domains"][0]);
+    assert!(get("/md-status/b.example").0.starts_with("HTTP/1.0 404"));
     assert_eq!(daemon.stop().code(), Some(0));
 }
 

@@ -7,7 +7,7 @@ use crate::doors::front::Front;
 use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
 use crate::house::jobs::end;
-use crate::rules::control::{NO_SUCH_MD, Request, Say};
+use crate::rules::control::{Form, NO_SUCH_MD, Request, Say};
 use crate::rules::status;
 use crate::words::board::{Board, Report};
 use crate::words::config::Config;
@@ -54,7 +54,7 @@ impl FrontDesk {
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
         let (say, answer) = channel::unbounded();
         match request {
-            Request::Status { json, name } => self.status(json, name.as_deref(), &say),
+            Request::Status { form, name } => self.status(form, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
@@ -130,19 +130,20 @@ impl FrontDesk {
         }
     }
 
-    fn status(&self, json: bool, name: Option<&str>, say: &Sender<Say>) {
-        if json && !self.server_status {
+    fn status(&self, form: Form, name: Option<&str>, say: &Sender<Say>) {
+        if form != Form::Sentences && !self.server_status {
             let line = "there is no such view: MDServerStatus is off; `edgemd status` has it in sentences";
             return end(say, vec![line.into()], NO_SUCH_MD);
         }
         self.board.read(|reports| {
             let shown: Vec<&Report> =
                 reports.iter().filter(|report| name.is_none_or(|name| is(&report.md.name, name))).collect();
-            match (name, shown.first()) {
-                (Some(name), None) => end(say, vec![no_such(name)], NO_SUCH_MD),
-                (Some(_), Some(one)) if json => end(say, vec![status::md_json(one).to_string()], boot::FINE),
-                _ if json => end(say, vec![status::all_json(reports).to_string()], boot::FINE),
-                _ => {
+            match (name, shown.first(), form) {
+                (Some(name), None, _) => end(say, vec![no_such(name)], NO_SUCH_MD),
+                (Some(_), Some(one), Form::Json) => end(say, vec![status::md_json(one).to_string()], boot::FINE),
+                (_, _, Form::Json) => end(say, vec![status::all_json(reports).to_string()], boot::FINE),
+                (_, _, Form::Counts) => end(say, vec![status::counts(reports)], boot::FINE),
+                (_, _, Form::Sentences) => {
                     let texts: Vec<(Vec<String>, bool)> = shown.iter().map(|report| status::text(report)).collect();
                     let well = texts.iter().all(|(_, well)| *well);
                     end(say, texts.into_iter().flat_map(|(lines, _)| lines).collect(), u8::from(!well));

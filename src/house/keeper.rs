@@ -189,6 +189,7 @@ impl<'a> Keeper<'a> {
             None => {}
         }
         self.close_jobs(now);
+        self.lives.touch_idle();
         self.post();
         self.look_at = [self.look_at, self.shelve()].into_iter().flatten().min();
     }

@@ -439,6 +439,12 @@ impl Lives {
         self.order.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
     }
 
+    /// What is not renewed by us ages in silence.
+    pub fn touch_idle(&mut self) {
+        let idle = self.mds.values().filter(|md| !md.driven());
+        self.touched.extend(idle.map(|md| md.name.clone()));
+    }
+
     /// Something of this MD has begun or ended.
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
@@ -493,8 +499,12 @@ impl Lives {
         let incomplete =
             matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
+        let warn = self.mds.get(&want.md).map(|md| md.warn);
+        let warned_from = newest.zip(warn).map(|(held, warn)| held.not_after.minus(warn.of(held.life())));
         Some(CertReport {
             kind: want.kind,
+            own: slot.is_own(),
+            ends_soon: warned_from.zip(now).is_some_and(|(from, now)| from <= now),
             held: active.cloned(),
             staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
             why,

@@ -4,7 +4,7 @@
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     Status {
-        json: bool,
+        form: Form,
         name: Option<String>,
     },
     /// Renew these MDs; all of them if none is named.
@@ -18,6 +18,15 @@ pub enum Request {
     Prune {
         yes: bool,
     },
+}
+
+/// How the status is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Sentences,
+    Json,
+    /// How many MDs there are of each sort, as mod_md's `server-status?auto` has it.
+    Counts,
 }
 
 /// What is to be done with our accounts.
@@ -45,8 +54,8 @@ pub const NO_SUCH_MD: u8 = 2;
 pub fn read(line: &[u8]) -> Result<Asked, String> {
     let line = core::str::from_utf8(line).map_err(|_| "the request is not text".to_owned())?;
     if let Some(target) = line.strip_prefix("GET /") {
-        let path = target.split([' ', '?', '\r', '\n']).next().unwrap_or_default();
-        return Ok(Asked::Page(page(path)));
+        let target = target.split([' ', '\r', '\n']).next().unwrap_or_default();
+        return Ok(Asked::Page(page(target)));
     }
     let mut words = line.split_ascii_whitespace();
     let request = match words.next() {
@@ -63,25 +72,28 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
 
 const REQUESTS: &str = "status, renew, account, reload and prune";
 
-fn page(path: &str) -> Option<Request> {
-    let name = match path.strip_prefix("md-status")? {
-        "" | "/" => None,
-        rest => Some(rest.strip_prefix('/')?.to_owned()),
+fn page(target: &str) -> Option<Request> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (form, name) = match path.strip_prefix("md-status")? {
+        "" | "/" if query == "auto" => (Form::Counts, None),
+        "" | "/" => (Form::Json, None),
+        rest => (Form::Json, Some(rest.strip_prefix('/')?.to_owned())),
     };
-    Some(Request::Status { json: true, name })
+    Some(Request::Status { form, name })
 }
 
 fn status<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
-    let (mut json, mut name) = (false, None);
+    let (mut form, mut name) = (Form::Sentences, None);
     for word in words {
         match word {
-            "--json" => json = true,
+            "--json" => form = Form::Json,
+            "--counts" => form = Form::Counts,
             _ if word.starts_with('-') => return Err(unknown("status", word)),
             _ if name.is_some() => return Err("status takes one name".into()),
             _ => name = Some(word.to_owned()),
         }
     }
-    Ok(Request::Status { json, name })
+    Ok(Request::Status { form, name })
 }
 
 fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
@@ -126,8 +138,9 @@ impl Request {
     /// The line that [`read`] understands as this request, without its end.
     pub fn line(&self) -> Result<String, String> {
         let (mut line, names) = match self {
-            Self::Status { json: false, name } => ("status".to_owned(), name.as_slice()),
-            Self::Status { json: true, name } => ("status --json".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Sentences, name } => ("status".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Json, name } => ("status --json".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Counts, name } => ("status --counts".to_owned(), name.as_slice()),
             Self::Renew { names, force: false } => ("renew".to_owned(), names.as_slice()),
             Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
             Self::Reload => ("reload".to_owned(), [].as_slice()),
@@ -152,8 +165,8 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn status(json: bool, name: Option<&str>) -> Request {
-        Request::Status { json, name: name.map(str::to_owned) }
+    fn status(form: Form, name: Option<&str>) -> Request {
+        Request::Status { form, name: name.map(str::to_owned) }
     }
 
     fn renew(names: &[&str], force: bool) -> Request {
@@ -167,10 +180,10 @@ mod tests {
     #[test]
     fn commands() {
         for (line, request) in [
-            ("status", status(false, None)),
-            ("  status\t--json  \r\n", status(true, None)),
-            ("status a.example.org --json\n", status(true, Some("a.example.org"))),
-            ("status *.example.org", status(false, Some("*.example.org"))),
+            ("status", status(Form::Sentences, None)),
+            ("  status\t--json  \r\n", status(Form::Json, None)),
+            ("status a.example.org --json\n", status(Form::Json, Some("a.example.org"))),
+            ("status *.example.org", status(Form::Sentences, Some("*.example.org"))),
             ("renew", renew(&[], false)),
             ("renew --force b.example.org a.example.org", renew(&["b.example.org", "a.example.org"], true)),
             ("reload\n", Request::Reload),
@@ -208,11 +221,12 @@ mod tests {
     #[test]
     fn pages() {
         for (line, request) in [
-            ("GET /md-status HTTP/1.1\r\n", Some(status(true, None))),
-            ("GET /md-status/ HTTP/1.1", Some(status(true, None))),
-            ("GET /md-status?auto HTTP/1.0\r\n", Some(status(true, None))),
-            ("GET /md-status/a.example.org HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
-            ("GET /md-status/a.example.org?x=/ HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
+            ("GET /md-status HTTP/1.1\r\n", Some(status(Form::Json, None))),
+            ("GET /md-status/ HTTP/1.1", Some(status(Form::Json, None))),
+            ("GET /md-status?auto HTTP/1.0\r\n", Some(status(Form::Counts, None))),
+            ("GET /md-status?refresh=5 HTTP/1.0\r\n", Some(status(Form::Json, None))),
+            ("GET /md-status/a.example.org HTTP/1.1\r\n", Some(status(Form::Json, Some("a.example.org")))),
+            ("GET /md-status/a.example.org?x=/ HTTP/1.1\r\n", Some(status(Form::Json, Some("a.example.org")))),
             ("GET /md-statuses HTTP/1.1\r\n", None),
             ("GET / HTTP/1.1\r\n", None),
             ("GET /", None),
@@ -224,8 +238,9 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_understood() {
         for request in [
-            status(false, None),
-            status(true, Some("a.example.org")),
+            status(Form::Sentences, None),
+            status(Form::Json, Some("a.example.org")),
+            status(Form::Counts, None),
             renew(&[], true),
             renew(&["a.example.org", "2001:db8::1"], false),
             Request::Reload,

@@ -469,6 +469,7 @@ mod tests {
         };
         CertReport {
             kind: KeyKind::P256,
+            own: false,
             held: Some(held),
             staged: None,
             why: None,
@@ -477,6 +478,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            ends_soon: false,
         }
     }
 

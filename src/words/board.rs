@@ -86,6 +86,8 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct CertReport {
     pub kind: KeyKind,
+    /// Whether it is the operator's own.
+    pub own: bool,
     /// The one that is in use.
     pub held: Option<Held>,
     /// A newer one, and when it will be.
@@ -96,6 +98,8 @@ pub struct CertReport {
     pub order: Backoff,
     pub tell: Backoff,
     pub told: bool,
+    /// Whether it is in its warn window, or past its end.
+    pub ends_soon: bool,
 }
 
 /// What happens next for it, and when.

@@ -1117,6 +1117,41 @@ fn md_800_must_staple_is_asked_for_once() {
     assert_eq!(world.issued(), 4, "nor is there anything to take back");
 }
 
+#[test]
+fn a_key_is_used_again_if_that_is_said_and_it_is_of_the_kind() {
+    let world = World::new();
+    let key = |world: &World| world.disk.read(Path::new("/run/tls/a.example.key")).unwrap().unwrap();
+    let reuse = format!("MDReuseKey on\n{ONE}");
+    let mut keys = vec![];
+    for conf in [
+        ONE,
+        &reuse,
+        &reuse,
+        ONE,
+        &format!("MDPrivateKeys RSA 2048\n{reuse}"),
+        &format!("MDPrivateKeys RSA 3072\n{reuse}"),
+    ] {
+        world.live(conf, Span::hours(1));
+        assert_eq!(asked(&world, conf, &[], Push::Force).last(), Some(&Say::End(0)), "{}", world.status().0);
+        keys.push(key(&world));
+    }
+    assert!(keys[1] == keys[0] && keys[2] == keys[1], "kept");
+    assert!(
+        keys[3] != keys[2] && keys[4] != keys[3] && keys[5] != keys[4],
+        "fresh: not asked for, another kind, another size"
+    );
+    // A pair that the disk did not take yet has a key, too.
+    world.disk.fail_below("/store", NO_SPACE);
+    for _ in 0..2 {
+        let before = key(&world);
+        let (ended, ends) = smol::channel::unbounded();
+        world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Force, ended });
+        world.live(&format!("MDPrivateKeys RSA 3072\n{reuse}"), Span::mins(5));
+        assert!(ends.try_recv().is_ok());
+        assert!(key(&world) == before);
+    }
+}
+
 /// The lines of the log, for the thread that made them: each test has its own.
 mod journal {
     use std::cell::RefCell;

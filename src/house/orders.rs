@@ -31,7 +31,7 @@ impl Keeper<'_> {
     }
 
     fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
-        let key = keys::generate(want.kind)?;
+        let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
@@ -50,6 +50,15 @@ impl Keeper<'_> {
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
         Ok(Errand::new(task, ca, account_key, Box::new(flow), line, self.answers.clone()))
+    }
+
+    /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
+    /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
+    fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
+        match self.lives.held(&want.slot()) {
+            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.bundle(&want.slot(), held)?.key),
+            _ => keys::generate(want.kind),
+        }
     }
 
     /// What can be answered here: what the operator listed, else what arrives.

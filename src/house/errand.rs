@@ -2,13 +2,16 @@
 //! Between any two turns it can be left standing or be dropped; its answers go with it.
 
 use crate::doors::clock::Ended;
+use crate::doors::disk::Disk;
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
+use crate::house::webroot;
 use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub struct Errand {
@@ -85,15 +88,15 @@ impl Errand {
         account: AccountKey,
         flow: Box<dyn Turns>,
         line: Box<dyn Line>,
-        answers: Arc<Answers>,
+        (answers, webroot): (Arc<Answers>, Option<PathBuf>),
     ) -> Self {
-        let served = Served { answers, tokens: vec![] };
+        let served = Served { answers, webroot, tokens: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
         Self { task, ca, account, flow, heard, line, wait, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
-    pub fn turn(&mut self, steady: Span) -> Came {
+    pub fn turn(&mut self, steady: Span, disk: &mut dyn Disk) -> Came {
         let goes_on = match self.wait {
             Wait::Nothing => true,
             Wait::Rest(until) => steady >= until,
@@ -111,11 +114,11 @@ impl Errand {
         self.wait = Wait::Nothing;
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
             Turn::Call(ask) => self.call(&ask, steady),
-            Turn::Serve(proof) => {
-                self.served.put(&proof.token, &proof.key_authorization);
-                return Came::Served(proof);
-            }
-            Turn::Unserve(proof) => self.served.withdraw(&proof.token),
+            Turn::Serve(proof) => match self.served.put(disk, &proof.token, &proof.key_authorization) {
+                Ok(()) => return Came::Served(proof),
+                Err(trouble) => self.heard = Heard::Silence(trouble),
+            },
+            Turn::Unserve(proof) => self.served.withdraw(disk, &proof.token),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
@@ -170,8 +173,11 @@ impl Errand {
         self.wait == Wait::Silence
     }
 
-    /// Its line, if there is a call on it that will come to an end some time.
-    pub fn hang_up(self) -> Option<Box<dyn Line>> {
+    /// Ends it in its midst. Its line is left, if there is a call on it that will come to an end some time.
+    pub fn hang_up(mut self, disk: &mut dyn Disk) -> Option<Box<dyn Line>> {
+        while let Some(token) = self.served.tokens.first().cloned() {
+            self.served.withdraw(disk, &token);
+        }
         matches!(self.wait, Wait::Answer(_) | Wait::Silence).then_some(self.line)
     }
 
@@ -197,20 +203,26 @@ impl Errand {
     }
 }
 
-/// The answers that stand for this errand. Dropping it withdraws them, whichever way the errand ends.
+/// The answers that stand for this errand. Dropping it withdraws them from port 80, whichever way the errand ends.
 struct Served {
     answers: Arc<Answers>,
+    /// Where they stand as files, too.
+    webroot: Option<PathBuf>,
     tokens: Vec<String>,
 }
 
 impl Served {
-    fn put(&mut self, token: &str, answer: &str) {
+    fn put(&mut self, disk: &mut dyn Disk, token: &str, answer: &str) -> Result<(), Trouble> {
         self.answers.put(token, answer);
         self.tokens.push(token.into());
+        self.webroot.as_ref().map_or(Ok(()), |root| webroot::put(disk, root, token, answer))
     }
 
-    fn withdraw(&mut self, token: &str) {
+    fn withdraw(&mut self, disk: &mut dyn Disk, token: &str) {
         self.answers.withdraw(token);
+        if let Some(root) = &self.webroot {
+            webroot::withdraw(disk, root, token);
+        }
         self.tokens.retain(|standing| standing != token);
     }
 }

@@ -30,7 +30,7 @@ impl Keeper<'_> {
         self.hung_up.retain_mut(|line| line.heard().is_none());
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
-            let came = errand.turn(self.doors.clock.steady());
+            let came = errand.turn(self.doors.clock.steady(), self.doors.disk);
             match came {
                 Came::Nothing => index += 1,
                 Came::Served(proof) => {
@@ -85,7 +85,7 @@ impl Keeper<'_> {
             if errand.order().is_none_or(|order| self.lives.want(&order.slot) == Some(&order.want)) {
                 self.errands.push(errand);
             } else {
-                self.hung_up.extend(errand.hang_up());
+                self.hung_up.extend(errand.hang_up(self.doors.disk));
             }
         }
     }

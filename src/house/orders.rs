@@ -5,7 +5,7 @@ use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
 use crate::house::keeper::Keeper;
 use crate::rules::acme::flow::{Brief, Flow};
-use crate::rules::x509;
+use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
@@ -17,11 +17,15 @@ impl Keeper<'_> {
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let (Some(want), Some(md)) = (self.lives.want(slot).cloned(), self.lives.md(&slot.md).cloned()) else { return };
         let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
+        let challenges = match challenge::possible(&md, &self.config) {
+            Ok(challenges) => challenges,
+            Err(refusal) => return self.failed(slot, Outcome::OrderFailed(refusal.into())),
+        };
         if let Err(trouble) = self.say(&md, Topic::Renewing) {
             return self.veto(&md, &trouble);
         }
         log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
-        match self.set_out(&md, want, ca, why) {
+        match self.set_out(&md, want, ca, why, challenges) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -30,7 +34,14 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
+    fn set_out(
+        &mut self,
+        md: &Md,
+        want: Want,
+        ca: String,
+        why: Why,
+        challenges: Vec<Challenge>,
+    ) -> Result<Errand, Trouble> {
         let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
@@ -46,10 +57,10 @@ impl Keeper<'_> {
             contacts: self.contacts(&ca, md),
             told: account.contacts,
             agreement: md.agreement.clone(),
-            challenges: self.challenges(md),
+            challenges,
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, self.answers.clone()))
+        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
     }
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
@@ -58,15 +69,6 @@ impl Keeper<'_> {
         match self.lives.held(&want.slot()) {
             Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.bundle(&want.slot(), held)?.key),
             _ => keys::generate(want.kind),
-        }
-    }
-
-    /// What can be answered here: what the operator listed, else what arrives.
-    fn challenges(&self, md: &Md) -> Vec<Challenge> {
-        match &md.challenges {
-            Some(list) => list.clone(),
-            None if self.config.ports.http.is_some() => vec![Challenge::Http01],
-            None => vec![],
         }
     }
 

@@ -64,6 +64,7 @@ pub mod rules {
     pub mod messages;
     pub mod pem;
     pub mod plan;
+    pub mod proxy_header;
     pub mod record;
     pub mod redirect;
     pub mod status;
@@ -104,6 +105,7 @@ pub mod streams {
     pub mod duplex;
     pub mod inlet;
     pub mod proxy;
+    pub mod tls;
 }
 
 /// Floor 3, touching: one outside thing each.
@@ -136,6 +138,7 @@ pub mod house {
     pub mod messages;
     pub mod orders;
     pub mod preview;
+    pub mod shelve;
     pub mod store;
     pub mod tell;
     pub mod watch;

@@ -180,10 +180,10 @@ fn check_says_every_fault_or_what_would_happen() {
     assert!(out.contains("a.example [P-256]: would write the exports and run the notification\n"), "{out}");
     assert!(out.contains("c.example [P-256]: is not driven: "), "{out}");
 
-    site.write("MDPortMap http:99\nListen 8080 http\nMDomain c.example\n");
+    site.write("MDPortMap http:99 https:-\nListen 8080 http\nMDomain c.example\n");
     let (code, out, _) = site.run("check", &[]);
     let why = "c.example [P-256]: could not order c.example: None of the ACME challenge methods configured for this domain are \
-        suitable. http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens; ";
+        suitable. tls-alpn-01: port 443 does not arrive here (MDPortMap https:-); http-01: port 80 arrives on port 99 ";
     assert!(code == Some(0) && out.contains(why), "{out}");
 
     site.write("MDRenewWindwo 10\nMDomain\n");

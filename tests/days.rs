@@ -2,6 +2,8 @@
 
 #[path = "days/accounts.rs"]
 mod accounts;
+#[path = "days/activation.rs"]
+mod activation;
 #[path = "days/cas.rs"]
 mod cas;
 #[path = "days/exports.rs"]
@@ -15,6 +17,7 @@ mod orders;
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
 use edgemd::doors::disk::{Access, Disk, Op};
+use edgemd::doors::front::shelf::Shelf;
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
 use edgemd::rules::conf::read::{self, Library};
@@ -51,6 +54,7 @@ struct World {
     hands: Hands,
     answers: Arc<Answers>,
     board: Arc<Board>,
+    shelf: Arc<Shelf>,
     ca: FakeCa,
     /// Another CA, for configurations that name it.
     other: FakeCa,
@@ -69,8 +73,9 @@ impl World {
             FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
         });
         let ear = Ear::new(&hands);
-        let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
-        Self { hands, answers, board, ca, other, disk, ear, dice }
+        let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
+        let (disk, dice) = (RamDisk::new(), Counter::default());
+        Self { hands, answers, board, shelf, ca, other, disk, ear, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -88,7 +93,7 @@ impl World {
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
-        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone())).run();
+        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
 
@@ -112,6 +117,7 @@ impl World {
             hands: self.hands.clone(),
             answers: self.answers.clone(),
             board: self.board.clone(),
+            shelf: self.shelf.clone(),
             ca: self.ca.clone(),
             other: self.other.clone(),
             disk: self.disk.clone(),
@@ -735,6 +741,7 @@ fn md_820_002_a_node_that_only_reads_sees_what_the_other_writes() {
     assert!(served().starts_with(&reader.newest_pem()));
     reader.live(&reads, Span::hours(1));
     assert_eq!((reader.ear.heard().len(), reader.disk.replaced().len()), (1, replaced), "told once, nothing written");
+    assert!(!reader.served().is_empty(), "what the other exports is none of ours to remove");
 
     // The other node renews, and this one is up when its record comes.
     world.hands.turn(Span::days(61));

@@ -104,7 +104,7 @@ fn md_702_010_a_port_that_nobody_listens_on_and_the_right_one() {
     let last = md["renewal"]["last"].to_string();
     for part in [
         "None of the ACME challenge methods configured for this domain are suitable.",
-        "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens",
+        "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens for http (Listen)",
         "tls-alpn-01: ",
     ] {
         assert!(last.contains(part), "{last}");

@@ -143,7 +143,7 @@ fn name_of(path: &Path) -> String {
 
 /// Whether the `n`-th is held; else it must be the one before, whole.
 fn holds(n: u8, store: &Store, disk: &RamDisk, loaded: &Loaded) -> bool {
-    let found = loaded.certs.get(&slot()).map(|held| held.serial[0]);
+    let found = loaded.certs.get(&slot()).map(|held| held[0].serial[0]);
     let pair = newest(store, disk);
     assert_eq!(pair.map(|pair| pair.key[0]), found, "facts and pair are of one record");
     assert!(found == Some(n) || found == (n > 1).then(|| n - 1), "{found:?}");
@@ -218,7 +218,7 @@ fn a_power_cut_while_setting_aside_does_not_matter() {
             let _ = Store::open(Path::new(ROOT), Some(Path::new(STATE)), &mut disk.clone());
             disk.reboot(keep);
             let (store, loaded) = open(&disk);
-            assert_eq!(loaded.certs[&slot()].serial[0], 2, "the one before is there");
+            assert_eq!(loaded.certs[&slot()][0].serial[0], 2, "the one before is there");
             assert!(newest(&store, &disk).is_some());
         }
     }
@@ -238,12 +238,12 @@ fn a_disk_that_fails_anywhere_keeps_what_it_has() {
             // Next time it goes well, into the same slot, so that the old one stays until then.
             store.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
             assert_eq!(newest(&store, &disk), Some(bundle(2)), "{n}");
-            assert_eq!(open(&disk).1.certs[&slot()], held(2));
+            assert_eq!(open(&disk).1.certs[&slot()][0], held(2));
         }
         let mut disk = lived(2);
         disk.fail_from(1, why);
         let (mut store, loaded) = open(&disk);
-        assert_eq!(loaded.certs[&slot()], held(2), "a disk that can't be written can be read");
+        assert_eq!(loaded.certs[&slot()][0], held(2), "a disk that can't be written can be read");
         store.put_tried(&mut disk, &slot(), &told(9)).unwrap_err();
         disk.mend();
         store.put_tried(&mut disk, &slot(), &told(9)).unwrap();
@@ -307,7 +307,7 @@ fn what_is_set_aside_is_bounded() {
     let (mut store, loaded) = open(&disk);
     assert!(loaded.certs.is_empty());
     store.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
-    assert_eq!(open(&disk).1.certs[&slot()], held(2));
+    assert_eq!(open(&disk).1.certs[&slot()][0], held(2));
 }
 
 #[test]
@@ -462,13 +462,13 @@ fn that_it_was_told_is_believed_of_flash_alone() {
 fn what_is_owed_again_stays_owed_over_a_restart() {
     let mut disk = lived(1);
     let (mut store, _) = open(&disk);
-    let owed = Tried { told: None, ..told(1) };
+    let owed = Tried { owed: true, ..told(1) };
     store.put_tried(&mut disk, &slot(), &owed).unwrap();
     assert!(disk.replaced().is_empty(), "{:?}", disk.replaced());
     let (mut store, loaded) = open(&disk);
-    assert_eq!(loaded.tried[&slot()].told, None);
+    assert!(loaded.tried[&slot()].owed);
     store.put_tried(&mut disk, &slot(), &told(1)).unwrap();
-    assert_eq!(open(&disk).1.tried[&slot()].told, Some([1; 32]));
+    assert!(!open(&disk).1.tried[&slot()].owed);
     let exported = Tried { exported: vec!["/etc/tls/x.key".into()], ..told(1) };
     store.put_tried(&mut disk, &slot(), &exported).unwrap();
     assert_eq!(disk.replaced().len(), 1, "what was written somewhere must outlive a reboot");
@@ -489,7 +489,7 @@ fn a_power_cut_while_renaming_loses_nothing() {
         |store, disk| store.rename(disk, &slot(), &slot_of("new.example.org", KeyKind::P256)),
         |store, disk, loaded| {
             let place = if loaded.certs.contains_key(&new) { &new } else { &old };
-            assert_eq!(loaded.certs[place], held(2), "never the one before");
+            assert_eq!(loaded.certs[place][0], held(2), "never the one before");
             let whole = !loaded.certs.contains_key(&old);
             if whole {
                 let pairs: Vec<_> = store.pairs(disk, &new).unwrap().into_iter().map(|(held, _)| held).collect();
@@ -513,7 +513,7 @@ fn a_store_of_another_daemon_is_only_read() {
     disk.reboot(Keep::Synced);
     let before = disk.files();
     let (mut store, loaded) = look(&disk);
-    assert_eq!(loaded.certs.get(&slot()), Some(&held(1)));
+    assert_eq!(loaded.certs.get(&slot()), Some(&vec![held(1)]));
     assert_eq!(loaded.tried.get(&slot()), None, "that the other one has told is not that we have");
     let said = &loaded.set_aside;
     assert!(said.len() == 1 && said[0].ends_with("; left as it is, this daemon only reads"), "{said:?}");
@@ -524,7 +524,7 @@ fn a_store_of_another_daemon_is_only_read() {
     let (mut writer, _) = Store::again(&store, &mut disk.copy(), false).unwrap();
     writer.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
     let (store, loaded) = store.again(&mut disk, true).unwrap();
-    assert_eq!(loaded.certs.get(&slot()), Some(&held(2)));
+    assert_eq!(loaded.certs.get(&slot()), Some(&vec![held(2), held(1)]));
     assert_eq!(store.read_bundle(&disk, &slot(), &held(2).sha256).unwrap(), Some(bundle(2)));
     assert!(before.iter().all(|path| disk.files().contains(path)), "{:?}", disk.files());
 }
@@ -572,7 +572,7 @@ fn md_502_100_the_store_on_a_real_disk() {
     store.put_cert(&mut disk, &long, &held(4), &bundle(4)).unwrap();
     let (store, loaded) = Store::open(&root, Some(&state), &mut disk).unwrap();
     assert_eq!(loaded.set_aside, [""; 0]);
-    assert_eq!(loaded.certs.into_iter().collect::<Vec<_>>(), [(long, held(4)), (slot(), held(3))]);
+    assert_eq!(loaded.certs.into_iter().collect::<Vec<_>>(), [(long, vec![held(4)]), (slot(), vec![held(3), held(2)])]);
     assert_eq!(newest(&store, &disk), Some(bundle(3)));
     assert_eq!(loaded.tried[&slot()], failed(told(3), 1, held(3).since, trouble()));
     assert_eq!(loaded.accounts[CA], account(1));

@@ -4,9 +4,10 @@ use crate::rules::acme::jws::{self, Jwk};
 use crate::rules::acme::turns::Ask;
 use crate::rules::acme::types::Request;
 use crate::rules::x509::{STATUS_REQUEST, TLS_FEATURE, requested};
-use crate::words::cert::KeyKind;
+use crate::words::cert::{Bundle, KeyKind};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
+use crate::words::time::{Span, Unix};
 use core::fmt;
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -44,14 +45,46 @@ pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name], must_staple: bool) -
         params.custom_extensions.push(CustomExtension::from_oid_content(&TLS_FEATURE, STATUS_REQUEST.into()));
     }
     for name in requested(names) {
-        let san = match name.ip() {
-            Some(address) => SanType::IpAddress(address),
-            None => SanType::DnsName(Ia5String::try_from(name.as_str()).map_err(|why| Trouble::new(doing, why))?),
-        };
-        params.subject_alt_names.push(san);
+        params.subject_alt_names.push(san(name)?);
     }
     let request = params.serialize_request(&read(pkcs8, kind)?).map_err(|why| Trouble::new(doing, why))?;
     Ok(request.der().to_vec())
+}
+
+/// A self-signed certificate and its key, P-256: what TLS shows while there is nothing better.
+pub fn self_signed(names: &[Name], from: Unix, until: Unix) -> Result<Bundle, Trouble> {
+    forge(names, from, until, None)
+}
+
+/// The certificate that answers a tls-alpn-01 challenge (RFC 8737 §3).
+pub fn answer(name: &Name, key_authorization: &str, now: Unix) -> Result<Bundle, Trouble> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key_authorization.as_bytes());
+    let extension = CustomExtension::new_acme_identifier(digest.as_ref());
+    // A CA's clock may be behind ours.
+    forge(std::slice::from_ref(name), now.minus(Span::days(1)), now.plus(Span::days(7)), Some(extension))
+}
+
+fn forge(names: &[Name], from: Unix, until: Unix, extension: Option<CustomExtension>) -> Result<Bundle, Trouble> {
+    let trouble = |why| Trouble::new("signing a certificate of our own", why);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for name in names {
+        params.subject_alt_names.push(san(name)?);
+    }
+    (params.not_before, params.not_after) = (from.calendar(), until.calendar());
+    params.custom_extensions.extend(extension);
+    let key = generate(KeyKind::P256)?;
+    let cert = params.self_signed(&read(&key, KeyKind::P256)?).map_err(trouble)?;
+    Ok(Bundle { key, chain: vec![cert.der().to_vec()] })
+}
+
+fn san(name: &Name) -> Result<SanType, Trouble> {
+    Ok(match name.ip() {
+        Some(address) => SanType::IpAddress(address),
+        None => SanType::DnsName(
+            Ia5String::try_from(name.as_str()).map_err(|why| Trouble::new("writing a name into a certificate", why))?,
+        ),
+    })
 }
 
 /// The key of an account: P-256, for ES256.

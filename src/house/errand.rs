@@ -9,6 +9,7 @@ use crate::house::webroot;
 use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
+use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::path::PathBuf;
@@ -90,7 +91,7 @@ impl Errand {
         line: Box<dyn Line>,
         (answers, webroot): (Arc<Answers>, Option<PathBuf>),
     ) -> Self {
-        let served = Served { answers, webroot, tokens: vec![] };
+        let served = Served { answers, webroot, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
         Self { task, ca, account, flow, heard, line, wait, served }
     }
@@ -114,11 +115,11 @@ impl Errand {
         self.wait = Wait::Nothing;
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
             Turn::Call(ask) => self.call(&ask, steady),
-            Turn::Serve(proof) => match self.served.put(disk, &proof.token, &proof.key_authorization) {
+            Turn::Serve(proof) => match self.served.put(disk, &proof) {
                 Ok(()) => return Came::Served(proof),
                 Err(trouble) => self.heard = Heard::Silence(trouble),
             },
-            Turn::Unserve(proof) => self.served.withdraw(disk, &proof.token),
+            Turn::Unserve(proof) => self.served.withdraw(disk, &proof),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
@@ -175,8 +176,8 @@ impl Errand {
 
     /// Ends it in its midst. Its line is left, if there is a call on it that will come to an end some time.
     pub fn hang_up(mut self, disk: &mut dyn Disk) -> Option<Box<dyn Line>> {
-        while let Some(token) = self.served.tokens.first().cloned() {
-            self.served.withdraw(disk, &token);
+        while let Some(proof) = self.served.proofs.first().cloned() {
+            self.served.withdraw(disk, &proof);
         }
         matches!(self.wait, Wait::Answer(_) | Wait::Silence).then_some(self.line)
     }
@@ -206,31 +207,42 @@ impl Errand {
 /// The answers that stand for this errand. Dropping it withdraws them from port 80, whichever way the errand ends.
 struct Served {
     answers: Arc<Answers>,
-    /// Where they stand as files, too.
+    /// Where those of http-01 stand as files, too.
     webroot: Option<PathBuf>,
-    tokens: Vec<String>,
+    proofs: Vec<Proof>,
 }
 
 impl Served {
-    fn put(&mut self, disk: &mut dyn Disk, token: &str, answer: &str) -> Result<(), Trouble> {
-        self.answers.put(token, answer);
-        self.tokens.push(token.into());
-        self.webroot.as_ref().map_or(Ok(()), |root| webroot::put(disk, root, token, answer))
+    fn put(&mut self, disk: &mut dyn Disk, proof: &Proof) -> Result<(), Trouble> {
+        self.proofs.push(proof.clone());
+        if proof.challenge == Challenge::TlsAlpn01 {
+            self.answers.put_for(&proof.name, &proof.key_authorization);
+            return Ok(());
+        }
+        self.answers.put(&proof.token, &proof.key_authorization);
+        self.webroot.as_ref().map_or(Ok(()), |root| webroot::put(disk, root, &proof.token, &proof.key_authorization))
     }
 
-    fn withdraw(&mut self, disk: &mut dyn Disk, token: &str) {
-        self.answers.withdraw(token);
-        if let Some(root) = &self.webroot {
-            webroot::withdraw(disk, root, token);
+    fn withdraw(&mut self, disk: &mut dyn Disk, proof: &Proof) {
+        take_back(&self.answers, proof);
+        if let (Some(root), Challenge::Http01) = (&self.webroot, proof.challenge) {
+            webroot::withdraw(disk, root, &proof.token);
         }
-        self.tokens.retain(|standing| standing != token);
+        self.proofs.retain(|standing| standing != proof);
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        for token in &self.tokens {
-            self.answers.withdraw(token);
+        for proof in &self.proofs {
+            take_back(&self.answers, proof);
         }
+    }
+}
+
+fn take_back(answers: &Answers, proof: &Proof) {
+    match proof.challenge {
+        Challenge::TlsAlpn01 => answers.withdraw_for(&proof.name),
+        _ => answers.withdraw(&proof.token),
     }
 }

@@ -5,17 +5,19 @@ use crate::doors::disk::{Access, Disk};
 use crate::house::keeper::Keeper;
 use crate::house::store::Store;
 use crate::rules::export::{self, PemFile};
+use crate::rules::plan;
 use crate::words::cert::{Bundle, Held, Slot};
 use crate::words::config::{Export, Md};
 use crate::words::fault::Trouble;
+use crate::words::time::Unix;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Keeper<'_> {
     /// Writes the files of this certificate that are not there as they should be. A script may fail for days; the flash
     /// under the exports is not to pay for that.
-    pub(super) fn export(&mut self, md: &Md, slot: &Slot) -> Result<(), Trouble> {
-        for (path, access, file) in self.files(md, slot)? {
+    pub(super) fn export(&mut self, md: &Md, slot: &Slot, now: Option<Unix>) -> Result<(), Trouble> {
+        for (path, access, file) in self.files(md, slot, now)? {
             if is_there(self.doors.disk, &path, &file, access) {
                 continue;
             }
@@ -35,19 +37,22 @@ impl Keeper<'_> {
         let now = self.now();
         for slot in self.lives.wanted() {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
-            let Some(sha256) = self.lives.held(&slot).map(|held| held.sha256) else { continue };
+            let Some(held) = self.lives.active(&slot, now) else { continue };
             let disk = &*self.doors.disk;
             let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
-            let in_place = self.files(&md, &slot).is_ok_and(|files| files.iter().all(there));
-            // What is not told of yet is owed anyway, and who was notified of it already need not hear of it twice.
-            let tells = self.lives.want(&slot).is_some_and(|want| want.tells);
-            let tried = self.lives.tried(&slot).filter(|tried| !tells || tried.told == Some(sha256));
-            let left = tried.is_some_and(|tried| tried.exported != paths(&md, &slot));
-            if in_place && !left {
+            let in_place = self.files(&md, &slot, now).is_ok_and(|files| files.iter().all(there));
+            // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
+            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
+            let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
+            if in_place && (owed || tried.exported == paths(&md, &slot)) {
                 continue;
             }
             self.lives.owe(&slot);
-            if let (None, Err(trouble)) = (now, self.export(&md, &slot)) {
+            if !owed {
+                // Should we end before everybody was told, the files in their place will say nothing of it.
+                self.save_tried(&slot);
+            }
+            if let (None, Err(trouble)) = (now, self.export(&md, &slot, now)) {
                 log::error!("{}: not exported: {trouble}", slot.md);
             }
         }
@@ -65,11 +70,9 @@ impl Keeper<'_> {
         let in_use: BTreeSet<String> =
             kinds.flat_map(|(md, family)| paths(&md, &Slot { md: md.name.clone(), family })).collect();
         left.retain(|path| !in_use.contains(path));
-        let mut bundles: Vec<Bundle> = self.lives.unsaved_bundle(slot).cloned().into_iter().collect();
-        match self.store.pairs(self.doors.disk, slot) {
-            Ok(pairs) => bundles.extend(pairs.into_iter().map(|(_, bundle)| bundle)),
-            Err(trouble) => log::error!("{}: {trouble}", slot.md),
-        }
+        let unsaved = self.lives.life(slot).and_then(|life| life.unsaved.as_ref().map(|(bundle, _)| bundle.clone()));
+        let pairs = self.store.pairs(self.doors.disk, slot).unwrap_or_default();
+        let bundles: Vec<Bundle> = pairs.into_iter().map(|(_, bundle)| bundle).chain(unsaved).collect();
         for path in ours(self.doors.disk, &left, &bundles) {
             match self.doors.disk.remove(Path::new(path)) {
                 Ok(()) => log::info!("{}: removed {path}, which is no longer exported", slot.md),
@@ -80,8 +83,8 @@ impl Keeper<'_> {
     }
 
     /// The files of one certificate's export, each with its path and who may touch it.
-    fn files(&self, md: &Md, slot: &Slot) -> Result<Vec<(String, Access, PemFile)>, Trouble> {
-        let (Some(export), Some(held)) = (&md.export, self.lives.held(slot)) else { return Ok(vec![]) };
+    fn files(&self, md: &Md, slot: &Slot, now: Option<Unix>) -> Result<Vec<(String, Access, PemFile)>, Trouble> {
+        let (Some(export), Some(held)) = (&md.export, self.lives.active(slot, now)) else { return Ok(vec![]) };
         let bundle = self.bundle(slot, held)?;
         let files = export::files(export.layout, &md.name, export::extra(md, slot.family), &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
@@ -89,7 +92,7 @@ impl Keeper<'_> {
 
     /// Key and chain of what is held.
     pub(super) fn bundle(&self, slot: &Slot, held: &Held) -> Result<Bundle, Trouble> {
-        let bundle = match self.lives.unsaved_bundle(slot) {
+        let bundle = match self.lives.unsaved_bundle(slot, &held.sha256) {
             Some(bundle) => Some(bundle.clone()),
             None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
         };

@@ -38,9 +38,10 @@ pub struct Lives {
 pub struct Life {
     /// `None`: held, but no longer asked for.
     want: Option<Want>,
-    held: Option<Held>,
+    /// The newest first, and the one before it.
+    held: Vec<Held>,
     tried: Tried,
-    /// A pair that the disk did not take yet, and why.
+    /// The newest pair, if the disk did not take it yet, and why.
     pub unsaved: Option<(Bundle, Trouble)>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
@@ -63,8 +64,8 @@ impl Watched<'_> {
 }
 
 impl Life {
-    pub fn held(&self) -> Option<&Held> {
-        self.held.as_ref()
+    pub fn newest(&self) -> Option<&Held> {
+        self.held.first()
     }
 }
 
@@ -72,7 +73,7 @@ impl Lives {
     pub fn new(loaded: Loaded, config: &Config) -> Self {
         let mut certs: BTreeMap<Slot, Life> = BTreeMap::new();
         for (slot, held) in loaded.certs {
-            certs.entry(slot).or_default().held = Some(held);
+            certs.entry(slot).or_default().held = held;
         }
         for (slot, tried) in loaded.tried {
             certs.entry(slot).or_default().tried = tried;
@@ -80,7 +81,7 @@ impl Lives {
         let mut lives = Self {
             mds: BTreeMap::new(),
             order: vec![],
-            floor: plan::floor(certs.values().filter_map(|life| life.held.as_ref())),
+            floor: plan::floor(certs.values().filter_map(Life::newest)),
             certs,
             accounts: loaded.accounts,
             contacts: BTreeMap::new(),
@@ -123,11 +124,11 @@ impl Lives {
         let mut pairs = vec![];
         for family in KeyKind::FAMILIES {
             let lives = || self.certs.iter().filter(move |(slot, _)| slot.family == family);
-            let heirs = lives().filter_map(|(slot, life)| match (&life.want, &life.held) {
+            let heirs = lives().filter_map(|(slot, life)| match (&life.want, life.newest()) {
                 (Some(want), None) => Some(Kin { md: &slot.md, names: &want.names }),
                 _ => None,
             });
-            let orphans = lives().filter_map(|(slot, life)| match (&life.want, &life.held) {
+            let orphans = lives().filter_map(|(slot, life)| match (&life.want, life.newest()) {
                 (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
                 _ => None,
             });
@@ -159,14 +160,27 @@ impl Lives {
         self.certs.get(slot)?.want.as_ref()
     }
 
+    /// What was got last.
+    pub fn newest(&self, slot: &Slot) -> Option<&Held> {
+        self.certs.get(slot)?.newest()
+    }
+
     /// The CA whose turn it is to be asked for this want.
     pub fn ca(&self, slot: &Slot) -> Option<&str> {
         let life = self.certs.get(slot)?;
         Some(plan::ca(life.want.as_ref()?, &life.tried))
     }
 
-    pub fn held(&self, slot: &Slot) -> Option<&Held> {
-        self.certs.get(slot)?.held.as_ref()
+    /// The certificate that is in use.
+    pub fn active(&self, slot: &Slot, now: Option<Unix>) -> Option<&Held> {
+        let life = self.certs.get(slot)?;
+        plan::active(life.want.as_ref()?, &life.held, &life.tried, now)
+    }
+
+    /// When the newest certificate will be in use, if it is not yet.
+    pub fn activates_at(&self, slot: &Slot, now: Option<Unix>) -> Option<Unix> {
+        let life = self.certs.get(slot)?;
+        Some(plan::staged(life.want.as_ref()?, &life.held, &life.tried, now)?.1)
     }
 
     pub fn tried(&self, slot: &Slot) -> Option<&Tried> {
@@ -212,7 +226,7 @@ impl Lives {
     }
 
     pub fn holds_nothing(&self) -> bool {
-        self.certs.values().all(|life| life.held.is_none())
+        self.certs.values().all(|life| life.held.is_empty())
     }
 
     /// The wall clock, if it can be believed.
@@ -225,7 +239,7 @@ impl Lives {
         match self.certs.get(slot) {
             Some(Life { want: Some(want), held, tried, .. }) => {
                 let imposed = self.imposed.get(plan::ca(want, tried)).copied();
-                plan::decide(want, held.as_ref(), tried, imposed, now)
+                plan::decide(want, held, tried, imposed, now)
             }
             _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
         }
@@ -256,7 +270,12 @@ impl Lives {
         self.floor = plan::floor([&held].into_iter()).max(self.floor);
         self.touched.insert(slot.md.clone());
         let life = self.certs.entry(slot.clone()).or_default();
-        life.held = Some(held);
+        if life.unsaved.is_some() {
+            // The one before is nowhere any more.
+            life.held.clear();
+        }
+        life.held.insert(0, held);
+        life.held.truncate(2);
         life.unsaved = unsaved;
     }
 
@@ -265,10 +284,11 @@ impl Lives {
         self.accounts = loaded.accounts;
         let mut lines = vec![];
         for (slot, held) in loaded.certs {
-            if self.held(&slot).is_none_or(|known| known.sha256 != held.sha256) {
-                lines.push(format!("{slot}: the store has a new certificate, until {}", held.not_after));
-                self.arrived(&slot, held, None);
-            }
+            let known = self.certs.get(&slot).and_then(Life::newest);
+            let Some(newest) = held.first().filter(|newest| Some(*newest) != known) else { continue };
+            lines.push(format!("{slot}: the store has a new certificate, until {}", newest.not_after));
+            self.arrived(&slot, newest.clone(), None);
+            self.certs.entry(slot).or_default().held = held;
         }
         lines
     }
@@ -292,7 +312,7 @@ impl Lives {
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
         let unforced = Want { forced: false, ..want };
         let ordering = matches!(outcome, Outcome::OrderFailed(_) | Outcome::Vetoed(_));
-        if ordering && plan::why(&unforced, life.held.as_ref(), now).is_none() {
+        if ordering && plan::why(&unforced, life.newest(), now).is_none() {
             // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
             next.order = life.tried.order.clone();
             next.tell = life.tried.tell.clone();
@@ -336,7 +356,7 @@ impl Lives {
         let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
         let lives: Vec<&Life> = slots.filter_map(|slot| self.certs.get(&slot)).collect();
         let fingerprint = lives.iter().find_map(|life| life.want.as_ref())?.fingerprint;
-        let held: Vec<&Held> = lives.iter().filter_map(|life| life.held.as_ref()).collect();
+        let held: Vec<&Held> = lives.iter().filter_map(|life| life.newest()).collect();
         (!held.is_empty()).then(|| Watched { md, held, said: self.said(&md.name), fingerprint })
     }
 
@@ -347,7 +367,7 @@ impl Lives {
     /// The exports are not what they should be: its news are owed again, if only to files that are to go.
     pub fn owe(&mut self, slot: &Slot) {
         if let Some(life) = self.certs.get_mut(slot) {
-            (life.tried.told, life.tried.notified) = (None, None);
+            (life.tried.owed, life.tried.notified) = (true, None);
             if let Some(want) = life.want.as_mut() {
                 want.tells = true;
             }
@@ -368,9 +388,11 @@ impl Lives {
         self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
     }
 
-    /// The pair that is held there, while it is in memory alone.
-    pub fn unsaved_bundle(&self, slot: &Slot) -> Option<&Bundle> {
-        self.certs.get(slot)?.unsaved.as_ref().map(|(bundle, _)| bundle)
+    /// The pair of this certificate, while it is in memory alone.
+    pub fn unsaved_bundle(&self, slot: &Slot, sha256: &[u8; 32]) -> Option<&Bundle> {
+        let life = self.certs.get(slot)?;
+        let is_newest = life.newest().is_some_and(|newest| newest.sha256 == *sha256);
+        life.unsaved.as_ref().filter(|_| is_newest).map(|(bundle, _)| bundle)
     }
 
     pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {
@@ -379,6 +401,9 @@ impl Lives {
 
     /// `; renewal from …`: what the log says comes next, where nothing else does.
     pub fn outlook(&self, slot: &Slot, now: Option<Unix>) -> String {
+        if let Some(at) = self.activates_at(slot, now) {
+            return format!("; in use from {at}");
+        }
         match self.step(slot, now) {
             Step::Wait { until } if until.millis() < u64::MAX => format!("; renewal from {until}"),
             _ => String::new(),
@@ -441,7 +466,8 @@ impl Lives {
 
     fn cert_report(&self, slot: &Slot, life: &Life, now: Option<Unix>, busy: bool) -> Option<CertReport> {
         let want = life.want.as_ref()?;
-        let held = life.held.as_ref();
+        let newest = life.newest();
+        let active = plan::active(want, &life.held, &life.tried, now);
         let next = match self.step(slot, now) {
             _ if busy => Next::Ordering,
             Step::NoClock => Next::NoClock,
@@ -451,21 +477,22 @@ impl Lives {
             Step::Wait { until } => Next::At(until),
         };
         let why = match now {
-            Some(now) => plan::why(want, held, now),
-            None => held.is_none().then_some(Why::Missing),
+            Some(now) => plan::why(want, newest, now),
+            None => newest.is_none().then_some(Why::Missing),
         };
         let incomplete =
             matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
         Some(CertReport {
             kind: want.kind,
-            held: life.held.clone(),
+            held: active.cloned(),
+            staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
             why,
             next,
-            renew_at: now.filter(|_| incomplete).or_else(|| held.map(|held| plan::renew_at(want, held))),
+            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
-            told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),
+            told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })
     }
 }
@@ -474,9 +501,9 @@ impl Lives {
 fn ca_of<'a>(md: &Md, lives: impl Iterator<Item = &'a Life> + Clone, now: Option<Unix>) -> String {
     let due = lives.clone().find_map(|life| {
         let want = life.want.as_ref()?;
-        let due = now.is_some_and(|now| plan::why(want, life.held.as_ref(), now).is_some());
+        let due = now.is_some_and(|now| plan::why(want, life.newest(), now).is_some());
         due.then(|| plan::ca(want, &life.tried))
     });
-    let giver = || lives.clone().find_map(|life| life.held.as_ref()).map(|held| held.ca.as_str());
+    let giver = || lives.clone().find_map(Life::newest).map(|held| held.ca.as_str());
     due.or_else(giver).or(md.cas.first().map(String::as_str)).unwrap_or_default().into()
 }

@@ -9,7 +9,7 @@ use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
-use crate::words::fault::{Failure, Trouble};
+use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 
 impl Keeper<'_> {
@@ -17,7 +17,7 @@ impl Keeper<'_> {
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let (Some(want), Some(md)) = (self.lives.want(slot).cloned(), self.lives.md(&slot.md).cloned()) else { return };
         let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
-        let challenges = match challenge::possible(&md, &self.config) {
+        let challenges = match self.challenges(slot, &md) {
             Ok(challenges) => challenges,
             Err(refusal) => return self.failed(slot, Outcome::OrderFailed(refusal.into())),
         };
@@ -66,10 +66,20 @@ impl Keeper<'_> {
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
-        match self.lives.held(&want.slot()) {
+        match self.lives.newest(&want.slot()) {
             Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.bundle(&want.slot(), held)?.key),
             _ => keys::generate(want.kind),
         }
+    }
+
+    /// What can be answered here. A type whose answer the CA has rejected comes last.
+    fn challenges(&self, slot: &Slot, md: &Md) -> Result<Vec<Challenge>, Refusal> {
+        let mut challenges = challenge::possible(md, &self.config)?;
+        let last = self.lives.tried(slot).and_then(|tried| tried.order.last.as_ref());
+        if let Some(Failure::Refusal(Refusal { rejected: Some(rejected), .. })) = last {
+            challenges.sort_by_key(|challenge| challenge == rejected);
+        }
+        Ok(challenges)
     }
 
     /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
@@ -128,7 +138,7 @@ impl Keeper<'_> {
         });
         for slot in self.lives.unsaved() {
             let Some(life) = self.lives.life(&slot) else { continue };
-            if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.held().cloned()) {
+            if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.newest().cloned()) {
                 let saved = self.store.put_cert(self.doors.disk, &slot, &held, &bundle);
                 if saved.is_ok() {
                     log::info!("{}: the pair is stored now", slot.md);

@@ -36,7 +36,8 @@ pub struct Store {
 /// What stood in the store when it was opened.
 #[derive(Default, Debug)]
 pub struct Loaded {
-    pub certs: BTreeMap<Slot, Held>,
+    /// The newest first, and the one before it if there is one.
+    pub certs: BTreeMap<Slot, Vec<Held>>,
     pub tried: BTreeMap<Slot, Tried>,
     pub said: BTreeMap<Name, Said>,
     /// By the CA's directory URL.
@@ -270,9 +271,10 @@ impl Store {
             names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
         for slot in stems.into_iter().filter_map(|stem| Slot::new(md.clone(), stem)) {
             let facts = |bytes: &[u8]| record::decode_cert(bytes).map(|(sequence, held, _)| (sequence, held));
-            if let Some((newest, held)) = reader.newest(|side| self.cert_path(&slot, side), facts) {
-                self.certs.insert(slot.clone(), newest);
-                loaded.certs.insert(slot.clone(), held);
+            let found = reader.both(|side| self.cert_path(&slot, side), facts);
+            if let Some((newest, _)) = found.first() {
+                self.certs.insert(slot.clone(), *newest);
+                loaded.certs.insert(slot.clone(), found.into_iter().map(|(_, held)| held).collect());
             }
             if let Some(tried) = reader.record(&self.tried_path(&slot), record::decode_tried) {
                 self.flash.insert(slot, tried);
@@ -291,7 +293,9 @@ impl Store {
                 (_, account) if record::file_stem(&account.ca) != stem => Err("the account of another CA".into()),
                 found => Ok(found),
             };
-            if let Some((newest, account)) = reader.newest(|side| self.account_path(&stem, side), in_place) {
+            if let Some((newest, account)) =
+                reader.both(|side| self.account_path(&stem, side), in_place).into_iter().next()
+            {
                 self.accounts.insert(stem, newest);
                 loaded.accounts.insert(account.ca.clone(), account);
             }
@@ -309,19 +313,17 @@ impl Store {
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 
-    /// That something was told is believed of flash alone (of the state file where flash is another's), and that it is owed
-    /// again of either, so that nothing is told too seldom; all else is newer in the state file.
-    fn merge(&self, certs: &BTreeMap<Slot, Held>) -> BTreeMap<Slot, Tried> {
+    /// That something was told is believed of flash alone (of the state file where flash is another's), so that nothing is
+    /// told too seldom; all else is newer in the state file.
+    fn merge(&self, certs: &BTreeMap<Slot, Vec<Held>>) -> BTreeMap<Slot, Tried> {
         let mut all = self.flash.clone();
         all.extend(self.state.tried.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
         for (slot, tried) in &mut all {
-            if !self.only_read {
-                let there = self.flash.get(slot);
-                tried.told = there.and_then(|there| there.told).filter(|_| tried.told.is_some());
-                tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
-            }
+            let there = if self.only_read { self.state.tried.get(slot) } else { self.flash.get(slot) };
+            tried.told = there.and_then(|there| there.told);
+            tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
             // A success forgives, but its record does not say so: that would be a third file for a renewal.
-            let since = certs.get(slot).map(|held| held.since);
+            let since = certs.get(slot).and_then(|held| held.first()).map(|newest| newest.since);
             if tried.order.last_at.is_some_and(|at| Some(at) < since) {
                 tried.order = Backoff::default();
             }
@@ -350,7 +352,7 @@ impl Store {
 /// something is forgiven or owed again, which can wait for the next real news.
 fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let (imposed, exported) = (tried.imposed.clone(), tried.exported.clone());
-    let mut lasting = Tried { told: tried.told.or(there.told), imposed, exported, ..Tried::default() };
+    let mut lasting = Tried { told: tried.told, imposed, exported, ..Tried::default() };
     let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
     news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
     let source = match &tried.order.last {
@@ -400,20 +402,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The newer one of the two that decodes.
-    fn newest<T>(
+    /// Those of the two that decode, the newer one first.
+    fn both<T>(
         &mut self,
         path: impl Fn(Side) -> PathBuf,
         decode: impl Fn(&[u8]) -> Result<(u32, T), String>,
-    ) -> Option<(Newest, T)> {
-        let [zero, one] = [Side::Zero, Side::One].map(|side| {
-            let (sequence, value) = self.record(&path(side), &decode)?;
-            Some((Newest { side, sequence }, value))
-        });
-        match (zero, one) {
-            (Some(zero), Some(one)) if zero.0.sequence > one.0.sequence => Some(zero),
-            (zero, one) => one.or(zero),
+    ) -> Vec<(Newest, T)> {
+        let mut found = vec![];
+        for side in [Side::Zero, Side::One] {
+            let record = self.record(&path(side), &decode);
+            found.extend(record.map(|(sequence, value)| (Newest { side, sequence }, value)));
         }
+        found.sort_by_key(|(newest, _)| core::cmp::Reverse(newest.sequence));
+        found
     }
 
     /// What can't be read stays where it is: it may be readable once somebody has set it right.

@@ -6,8 +6,11 @@ use crate::words::config::Md;
 use crate::words::fault::Trouble;
 use crate::words::message::Topic;
 use crate::words::name::Name;
-use crate::words::time::Unix;
+use crate::words::time::{Span, Unix};
 use std::collections::BTreeSet;
+
+/// Certificates of one MD that were ordered together come into use within this time of one another.
+const TOGETHER: Span = Span::mins(10);
 
 impl Keeper<'_> {
     /// Tells of these certificates, MD by MD, each MD once for all of its kinds; one of which another kind is still to
@@ -17,16 +20,20 @@ impl Keeper<'_> {
         for name in mds {
             let Some(md) = self.lives.md(&name).cloned() else { continue };
             let kinds = md.keys.iter().map(|kind| Slot { md: name.clone(), family: kind.family() });
-            let coming = |slot: &Slot| self.busy(slot) || matches!(self.lives.step(slot, now), Step::Order { .. });
+            let coming = |slot: &Slot| {
+                let soon =
+                    self.lives.activates_at(slot, now).zip(now).is_some_and(|(at, now)| at.since(now) < TOGETHER);
+                soon || self.busy(slot) || matches!(self.lives.step(slot, now), Step::Order { .. })
+            };
             if kinds.into_iter().any(|slot| coming(&slot)) {
                 continue;
             }
             let owed: Vec<&Slot> = slots.iter().filter(|slot| slot.md == name).collect();
-            match self.tell_md(&md, &owed) {
+            match self.tell_md(&md, &owed, now) {
                 Ok(()) => {
                     for slot in owed {
                         let exported = self.clear_exports(&md, slot);
-                        if let Some(sha256) = self.lives.held(slot).map(|held| held.sha256) {
+                        if let Some(sha256) = self.lives.active(slot, now).map(|held| held.sha256) {
                             self.succeeded(slot, &Outcome::Told { sha256, exported });
                         }
                     }
@@ -43,11 +50,11 @@ impl Keeper<'_> {
     }
 
     /// A command that has answered 0 is not called again because a later one has not.
-    fn tell_md(&mut self, md: &Md, slots: &[&Slot]) -> Result<(), Trouble> {
+    fn tell_md(&mut self, md: &Md, slots: &[&Slot], now: Option<Unix>) -> Result<(), Trouble> {
         for slot in slots {
-            self.export(md, slot)?;
+            self.export(md, slot, now)?;
         }
-        let sha256 = |keeper: &Self, slot: &Slot| keeper.lives.held(slot).map(|held| held.sha256);
+        let sha256 = |keeper: &Self, slot: &Slot| keeper.lives.active(slot, now).map(|held| held.sha256);
         let notified = |slot: &&Slot| self.lives.tried(slot).and_then(|tried| tried.notified) == sha256(self, slot);
         if !slots.iter().all(notified) {
             self.notify(md)?;

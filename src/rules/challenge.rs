@@ -9,7 +9,8 @@ use crate::words::fault::Refusal;
 pub fn possible(md: &Md, config: &Config) -> Result<Vec<Challenge>, Refusal> {
     let mut reasons = vec![];
     let list = md.challenges.clone().unwrap_or_else(|| {
-        let mut list = Challenge::ALL.to_vec();
+        // First what needs no port but the one that is used anyway.
+        let mut list = vec![Challenge::TlsAlpn01, Challenge::Http01, Challenge::Dns01, Challenge::DnsPersist01];
         list.retain(|challenge| match obstacle(*challenge, md, config) {
             Some(why) => {
                 reasons.push(format!("{}: {why}", challenge.word()));
@@ -35,19 +36,28 @@ pub fn possible(md: &Md, config: &Config) -> Result<Vec<Challenge>, Refusal> {
 }
 
 fn obstacle(challenge: Challenge, md: &Md, config: &Config) -> Option<String> {
-    if challenge != Challenge::Http01 {
-        return Some("this version of edgemd can't answer it yet".into());
+    let ports = config.ports;
+    match challenge {
+        Challenge::TlsAlpn01 if md.tls_arrives => None,
+        Challenge::TlsAlpn01 => Some(nobody(443, ports.https, "https")),
+        Challenge::Http01
+            if md.webroot.is_some() || config.listen.iter().any(|it| !it.tls && Some(it.port) == ports.http) =>
+        {
+            None
+        }
+        Challenge::Http01 => Some(nobody(80, ports.http, "http")),
+        Challenge::Dns01 | Challenge::DnsPersist01 => Some("this version of edgemd can't answer it yet".into()),
     }
-    if md.webroot.is_some() {
-        return None;
+}
+
+/// Why nobody of ours is reached on the Internet's port.
+fn nobody(port: u16, local: Option<u16>, scheme: &str) -> String {
+    match local {
+        None => format!("port {port} does not arrive here (MDPortMap {scheme}:-)"),
+        Some(local) => {
+            format!("port {port} arrives on port {local} (MDPortMap), where nobody listens for {scheme} (Listen)")
+        }
     }
-    let Some(port) = config.ports.http else {
-        return Some("port 80 does not arrive here (MDPortMap http:-), and there is no MDChallengeWebroot".into());
-    };
-    let heard = config.listen.iter().any(|listen| listen.port == port && !listen.tls);
-    (!heard).then(|| {
-        format!("port 80 arrives on port {port} (MDPortMap), where nobody listens; add \"Listen {port} http\" or set it right")
-    })
 }
 
 #[cfg(test)]
@@ -73,9 +83,14 @@ mod tests {
             (Some(80), &[(80, false)][..], true, ""),
             (Some(8080), &[(443, true), (8080, false)], true, ""),
             (None, &[(80, false)], false, "http-01: port 80 does not arrive here (MDPortMap http:-)"),
-            (Some(99), &[(80, false)], false, "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens;"),
-            (Some(80), &[(80, true)], false, "where nobody listens; add \"Listen 80 http\""),
-            (Some(80), &[], false, "where nobody listens"),
+            (
+                Some(99),
+                &[(80, false)],
+                false,
+                "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens for http (Listen)",
+            ),
+            (Some(80), &[(80, true)], false, "http-01: port 80 arrives on port 80"),
+            (Some(80), &[], false, "http-01: port 80 arrives on port 80"),
         ] {
             let config = config(http, listen);
             match possible(&md("a.example"), &config) {
@@ -83,10 +98,10 @@ mod tests {
                 Err(refusal) => {
                     assert!(!possible_so && refusal.problem == MISMATCH, "{http:?} {listen:?}: {refusal}");
                     let begin = "choosing a challenge: challenge-mismatch: None of the ACME challenge methods configured \
-                                 for this domain are suitable. ";
+                                 for this domain are suitable. tls-alpn-01: port 443 does not arrive here (MDPortMap https:-)";
                     let text = refusal.to_string();
                     assert!(text.starts_with(begin) && text.contains(why), "{text}");
-                    for other in ["tls-alpn-01: ", "dns-01: ", "dns-persist-01: "] {
+                    for other in ["; dns-01: ", "; dns-persist-01: "] {
                         assert!(text.contains(other), "{text}");
                     }
                 }
@@ -96,6 +111,18 @@ mod tests {
             let webroot = Md { webroot: Some("/srv/www".into()), ..md("a.example") };
             assert_eq!(possible(&webroot, &config), Ok(vec![Challenge::Http01]), "another server has the port");
         }
+    }
+
+    #[test]
+    fn tls_alpn_01_needs_443_and_comes_first() {
+        let tls = Md { tls_arrives: true, ..md("a.example") };
+        let both = config(Some(80), &[(80, false)]);
+        assert_eq!(possible(&tls, &both), Ok(vec![Challenge::TlsAlpn01, Challenge::Http01]));
+        assert_eq!(possible(&tls, &config(None, &[])), Ok(vec![Challenge::TlsAlpn01]));
+        let ports = PortMap { http: None, https: Some(8443) };
+        let refusal = possible(&md("a.example"), &Config { ports, ..config(None, &[]) }).unwrap_err();
+        let why = "tls-alpn-01: port 443 arrives on port 8443 (MDPortMap), where nobody listens for https (Listen)";
+        assert!(refusal.detail.contains(why), "{refusal}");
     }
 
     #[test]

@@ -9,19 +9,49 @@ use crate::words::time::{Span, Unix};
 
 /// The next step for one want. `imposed` is the end of the longest wait that the CA whose turn it is ([`ca`]) has asked
 /// of us, for whichever want it did so. The same values give the same step.
-pub fn decide(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
+pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
-    let owed = want.tells && held.is_some_and(|held| tried.told != Some(held.sha256));
+    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
     let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
     let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
     if tell_at == Some(now) {
         return Step::Tell;
     }
-    let order_at = if want.driven { order_at(want, held, tried, imposed, now) } else { NEVER };
-    match why(want, held, now) {
+    let newest = held.first();
+    let order_at = if want.driven { order_at(want, newest, tried, imposed, now) } else { NEVER };
+    match why(want, newest, now) {
         Some(why) if order_at <= now => Step::Order { why },
-        _ => Step::Wait { until: order_at.min(tell_at.unwrap_or(NEVER)) },
+        _ => {
+            let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
+            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at, Unix::min) }
+        }
     }
+}
+
+/// Whether somebody has yet to hear of this certificate.
+pub fn is_owed(held: &Held, tried: &Tried) -> bool {
+    tried.owed || tried.told != Some(held.sha256)
+}
+
+/// The certificate that is in use, of those that are held (the newest first): the newest one whose activation has come.
+/// The first that there ever was is in use at once, and so is one whose forerunner has ended; one that was told of stays
+/// in use. Without a clock it is the one that was told of.
+pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<&'a Held> {
+    match staged(want, held, tried, now) {
+        Some(_) => held.get(1),
+        None => held.first(),
+    }
+}
+
+/// The newest certificate, if it is not in use yet, and the moment from which it will be.
+pub fn staged<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<(&'a Held, Unix)> {
+    let [newest, before, ..] = held else { return None };
+    let at = newest.not_before.plus(want.activation).min(before.not_after);
+    let waits = match now {
+        Some(now) => now < at && tried.told != Some(newest.sha256),
+        None => tried.told == Some(before.sha256),
+    };
+    waits.then_some((newest, at))
 }
 
 /// The CA whose turn it is: after so many failures the next one of the list gets as many tries, and so on round. A success
@@ -141,8 +171,7 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
         }
         Outcome::Notified(sha256) => next.notified = Some(*sha256),
         Outcome::Told { sha256, exported } => {
-            next.told = Some(*sha256);
-            next.notified = None;
+            (next.told, next.owed, next.notified) = (Some(*sha256), false, None);
             next.tell = Backoff::default();
             next.exported.clone_from(exported);
         }
@@ -203,6 +232,7 @@ mod tests {
             must_staple: false,
             window: Window::Percent(33),
             driven: true,
+            activation: Span::ZERO,
             tells: true,
             forced: false,
             retry: Span::secs(30),
@@ -255,16 +285,19 @@ mod tests {
         all
     }
 
-    fn helds() -> Vec<Option<Held>> {
-        let mut all = vec![None];
+    fn day(n: i64) -> Unix {
+        let span = Span::days(n.unsigned_abs());
+        if n < 0 { NOW.minus(span) } else { NOW.plus(span) }
+    }
+
+    fn helds() -> Vec<Vec<Held>> {
+        let mut all = vec![vec![]];
         for (from, until) in [(-90, 0), (-95, -5), (-60, 30), (-61, 29), (-1, 89), (-80, 10), (1, 91), (-1, 0)] {
-            let day = |n: i64| {
-                let span = Span::days(n.unsigned_abs());
-                if n < 0 { NOW.minus(span) } else { NOW.plus(span) }
-            };
-            all.push(Some(held(day(from), day(until))));
+            all.push(vec![held(day(from), day(until))]);
+        }
+        for must_staple in [true, false] {
             let names = vec![name("*.example")];
-            all.push(Some(Held { names, must_staple: from < -60, staple_asked: true, ..held(day(from), day(until)) }));
+            all.push(vec![Held { names, must_staple, staple_asked: true, ..held(day(-1), day(89)) }]);
         }
         all
     }
@@ -285,7 +318,7 @@ mod tests {
         let mut all = vec![];
         for fingerprint in [[1; 8], [2; 8]] {
             for order in untils() {
-                for tell in untils() {
+                for tell in untils().into_iter().step_by(2) {
                     for told in [None, Some([7; 32]), Some([9; 32])] {
                         all.push(Tried {
                             fingerprint,
@@ -310,7 +343,7 @@ mod tests {
                 for tried in trieds() {
                     for imposed in untils() {
                         cases += 1;
-                        match check(&want, held.as_ref(), &tried, imposed) {
+                        match check(&want, &held, &tried, imposed) {
                             Step::Order { .. } => orders += 1,
                             Step::Tell => tells += 1,
                             _ => {}
@@ -322,7 +355,58 @@ mod tests {
         assert!(cases > 500_000 && orders > 10_000 && tells > 10_000, "{cases} cases, {orders} orders, {tells} tells");
     }
 
-    fn check(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>) -> Step {
+    /// The same for a certificate beside the one before it: every order of the moments at which the one comes into use,
+    /// the other ends, and now; whatever was told of.
+    #[test]
+    fn activation_keeps_the_promises_too() {
+        let (mut early, mut late) = (0_u32, 0_u32);
+        for activation in [Span::ZERO, Span::days(1), Span::days(2), Span::days(400), Span::millis(u64::MAX)] {
+            for (newest, before) in [(-1, -1), (-1, 0), (-1, 1), (-2, 20), (-100, 20), (1, 20), (0, 0)] {
+                for want in wants().into_iter().filter(|want| want.window == Window::Percent(33)) {
+                    let want = Want { activation, ..want };
+                    let newest = Held { sha256: [9; 32], ..held(day(newest), day(newest + 90)) };
+                    let held = [newest, held(day(before - 90), day(before))];
+                    for (fingerprint, owed) in [([1; 8], false), ([1; 8], true), ([2; 8], false)] {
+                        for (told, tell) in
+                            [None, Some([7; 32]), Some([9; 32]), Some([5; 32])].into_iter().zip(untils())
+                        {
+                            let tell = Backoff { until: tell, ..Backoff::default() };
+                            let tried = Tried { fingerprint, told, owed, tell, ..Tried::default() };
+                            check(&want, &held, &tried, None);
+                            let at = activation_of(&want, &held, &tried);
+                            if at > NOW { late += 1 } else { early += 1 }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(early > 1000 && late > 1000, "{early} and {late} cases");
+    }
+
+    /// What must hold for a pair of certificates at any time; the moment from which the newer one is in use.
+    fn activation_of(want: &Want, held: &[Held], tried: &Tried) -> Unix {
+        let at = held[0].not_before.plus(want.activation).min(held[1].not_after);
+        let sha256 = |now: Unix| active(want, held, tried, Some(now)).map(|held| held.sha256);
+        let told = tried.told == Some(held[0].sha256);
+        for now in [NOW, at.minus(Span::millis(1)), at, at.plus(Span::days(500))] {
+            let newer = told || now >= at;
+            let shown = || format!("{want:?}\n{held:?}\n{tried:?}\n{now}");
+            assert_eq!(sha256(now), Some(held[usize::from(!newer)].sha256), "{}", shown());
+            assert_eq!(staged(want, held, tried, Some(now)).is_none(), newer, "{}", shown());
+            let single = active(want, &held[..1], tried, Some(now));
+            assert_eq!(single, Some(&held[0]), "the only one is in use: {}", shown());
+            // Whoever waits is awake when it comes into use.
+            if let (false, Step::Wait { until }) = (newer, decide(want, held, tried, None, Some(now))) {
+                assert!(until <= at, "{}", shown());
+            }
+        }
+        let clockless = active(want, held, tried, None).map(|held| held.sha256);
+        assert_eq!(clockless == Some(held[1].sha256), tried.told == Some(held[1].sha256));
+        at
+    }
+
+    fn check(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>) -> Step {
+        let newest = held.first();
         let step = decide(want, held, tried, imposed, Some(NOW));
         let ahead = |until: Option<Unix>| until.is_some_and(|until| until > NOW && until <= NOW.plus(Span::hours(36)));
         let shown = || format!("{want:?}\n{held:?}\n{tried:?}\n{imposed:?}\n{step:?}");
@@ -332,7 +416,7 @@ mod tests {
             Step::NoClock => panic!("there is a clock: {}", shown()),
             Step::Wait { until } => {
                 assert!(*until > NOW, "a wait ends in the future: {}", shown());
-                let due = want.driven && why(want, held, NOW).is_some();
+                let due = want.driven && why(want, newest, NOW).is_some();
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
                 assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
@@ -343,19 +427,19 @@ mod tests {
                 );
             }
             Step::Tell => {
-                let held = held.unwrap_or_else(|| panic!("told of nothing: {}", shown()));
+                let held = active(want, held, tried, Some(NOW)).unwrap_or_else(|| panic!("of nothing: {}", shown()));
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.tell.until);
-                assert!(want.tells && tried.told != Some(held.sha256) && !own, "{}", shown());
+                assert!(want.tells && is_owed(held, tried) && !own, "{}", shown());
             }
             Step::Order { why: reason } => {
                 assert!(want.driven, "{}", shown());
-                assert_eq!(Some(*reason), why(want, held, NOW), "{}", shown());
+                assert_eq!(Some(*reason), why(want, newest, NOW), "{}", shown());
                 assert!(!ahead(imposed), "the CA asked us to wait: {}", shown());
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
                 assert!(!own, "backing off for this very want: {}", shown());
                 for later in [Span::millis(1), Span::days(1), Span::days(500)] {
                     let now = NOW.plus(later);
-                    assert!(why(want, held, now).is_some(), "once due, due for ever: {}", shown());
+                    assert!(why(want, newest, now).is_some(), "once due, due for ever: {}", shown());
                 }
             }
         }
@@ -366,7 +450,7 @@ mod tests {
     fn the_step_to_expiry() {
         let held = held(NOW.minus(Span::days(60)), NOW.plus(Span::days(30)));
         let tried = Tried { told: Some([7; 32]), ..Tried::default() };
-        let at = |now: Unix| decide(&want(), Some(&held), &tried, None, Some(now));
+        let at = |now: Unix| decide(&want(), core::slice::from_ref(&held), &tried, None, Some(now));
         let due = held.not_after.minus(Span::days(90).percent(33));
         assert_eq!(at(NOW.minus(Span::days(10))), Step::Wait { until: due });
         assert_eq!(at(due.minus(Span::millis(1))), Step::Wait { until: due });
@@ -496,10 +580,10 @@ mod tests {
 
         let other = Want { fingerprint: [2; 8], ..want() };
         let imposed = Some(day);
-        assert_eq!(decide(&other, None, &long, imposed, Some(NOW)), Step::Wait { until: day });
-        assert_eq!(decide(&other, None, &long, None, Some(NOW)), Step::Order { why: Why::Missing });
-        assert_eq!(decide(&want(), None, &long, None, Some(NOW)), Step::Wait { until: day });
-        assert_eq!(decide(&want(), None, &long, imposed, Some(day)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&other, &[], &long, imposed, Some(NOW)), Step::Wait { until: day });
+        assert_eq!(decide(&other, &[], &long, None, Some(NOW)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&want(), &[], &long, None, Some(NOW)), Step::Wait { until: day });
+        assert_eq!(decide(&want(), &[], &long, imposed, Some(day)), Step::Order { why: Why::Missing });
     }
 
     #[test]
@@ -535,7 +619,7 @@ mod tests {
         assert_eq!(ca(&want, &first), OTHER);
         assert_eq!(first.order.until, Some(NOW.plus(Span::secs(30))), "our own");
         let then = NOW.plus(Span::secs(30));
-        assert_eq!(decide(&want, None, &first, None, Some(then)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&want, &[], &first, None, Some(then)), Step::Order { why: Why::Missing });
         let second = settle(&want, &first, &waiting(2), then, 500);
         let until = [(CA, NOW.plus(Span::hours(10))), (OTHER, then.plus(Span::hours(2)))];
         assert_eq!(second.imposed, until.map(|(ca, until)| Imposed { ca: ca.into(), until }));
@@ -560,7 +644,7 @@ mod tests {
         }
         assert_eq!(tried.order.failures, 5);
         let other = Want { fingerprint: [2; 8], ..want() };
-        assert_eq!(decide(&other, None, &tried, None, Some(NOW)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&other, &[], &tried, None, Some(NOW)), Step::Order { why: Why::Missing });
         assert_eq!(settle(&other, &tried, &offline(), NOW, 500).order.failures, 1);
     }
 
@@ -573,31 +657,31 @@ mod tests {
         let veto = || Outcome::Vetoed(Trouble::new("MDMessageCmd renewing", "exited with 1").with(Hook::Message));
         let mut tried = settle(&want(), &Tried::default(), &veto(), NOW, 0);
         let hour = NOW.plus(Span::hours(1));
-        assert_eq!(decide(&want(), None, &tried, None, Some(NOW)), Step::Wait { until: hour });
-        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&want(), &[], &tried, None, Some(NOW)), Step::Wait { until: hour });
+        assert_eq!(decide(&want(), &[], &tried, None, Some(hour)), Step::Order { why: Why::Missing });
         assert_eq!((tried.order.failures, tried.tell.failures, tried.tell.until), (0, 1, None));
         tried = settle(&want(), &tried, &veto(), hour, 1000);
         let until = hour.plus(Span::hours(1));
-        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Wait { until });
+        assert_eq!(decide(&want(), &[], &tried, None, Some(hour)), Step::Wait { until });
         let other = Want { fingerprint: [2; 8], ..want() };
-        assert_eq!(decide(&other, None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        assert_eq!(decide(&other, &[], &tried, None, Some(hour)), Step::Order { why: Why::Missing });
         // What is held meanwhile is told of at once.
         let held = held(NOW.minus(Span::days(80)), NOW.plus(Span::days(10)));
-        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(hour)), Step::Tell);
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(hour)), Step::Tell);
     }
 
     #[test]
     fn telling_is_owed_until_it_is_done() {
         let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
         let mut tried = Tried { fingerprint: want().fingerprint, ..Tried::default() };
-        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Tell);
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(NOW)), Step::Tell);
         tried = settle(&want(), &tried, &Outcome::TellFailed(Trouble::new("hook", "exit status 1")), NOW, 500);
         let again = NOW.plus(Span::secs(30));
-        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
-        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(again)), Step::Tell);
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(again)), Step::Tell);
         let other = Want { fingerprint: [2; 8], ..want() };
         assert_eq!(
-            decide(&other, Some(&held), &tried, None, Some(NOW)),
+            decide(&other, core::slice::from_ref(&held), &tried, None, Some(NOW)),
             Step::Tell,
             "a changed command is tried at once"
         );
@@ -606,6 +690,6 @@ mod tests {
         tried = settle(&want(), &tried, &told(&held), NOW, 500);
         assert_eq!((tried.told, tried.notified, tried.tell.failures), (Some(held.sha256), None, 0));
         let due = renew_at(&want(), &held);
-        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
     }
 }

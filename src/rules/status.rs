@@ -16,9 +16,10 @@ pub fn all_json(reports: &[Report]) -> Value {
 pub fn md_json(report: &Report) -> Value {
     let md = &report.md;
     let (state, descr) = state(report);
+    let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
     let mut value = json!({
         "name": md.name.as_str(),
-        "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "domains": names,
         "contacts": md.contacts,
         "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
@@ -26,6 +27,7 @@ pub fn md_json(report: &Report) -> Value {
         "renew-window": md.window.to_string(),
         "must-staple": md.must_staple,
         "privkey": keys_json(&md.keys),
+        "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
         "cert": certs_json(report),
         "renew": report.certs.iter().any(|cert| cert.why.is_some()),
         "watched": md.driven(),
@@ -98,13 +100,18 @@ pub fn public_json(report: &Report) -> Value {
 }
 
 fn certs_json(report: &Report) -> Value {
+    let held = report.certs.iter().filter_map(|cert| cert.held.as_ref());
+    of_kinds(held)
+}
+
+/// Each by its kind, and the time in which all of them are valid.
+fn of_kinds<'a>(held: impl Iterator<Item = &'a Held> + Clone) -> Value {
     let mut map = Map::new();
-    let held = || report.certs.iter().filter_map(|cert| cert.held.as_ref().map(|held| (cert.kind, held)));
-    for (kind, held) in held() {
-        map.insert(kind.family().into(), cert_json(held));
+    for held in held.clone() {
+        map.insert(held.kind.family().into(), cert_json(held));
     }
-    let from = held().map(|(_, held)| held.not_before).max();
-    let until = held().map(|(_, held)| held.not_after).min();
+    let from = held.clone().map(|held| held.not_before).max();
+    let until = held.map(|held| held.not_after).min();
     if let (Some(from), Some(until)) = (from, until) {
         map.insert("valid".into(), valid_json(from, until));
     }
@@ -128,6 +135,7 @@ fn is_under_way(report: &Report) -> bool {
         cert.order.failures > 0
             || cert.tell.failures > 0
             || cert.next == Next::Ordering
+            || cert.staged.is_some()
             || (cert.held.is_some() && !cert.told)
     };
     report.warning.failures > 0 || report.certs.iter().any(under_way)
@@ -158,6 +166,8 @@ fn renewal_json(report: &Report) -> Option<Value> {
         "log": { "entries": entries },
     });
     if let Value::Object(map) = &mut value {
+        let staged = certs.iter().filter_map(|cert| cert.staged.as_ref()).map(|(held, _)| held);
+        put(map, "cert", staged.clone().next().map(|_| of_kinds(staged)));
         put(map, "next-run", next.map(Unix::http_date));
         put(map, "last", last.and_then(|backoff| backoff.last.as_ref()).map(last_json));
         put(map, "last-run", last.and_then(|backoff| backoff.last_at).map(Unix::http_date));
@@ -252,6 +262,7 @@ fn failed((what, backoff): (&str, &Backoff)) -> Option<String> {
 
 fn next(report: &Report, cert: &CertReport) -> String {
     match (&cert.next, cert.why) {
+        (Next::At(_), None) if let Some((_, at)) = &cert.staged => format!("a newer one is used from {at}"),
         (Next::NoClock, _) => "waiting for the clock to be set".into(),
         (Next::Ordering, _) => "being renewed now".into(),
         (Next::Telling, _) => "telling of it now".into(),

@@ -84,7 +84,10 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct CertReport {
     pub kind: KeyKind,
+    /// The one that is in use.
     pub held: Option<Held>,
+    /// A newer one, and when it will be.
+    pub staged: Option<(Held, Unix)>,
     pub why: Option<Why>,
     pub next: Next,
     pub renew_at: Option<Unix>,

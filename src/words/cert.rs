@@ -85,6 +85,8 @@ pub struct Want {
     pub window: Window,
     /// Whether we may talk to the CA about it at all.
     pub driven: bool,
+    /// How long after its notBefore a renewed certificate is taken into use.
+    pub activation: Span,
     /// Whether somebody is to be told of a new certificate: an export or a script.
     pub tells: bool,
     /// Whether somebody asked for a new one, due or not.
@@ -216,8 +218,10 @@ pub struct Tried {
     /// The waits that CAs imposed, one each. They belong to the CA and not to the want: a changed configuration does not
     /// forgive them.
     pub imposed: Vec<Imposed>,
-    /// The certificate (its SHA-256) whose telling is done.
+    /// The certificate (its SHA-256) that was told of last.
     pub told: Option<[u8; 32]>,
+    /// It has to be told of once more.
+    pub owed: bool,
     /// The one for which MDNotifyCmd has answered 0 while more of its telling is still owed.
     pub notified: Option<[u8; 32]>,
     pub tell: Backoff,

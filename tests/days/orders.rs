@@ -205,11 +205,11 @@ fn an_answer_that_can_t_be_written_says_where_and_what_to_do() {
 fn md_702_010_md_702_006_without_a_way_to_prove_names_there_is_no_account() {
     for (conf, why) in [
         (
-            ONE.replace("MDExport", "MDPortMap http:-\nMDExport"),
+            ONE.replace("MDExport", "MDPortMap http:- https:-\nMDExport"),
             "http-01: port 80 does not arrive here (MDPortMap http:-)",
         ),
         (
-            ONE.replace("MDExport", "MDPortMap http:99\nListen 8080 http\nMDExport"),
+            ONE.replace("MDExport", "MDPortMap http:99 https:-\nListen 8080 http\nMDExport"),
             "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens",
         ),
         (

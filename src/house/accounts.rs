@@ -54,6 +54,7 @@ impl Keeper<'_> {
     pub(super) fn keep_account(&mut self, ca: &str, url: String, contacts: Vec<String>) {
         let Some(account) = self.lives.account(ca) else { return };
         match &account.url {
+            Some(old) if *old == url && contacts.is_empty() => log::info!("the account at {ca} has no contact now"),
             Some(old) if *old == url => {
                 log::info!("the account at {ca} has other contacts now: {}", contacts.join(", "))
             }

@@ -24,6 +24,8 @@ pub struct Errand {
     heard: Heard,
     line: Box<dyn Line>,
     wait: Wait,
+    /// Whether its CA keeps silent for longer than it should, or has done so up to its last call.
+    pub hangs: bool,
     served: Served,
 }
 
@@ -53,8 +55,6 @@ enum Wait {
     Rest(Span),
     /// The answer to a call that was made at this moment.
     Answer(Span),
-    /// An answer that should have been there by now.
-    Silence,
 }
 
 /// What came of a turn.
@@ -93,7 +93,7 @@ impl Errand {
     ) -> Self {
         let served = Served { answers, webroot, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { task, ca, account, flow, heard, line, wait, served }
+        Self { task, ca, account, flow, heard, line, wait, hangs: false, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
@@ -101,16 +101,15 @@ impl Errand {
         let goes_on = match self.wait {
             Wait::Nothing => true,
             Wait::Rest(until) => steady >= until,
-            Wait::Answer(_) | Wait::Silence => self.hears(),
+            Wait::Answer(_) => self.hears(),
         };
         if !goes_on {
-            return match self.wait {
-                Wait::Answer(since) if steady >= since.plus(SILENCE) => {
-                    self.wait = Wait::Silence;
-                    Came::Silence
-                }
-                _ => Came::Nothing,
-            };
+            let silent = matches!(self.wait, Wait::Answer(since) if steady >= since.plus(SILENCE));
+            if silent && !self.hangs {
+                self.hangs = true;
+                return Came::Silence;
+            }
+            return Came::Nothing;
         }
         self.wait = Wait::Nothing;
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
@@ -140,8 +139,8 @@ impl Errand {
         match self.wait {
             Wait::Nothing => Span::ZERO,
             Wait::Rest(until) => until,
+            Wait::Answer(_) if self.hangs => NEVER,
             Wait::Answer(since) => since.plus(SILENCE),
-            Wait::Silence => NEVER,
         }
     }
 
@@ -169,17 +168,12 @@ impl Errand {
         }
     }
 
-    /// Whether its CA hangs.
-    pub fn hangs(&self) -> bool {
-        self.wait == Wait::Silence
-    }
-
     /// Ends it in its midst. Its line is left, if there is a call on it that will come to an end some time.
     pub fn hang_up(mut self, disk: &mut dyn Disk) -> Option<Box<dyn Line>> {
         while let Some(proof) = self.served.proofs.first().cloned() {
             self.served.withdraw(disk, &proof);
         }
-        matches!(self.wait, Wait::Answer(_) | Wait::Silence).then_some(self.line)
+        matches!(self.wait, Wait::Answer(_)).then_some(self.line)
     }
 
     fn call(&mut self, ask: &Ask, steady: Span) {
@@ -196,7 +190,10 @@ impl Errand {
 
     fn hears(&mut self) -> bool {
         match self.line.heard() {
-            Some(Ok(reply)) => self.heard = Heard::Reply(reply),
+            Some(Ok(reply)) => {
+                self.heard = Heard::Reply(reply);
+                self.hangs = false;
+            }
             Some(Err(trouble)) => self.heard = Heard::Silence(trouble),
             None => return false,
         }

@@ -15,8 +15,9 @@ use crate::words::message::Topic;
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
-        let (Some(want), Some(md)) = (self.lives.want(slot).cloned(), self.lives.md(&slot.md).cloned()) else { return };
+        let Some(md) = self.lives.md(&slot.md).cloned() else { return };
         let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
+        let Some(want) = self.lives.want(slot).cloned() else { return };
         let challenges = match self.challenges(slot, &md) {
             Ok(challenges) => challenges,
             Err(refusal) => return self.failed(slot, Outcome::OrderFailed(refusal.into())),

@@ -97,6 +97,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
+        keeper.sweep_webroots();
         keeper.look_at_exports();
         keeper.post();
         keeper.shelve();
@@ -110,11 +111,14 @@ impl<'a> Keeper<'a> {
             let nap = self.work();
             match self.doors.clock.nap(nap) {
                 Knock::Nobody | Knock::Answer => {}
-                Knock::Stop => return,
+                Knock::Stop => break,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
             }
+        }
+        for errand in std::mem::take(&mut self.errands) {
+            errand.hang_up(self.doors.disk);
         }
     }
 

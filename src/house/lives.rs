@@ -160,6 +160,11 @@ impl Lives {
         self.certs.get(slot)?.want.as_ref()
     }
 
+    /// What was got last.
+    pub fn newest(&self, slot: &Slot) -> Option<&Held> {
+        self.certs.get(slot)?.newest()
+    }
+
     /// The CA whose turn it is to be asked for this want.
     pub fn ca(&self, slot: &Slot) -> Option<&str> {
         let life = self.certs.get(slot)?;

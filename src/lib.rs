@@ -65,6 +65,7 @@ pub mod rules {
     pub mod plan;
     pub mod record;
     pub mod redirect;
+    pub mod served;
     pub mod status;
     pub mod x509;
     /// One order with a CA.
@@ -116,6 +117,7 @@ pub mod doors {
     pub mod https;
     pub mod keys;
     pub mod log;
+    pub mod look;
     pub mod script;
     pub mod supervisor;
     pub mod text;

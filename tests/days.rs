@@ -7,6 +7,8 @@ mod exports;
 mod fake;
 #[path = "days/messages.rs"]
 mod messages;
+#[path = "days/served.rs"]
+mod served;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
@@ -26,6 +28,7 @@ use fake::ca::{Bad, FakeCa, FakeWire, Reuse, Weather};
 use fake::dice::Counter;
 use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
+use fake::eye::Eye;
 use fake::hands::Hands;
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -53,6 +56,7 @@ struct World {
     other: FakeCa,
     disk: RamDisk,
     ear: Ear,
+    eye: Eye,
     dice: Counter,
 }
 
@@ -67,7 +71,8 @@ impl World {
         });
         let ear = Ear::new(&hands);
         let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
-        Self { hands, answers, board, ca, other, disk, ear, dice }
+        let eye = Eye::on(&disk, "/run/tls/a.example.crt");
+        Self { hands, answers, board, ca, other, disk, ear, eye, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -84,7 +89,15 @@ impl World {
         let (store, loaded) = open(Path::new("/store"), Some(state), &mut disk).unwrap();
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
-        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        let mut look = self.eye.clone();
+        let doors = Doors {
+            clock: &mut clock,
+            wire: &mut wire,
+            disk: &mut disk,
+            script: &mut script,
+            look: &mut look,
+            dice: &mut dice,
+        };
         Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
@@ -111,6 +124,7 @@ impl World {
             board: self.board.clone(),
             ca: self.ca.clone(),
             other: self.other.clone(),
+            eye: self.eye.clone(),
             disk: self.disk.clone(),
             ear: self.ear.clone(),
             dice: self.dice.clone(),

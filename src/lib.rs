@@ -63,6 +63,7 @@ pub mod rules {
     pub mod messages;
     pub mod pem;
     pub mod plan;
+    pub mod proxy_header;
     pub mod record;
     pub mod redirect;
     pub mod served;
@@ -138,6 +139,7 @@ pub mod house {
     pub mod messages;
     pub mod orders;
     pub mod preview;
+    pub mod shelve;
     pub mod store;
     pub mod tell;
     pub mod watch;

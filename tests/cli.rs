@@ -98,6 +98,8 @@ impl Site {
             since,
             serial: vec![7],
             sha256: [7; 32],
+            must_staple: false,
+            staple_asked: false,
         };
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;

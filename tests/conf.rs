@@ -5,7 +5,7 @@ use edgemd::doors::text::SystemLibrary;
 use edgemd::rules::conf::print;
 use edgemd::rules::conf::read::{Library, read};
 use edgemd::rules::conf::table::{DIRECTIVES, Directive, Does, Preset};
-use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout, RequireHttps};
+use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::time::Span;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -105,7 +105,16 @@ fn outline(config: &Config) -> String {
         writeln!(out, "listen {:?} {} tls {}", one.addr, one.port, one.tls).unwrap();
     }
     for site in std::iter::once(&config.base).chain(&config.sites) {
-        writeln!(out, "site {:?} at {:?} tls {} to {:?}", site.names, site.addrs, site.tls, site.proxy).unwrap();
+        writeln!(
+            out,
+            "site {:?} at {:?} tls {} to {:?}{}",
+            site.names,
+            site.addrs,
+            site.tls,
+            site.proxy,
+            through(site)
+        )
+        .unwrap();
     }
     for md in &config.mds {
         let text = serde_json::to_string_pretty(md).unwrap();
@@ -115,6 +124,10 @@ fn outline(config: &Config) -> String {
         writeln!(out, "notice {notice}").unwrap();
     }
     out
+}
+
+fn through(site: &Site) -> String {
+    site.passthrough.as_ref().map(|way| format!(", TLS passes to {way:?}")).unwrap_or_default()
 }
 
 // The table against the reader
@@ -545,7 +558,15 @@ fn md_100_008_a_name_of_its_own_beside_a_wildcard() {
 #[test]
 fn ports_and_listeners() {
     let listens = |text: &str| fine(text).listen.iter().map(|one| (one.port, one.tls)).collect::<Vec<_>>();
-    assert_eq!(listens(""), [(80, false), (443, true)]);
+    assert_eq!(listens(""), [(80, false)], "443 may be a web UI's, and nothing is served there");
+    for text in [
+        "<VirtualHost *:443>\n</VirtualHost>\n",
+        "MDPortMap https:443\n",
+        "MDBaseServer on\n",
+        "SSLProxyPassthrough 127.0.0.1:4443\n",
+    ] {
+        assert_eq!(listens(text), [(80, false), (443, true)], "{text}");
+    }
     assert_eq!(listens("MDPortMap http:8080 https:-"), [(8080, false)]);
     assert_eq!(
         listens("MDPortMap 80:8080 443:8443\nListen 8080\nListen [::1]:8443\nListen 9 https"),
@@ -583,7 +604,8 @@ fn includes() {
     ])
     .unwrap();
     assert_eq!(names(&config), ["a.example", "c.example"]);
-    assert_eq!(config.sites[0].proxy, Some(Backend::Tcp("127.0.0.1:8000".into())));
+    let way = Way { to: Backend::Tcp("127.0.0.1:8000".into()), header: ProxyProtocol::Off };
+    assert_eq!(config.sites[0].proxy, Some(way));
     assert_eq!(config.store, PathBuf::from("/etc/store"));
     let found = read_files(&[
         ("/etc/edgemd.conf", "Include one.conf\nInclude none.conf\nInclude *.none\nMDomain tld\n"),

@@ -13,13 +13,15 @@ mod served;
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
 use edgemd::doors::disk::{Access, Disk, Op};
+use edgemd::doors::front::shelf::Shelf;
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
 use edgemd::rules::conf::read::{self, Library};
 use edgemd::rules::control::{Accounts, Say};
-use edgemd::rules::{pem, status};
+use edgemd::rules::{pem, status, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
+use edgemd::words::cert::KeyKind;
 use edgemd::words::config::Config;
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
@@ -51,6 +53,7 @@ struct World {
     hands: Hands,
     answers: Arc<Answers>,
     board: Arc<Board>,
+    shelf: Arc<Shelf>,
     ca: FakeCa,
     /// Another CA, for configurations that name it.
     other: FakeCa,
@@ -70,9 +73,10 @@ impl World {
             FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
         });
         let ear = Ear::new(&hands);
-        let (board, disk, dice) = (Arc::new(Board::default()), RamDisk::new(), Counter::default());
+        let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
+        let (disk, dice) = (RamDisk::new(), Counter::default());
         let eye = Eye::on(&disk, "/run/tls/a.example.crt");
-        Self { hands, answers, board, ca, other, disk, ear, eye, dice }
+        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -98,7 +102,7 @@ impl World {
             look: &mut look,
             dice: &mut dice,
         };
-        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone())).run();
+        Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
 
@@ -122,6 +126,7 @@ impl World {
             hands: self.hands.clone(),
             answers: self.answers.clone(),
             board: self.board.clone(),
+            shelf: self.shelf.clone(),
             ca: self.ca.clone(),
             other: self.other.clone(),
             eye: self.eye.clone(),
@@ -1095,6 +1100,42 @@ fn an_account_that_is_in_use_is_not_ended_and_a_hanging_end_delays_nobody() {
     let said = accounts(&world, &conf, deactivate());
     assert!(matches!(&said[0], Say::Line(line) if line.ends_with("ca.example: silent for 30s")), "{said:?}");
     assert_eq!(world.ca.accounts(), 1);
+}
+
+/// A changed wish is due; a CA that ignores it is told of in one line and asked no more.
+#[test]
+fn md_800_must_staple_is_asked_for_once() {
+    let world = World::new();
+    let on = format!("MDMustStaple on\n{ONE}");
+    let json = |world: &World| world.board.read(|reports| status::md_json(&reports[0]));
+    let has = |world: &World| {
+        x509::facts(&world.ca.issued().last().unwrap().der, KeyKind::P256, "", START).unwrap().must_staple
+    };
+    world.live(ONE, Span::hours(1));
+    assert!(!has(&world) && json(&world)["must-staple"] == false);
+    world.ca.weather(|weather| weather.down = true);
+    world.live(&on, Span::secs(5));
+    let md = json(&world);
+    assert_eq!((&md["state"], &md["must-staple"]), (&json!(1), &json!(true)), "{md}");
+    assert_eq!(md["state-descr"], "certificate(secp256r1) differs in must-staple.");
+    world.ca.weather(|weather| *weather = Weather::default());
+    for (conf, issued, with) in [(&on, 2, true), (&on, 2, true), (&ONE.to_string(), 3, false)] {
+        world.live(conf, Span::hours(1));
+        assert_eq!((world.issued(), has(&world)), (issued, with));
+        assert!(world.status().1, "{}", world.status().0);
+    }
+
+    journal::take();
+    world.ca.weather(|weather| weather.ignores_staple = true);
+    for _ in 0..3 {
+        world.live(&on, Span::days(1));
+    }
+    assert_eq!((world.issued(), has(&world)), (4, false), "asked once, and content");
+    assert!(world.status().1 && json(&world)["state"] == 2, "{}", world.status().0);
+    let lines = journal::take();
+    assert_eq!(lines.iter().filter(|line| line.contains("MDMustStaple is on")).count(), 1, "{lines:#?}");
+    world.live(ONE, Span::hours(1));
+    assert_eq!(world.issued(), 4, "nor is there anything to take back");
 }
 
 /// The lines of the log, for the thread that made them: each test has its own.

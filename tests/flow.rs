@@ -42,7 +42,7 @@ impl Bench {
         let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
         let brief = Brief {
             directory: DIRECTORY.into(),
-            csr: keys::request(&certificate_key, KeyKind::P256, &names).unwrap(),
+            csr: keys::request(&certificate_key, KeyKind::P256, &names, false).unwrap(),
             names,
             thumbprint: key.thumbprint(),
             account: None,
@@ -184,7 +184,7 @@ fn reused_authorizations_are_not_proven_again() {
     bench.ca.weather(|weather| weather.reuse = Reuse::Always);
     bench.accepted();
     bench.brief.names.push(name("b.example.org"));
-    bench.brief.csr = keys::request(&bench.certificate_key, KeyKind::P256, &bench.brief.names).unwrap();
+    bench.brief.csr = keys::request(&bench.certificate_key, KeyKind::P256, &bench.brief.names, false).unwrap();
     bench.accepted();
     let serves = bench.trace.iter().filter(|turn| matches!(turn, Turn::Serve(_))).count();
     assert_eq!(serves, 1, "only the new name is proven");
@@ -547,7 +547,7 @@ fn every_kind_of_key_gets_a_certificate() {
     for kind in [KeyKind::P384, KeyKind::Rsa(2048)] {
         let mut bench = Bench::new(&["router.example.org"]);
         let key = keys::generate(kind).unwrap();
-        bench.brief.csr = keys::request(&key, kind, &bench.brief.names).unwrap();
+        bench.brief.csr = keys::request(&key, kind, &bench.brief.names, false).unwrap();
         let chain = bench.run().unwrap();
         let public = keys::public_key(&key, kind).unwrap();
         x509::accept(&chain, &public, &bench.brief.names, kind, DIRECTORY, Some(NOW)).unwrap();

@@ -1,11 +1,12 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
+use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Limits, Shared};
-use edgemd::rules::http1::Facade;
+use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
 use edgemd::words::cert::{Backoff, Held, KeyKind};
-use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, RequireHttps, Site};
+use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
@@ -32,7 +33,7 @@ fn config(backend: Option<Backend>) -> Config {
     Config {
         mds: vec![md],
         sites: Vec::new(),
-        base: Site { proxy: backend, ..Site::default() },
+        base: Site { proxy: backend.map(|to| Way { to, header: ProxyProtocol::Off }), ..Site::default() },
         ports: PortMap { http: Some(80), https: None },
         ..Config::default()
     }
@@ -63,7 +64,9 @@ impl Server {
         answers.put(TOKEN, ANSWER);
         let (orders, taken) = smol::channel::unbounded::<Order>();
         let board = Arc::new(Board::default());
-        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None };
+        let forge = Forge { self_signed: keys::self_signed, answer: keys::answer };
+        let shelf = Arc::new(Shelf::default());
+        let shared = Shared { answers: answers.clone(), board: board.clone(), clock: || None, shelf, forge };
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let mut port80 = Front::with_limits(executor.clone(), shared, limits);
@@ -77,7 +80,7 @@ impl Server {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut server = Self { addr: any, answers, board, orders: Some(orders), thread: Some(thread) };
         server.do_it(move |port80| {
-            port80.face(Facade::new(&config(backend)));
+            port80.face(&config(backend));
             port80.listen(&[listen]).unwrap();
         });
         server.addr = server.do_it(|port80| *port80.bound().first().unwrap());
@@ -394,7 +397,7 @@ fn a_listener_that_stays_is_not_closed_and_connections_live_on() {
     // Its port in another way: the old one goes first.
     let port = server.addr.port();
     let bound = server.do_it(move |port80| {
-        port80.listen(&[Listen { addr: None, port, tls: false }, Listen { addr: None, port: 1, tls: true }]).unwrap();
+        port80.listen(&[Listen { addr: None, port, tls: false }]).unwrap();
         port80.bound()
     });
     assert!(bound.iter().all(|addr| addr.port() == port && addr.ip().is_unspecified()), "{bound:?}");
@@ -500,7 +503,7 @@ fn a_request_goes_to_the_back_end_and_each_is_judged_anew() {
     }
     assert_eq!(back.connections.load(Ordering::SeqCst), 1, "kept alive on this side too");
     // What is served is exchanged under it.
-    server.do_it(|port80| port80.face(Facade::new(&config(None))));
+    server.do_it(|port80| port80.face(&config(None)));
     write!(stream, "GET /p HTTP/1.1\r\n{head}\r\n").unwrap();
     assert_eq!(status(&one(&mut stream).0), "404");
 }
@@ -517,6 +520,8 @@ fn report(md: &Md) -> Report {
         since: from,
         serial: vec![0x0a, 0xbc],
         sha256: [0xcd; 32],
+        must_staple: false,
+        staple_asked: false,
     };
     let cert = CertReport {
         kind: KeyKind::P256,
@@ -548,7 +553,7 @@ fn md_502_109_from_http_to_https() {
         let mut config = config(back.backend());
         config.mds[0].require_https = mode;
         server.board.post(vec![report(&config.mds[0])]);
-        server.do_it(move |port80| port80.face(Facade::new(&config)));
+        server.do_it(move |port80| port80.face(&config));
     };
     let moved = |text: &str| {
         let answer = server.raw(text);
@@ -614,7 +619,7 @@ fn md_920_001_002_003_the_certificate_status() {
     server.board.post(vec![said]);
     assert_eq!(json(&server.get(page)), serde_json::json!({ "renewal": {} }));
     config.certificate_status = false;
-    server.do_it(move |port80| port80.face(Facade::new(&config)));
+    server.do_it(move |port80| port80.face(&config));
     assert_eq!(status(&server.get(page)), "404", "switched off");
 }
 

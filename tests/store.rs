@@ -47,6 +47,8 @@ fn held(n: u8) -> Held {
         since: day.plus(Span::hours(1)),
         serial: vec![n; 18],
         sha256: [n; 32],
+        must_staple: false,
+        staple_asked: false,
     }
 }
 

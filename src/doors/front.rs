@@ -6,17 +6,19 @@ mod conn;
 mod holder;
 mod passed;
 mod seats;
+pub mod shelf;
+mod tls;
 
 use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
-use crate::words::config::Listen;
+use crate::words::config::{Config, Listen};
 use crate::words::fault::Trouble;
 use crate::words::time::{Span, Unix};
 use async_io::{Async, Timer};
 use backend::Names;
-use conn::{Desk, at_once, serve};
+use conn::{Desk, Sides, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::Poll;
@@ -24,11 +26,13 @@ pub use passed::Passed;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use seats::Seats;
+use shelf::{Chooser, Forge, Shelf};
 use smol::{LocalExecutor, Task};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tls::receive;
 
 /// How long and how many.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,9 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// The wall clock.
     pub clock: fn() -> Option<Unix>,
+    /// What TLS shows.
+    pub shelf: Arc<Shelf>,
+    pub forge: Forge,
 }
 
 pub struct Front {
@@ -81,7 +88,8 @@ impl Front {
     }
 
     pub fn with_limits(executor: Rc<LocalExecutor<'static>>, shared: Shared, limits: Limits) -> Self {
-        let Shared { answers, board, clock } = shared;
+        let Shared { answers, board, clock, shelf, forge } = shared;
+        let tls = tls::config(Chooser { shelf: shelf.clone(), answers: answers.clone(), forge, clock });
         let desk = Desk {
             answers,
             board,
@@ -91,6 +99,8 @@ impl Front {
             seats: Seats::new(limits.connections),
             names: Names::default(),
             down: Cell::new(false),
+            tls,
+            shelf,
         };
         Self { executor, desk: Rc::new(desk), listeners: Vec::new(), passed: Passed::default() }
     }
@@ -100,19 +110,17 @@ impl Front {
         self.passed = passed;
     }
 
-    /// Listens on the plain ones of these and on no others; listeners that stay are not closed. On trouble everything
-    /// stays as it was.
+    /// Listens there and nowhere else; listeners that stay are not closed. On trouble everything stays as it was.
     pub fn listen(&mut self, wanted: &[Listen]) -> Result<(), Trouble> {
-        let plain = || wanted.iter().filter(|listen| !listen.tls);
-        let stay = |listener: &Listener| plain().any(|listen| *listen == listener.listen);
+        let stay = |listener: &Listener| wanted.contains(&listener.listen);
         let (mut listeners, mut leave): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(stay);
         let mut fresh: Vec<&Listen> = Vec::new();
-        for listen in plain() {
+        for listen in wanted {
             if !listeners.iter().any(|listener| listener.listen == *listen) && !fresh.contains(&listen) {
                 fresh.push(listen);
             }
         }
-        let all: Vec<&Listen> = plain().collect();
+        let all: Vec<&Listen> = wanted.iter().collect();
         let mut opened = self.open_all(&fresh, &all);
         let in_the_way = leave.iter().any(|old| fresh.iter().any(|new| new.port == old.bound.port()));
         if opened.is_err() && in_the_way {
@@ -134,9 +142,10 @@ impl Front {
         result
     }
 
-    /// What is served from the next request on.
-    pub fn face(&self, facade: Facade) {
-        self.desk.facade.replace(Rc::new(facade));
+    /// What is served from the next request and the next handshake on.
+    pub fn face(&self, config: &Config) {
+        self.desk.shelf.arrange(config);
+        self.desk.facade.replace(Rc::new(Facade::new(config)));
     }
 
     /// How many connections are open at once from now on; those that are stay.
@@ -158,7 +167,7 @@ impl Front {
                 let trouble = |error| Trouble::new(format!("listening on port {}", listen.port), error);
                 let bound = socket.local_addr().map_err(trouble)?;
                 let socket = Rc::new(Async::new_nonblocking(socket).map_err(trouble)?);
-                let accepting = accept(self.executor.clone(), self.desk.clone(), Rc::downgrade(&socket));
+                let accepting = accept(self.executor.clone(), self.desk.clone(), Rc::downgrade(&socket), listen.tls);
                 let task = self.executor.spawn(accepting);
                 log::info!("listening on {bound}");
                 opened.push(Listener { listen: (*listen).clone(), bound, _socket: socket, _task: task });
@@ -210,7 +219,7 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
     Ok(TcpListener::from(socket))
 }
 
-async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>) {
+async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>, tls: bool) {
     const PAUSE: Span = Span::millis(250);
     loop {
         let seat = desk.seats.take().await;
@@ -218,15 +227,19 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
         match came {
             Ok(stream) => {
                 let mut inlet = Inlet::default();
-                if at_once(&desk, &stream, &mut inlet) {
+                if !tls && at_once(&desk, &stream, &mut inlet) {
                     // Those who have been here for longer come first.
                     smol::future::yield_now().await;
                     continue;
                 }
                 let desk = desk.clone();
                 let serving = async move {
-                    if let Ok(stream) = Async::new_nonblocking(stream) {
-                        serve(&desk, stream, inlet).await;
+                    // Heads and pieces of bodies are writes of their own: none shall wait for the other side.
+                    let _ = stream.set_nodelay(true);
+                    match (Sides::of(&stream, tls), Async::new_nonblocking(stream)) {
+                        (Some(sides), Ok(stream)) if tls => receive(&desk, stream, sides).await,
+                        (Some(sides), Ok(mut stream)) => serve(&desk, &mut stream, sides, inlet).await,
+                        _ => {}
                     }
                     drop(seat);
                 };

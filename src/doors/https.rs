@@ -105,8 +105,10 @@ impl Client {
             None => None,
         };
         let proxied = proxy.is_some();
-        let tls =
-            TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(tls::client())).build();
+        let tls = TlsConfig::builder()
+            .root_certs(roots)
+            .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
+            .build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .proxy(proxy)

@@ -3,13 +3,16 @@
 use crate::rules::acme::jws::{self, Jwk};
 use crate::rules::acme::turns::Ask;
 use crate::rules::acme::types::Request;
-use crate::rules::x509::requested;
-use crate::words::cert::KeyKind;
+use crate::rules::x509::{STATUS_REQUEST, TLS_FEATURE, requested};
+use crate::words::cert::{Bundle, KeyKind};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
+use crate::words::time::{Span, Unix};
 use core::fmt;
 use rcgen::string::Ia5String;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm,
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
@@ -33,20 +36,55 @@ pub fn public_key(pkcs8: &[u8], kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     Ok(read(pkcs8, kind)?.subject_public_key_info())
 }
 
-/// A certificate request (RFC 2986), DER: the names as SANs, and nothing else.
-pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name]) -> Result<Vec<u8>, Trouble> {
+/// A certificate request (RFC 2986), DER: the names as SANs, `must_staple` as a TLS feature, and nothing else.
+pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name], must_staple: bool) -> Result<Vec<u8>, Trouble> {
     let doing = "writing the certificate request";
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
+    if must_staple {
+        params.custom_extensions.push(CustomExtension::from_oid_content(&TLS_FEATURE, STATUS_REQUEST.into()));
+    }
     for name in requested(names) {
-        let san = match name.ip() {
-            Some(address) => SanType::IpAddress(address),
-            None => SanType::DnsName(Ia5String::try_from(name.as_str()).map_err(|why| Trouble::new(doing, why))?),
-        };
-        params.subject_alt_names.push(san);
+        params.subject_alt_names.push(san(name)?);
     }
     let request = params.serialize_request(&read(pkcs8, kind)?).map_err(|why| Trouble::new(doing, why))?;
     Ok(request.der().to_vec())
+}
+
+/// A self-signed certificate and its key, P-256: what TLS shows while there is nothing better.
+pub fn self_signed(names: &[Name], from: Unix, until: Unix) -> Result<Bundle, Trouble> {
+    forge(names, from, until, None)
+}
+
+/// The certificate that answers a tls-alpn-01 challenge (RFC 8737 §3).
+pub fn answer(name: &Name, key_authorization: &str, now: Unix) -> Result<Bundle, Trouble> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key_authorization.as_bytes());
+    let extension = CustomExtension::new_acme_identifier(digest.as_ref());
+    // A CA's clock may be behind ours.
+    forge(std::slice::from_ref(name), now.minus(Span::days(1)), now.plus(Span::days(7)), Some(extension))
+}
+
+fn forge(names: &[Name], from: Unix, until: Unix, extension: Option<CustomExtension>) -> Result<Bundle, Trouble> {
+    let trouble = |why| Trouble::new("signing a certificate of our own", why);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for name in names {
+        params.subject_alt_names.push(san(name)?);
+    }
+    (params.not_before, params.not_after) = (from.calendar(), until.calendar());
+    params.custom_extensions.extend(extension);
+    let key = generate(KeyKind::P256)?;
+    let cert = params.self_signed(&read(&key, KeyKind::P256)?).map_err(trouble)?;
+    Ok(Bundle { key, chain: vec![cert.der().to_vec()] })
+}
+
+fn san(name: &Name) -> Result<SanType, Trouble> {
+    Ok(match name.ip() {
+        Some(address) => SanType::IpAddress(address),
+        None => SanType::DnsName(
+            Ia5String::try_from(name.as_str()).map_err(|why| Trouble::new("writing a name into a certificate", why))?,
+        ),
+    })
 }
 
 /// The key of an account: P-256, for ES256.
@@ -181,7 +219,7 @@ mod tests {
             let key = generate(kind).unwrap();
             assert_ne!(key, generate(kind).unwrap());
             let names = [name("a.example.org"), name("*.example.net"), name("b.example.net"), name("2001:db8::1")];
-            let der = request(&key, kind, &names).unwrap();
+            let der = request(&key, kind, &names, false).unwrap();
             let (rest, parsed) = X509CertificationRequest::from_der(&der).unwrap();
             assert!(rest.is_empty());
             let info = &parsed.certification_request_info;
@@ -209,6 +247,23 @@ mod tests {
             }
         }
         assert!(generate(KeyKind::Rsa(1024)).is_err());
+    }
+
+    #[test]
+    fn rfc_7633_a_request_for_must_staple() {
+        let key = generate(KeyKind::P256).unwrap();
+        let der = request(&key, KeyKind::P256, &[name("a.example.org")], true).unwrap();
+        let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+        let info = &parsed.certification_request_info;
+        let kinds: Vec<bool> = parsed
+            .requested_extensions()
+            .unwrap()
+            .map(|extension| matches!(extension, ParsedExtension::SubjectAlternativeName(_)))
+            .collect();
+        assert_eq!(kinds.len(), 2, "both: {kinds:?}");
+        // SEQUENCE { OID 1.3.6.1.5.5.7.1.24, OCTET STRING { SEQUENCE { INTEGER 5 } } }, not critical.
+        let feature = [0x30, 17, 6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 24, 4, 5, 0x30, 3, 2, 1, 5];
+        assert!(info.raw.windows(feature.len()).any(|window| window == feature), "{:02x?}", info.raw);
     }
 
     #[test]

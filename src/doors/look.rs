@@ -63,10 +63,10 @@ fn shake_hands(place: &str, name: &str, connect: Span, whole: Span) -> Result<Ve
 
     let name = ServerName::try_from(name.to_string()).map_err(|_| "there is no name to ask for")?;
     let shown = Arc::new(Shown {
-        signatures: tls::client().signature_verification_algorithms.supported_schemes(),
+        signatures: tls::provider().signature_verification_algorithms.supported_schemes(),
         leaf: Mutex::default(),
     });
-    let config = ClientConfig::builder_with_provider(Arc::new(tls::client()))
+    let config = ClientConfig::builder_with_provider(Arc::new(tls::provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()

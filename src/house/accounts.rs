@@ -105,6 +105,9 @@ impl Keeper<'_> {
 
     /// Sets an errand going that ends the account.
     fn leave(&mut self, ca: Option<&str>, ended: &Ended) -> Result<(), String> {
+        if self.config.only_reads() {
+            return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
+        }
         let account = account::pick(self.lives.accounts(), ca)?;
         let ca = &account.ca;
         if self.errands.iter().any(|errand| errand.ca == *ca) {

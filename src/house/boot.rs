@@ -5,8 +5,10 @@ use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
 use crate::doors::disk::{self, Lock, SystemDisk};
+use crate::doors::front::shelf::{Forge, Shelf};
 use crate::doors::front::{self, Front, Passed};
 use crate::doors::https::SystemWire;
+use crate::doors::keys;
 use crate::doors::look::SystemLook;
 use crate::doors::script::SystemScript;
 use crate::doors::supervisor::Supervisor;
@@ -17,7 +19,6 @@ use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
 use crate::rules::control::{Accounts, Say};
-use crate::rules::http1::Facade;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::config::Config;
@@ -109,16 +110,24 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Leave { .. }) {
         config.listen.clear();
         config.initial_delay = Some(Span::days(1));
-        config.mds.iter_mut().for_each(|md| md.message = None);
+        config.locks = config.locks.or(Config::default().locks);
     }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
-    let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
+    let shelf = Arc::new(Shelf::default());
+    let forge = Forge { self_signed: keys::self_signed, answer: keys::answer };
+    let sight = front::Shared {
+        answers: shared.0.clone(),
+        board: shared.1.clone(),
+        clock: clock::wall,
+        shelf: shelf.clone(),
+        forge,
+    };
     let mut front = Front::new(executor.clone(), sight);
     front.adopt(Passed::take());
-    front.face(Facade::new(&config));
+    front.face(&config);
     front.seats(config.connections);
     front.listen(&config.listen)?;
 
@@ -152,7 +161,8 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
-    let (keeper, bell) = (shared.clone(), knocks.clone());
+    let keeper = (shared.0.clone(), shared.1.clone(), shelf.clone());
+    let bell = knocks.clone();
     let mut clock = SystemClock::new(mailbox);
     let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {

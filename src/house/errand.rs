@@ -7,6 +7,7 @@ use crate::doors::keys::AccountKey;
 use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
+use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::sync::Arc;
@@ -87,7 +88,7 @@ impl Errand {
         line: Box<dyn Line>,
         answers: Arc<Answers>,
     ) -> Self {
-        let served = Served { answers, tokens: vec![] };
+        let served = Served { answers, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
         Self { task, ca, account, flow, heard, line, wait, served }
     }
@@ -112,10 +113,10 @@ impl Errand {
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
             Turn::Call(ask) => self.call(&ask, steady),
             Turn::Serve(proof) => {
-                self.served.put(&proof.token, &proof.key_authorization);
+                self.served.put(&proof);
                 return Came::Served(proof);
             }
-            Turn::Unserve(proof) => self.served.withdraw(&proof.token),
+            Turn::Unserve(proof) => self.served.withdraw(&proof),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
@@ -200,25 +201,35 @@ impl Errand {
 /// The answers that stand for this errand. Dropping it withdraws them, whichever way the errand ends.
 struct Served {
     answers: Arc<Answers>,
-    tokens: Vec<String>,
+    proofs: Vec<Proof>,
 }
 
 impl Served {
-    fn put(&mut self, token: &str, answer: &str) {
-        self.answers.put(token, answer);
-        self.tokens.push(token.into());
+    fn put(&mut self, proof: &Proof) {
+        match proof.challenge {
+            Challenge::TlsAlpn01 => self.answers.put_for(&proof.name, &proof.key_authorization),
+            _ => self.answers.put(&proof.token, &proof.key_authorization),
+        }
+        self.proofs.push(proof.clone());
     }
 
-    fn withdraw(&mut self, token: &str) {
-        self.answers.withdraw(token);
-        self.tokens.retain(|standing| standing != token);
+    fn withdraw(&mut self, proof: &Proof) {
+        take_back(&self.answers, proof);
+        self.proofs.retain(|standing| standing != proof);
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        for token in &self.tokens {
-            self.answers.withdraw(token);
+        for proof in &self.proofs {
+            take_back(&self.answers, proof);
         }
+    }
+}
+
+fn take_back(answers: &Answers, proof: &Proof) {
+    match proof.challenge {
+        Challenge::TlsAlpn01 => answers.withdraw_for(&proof.name),
+        _ => answers.withdraw(&proof.token),
     }
 }

@@ -7,7 +7,6 @@ use crate::doors::front::Front;
 use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
-use crate::rules::http1::Facade;
 use crate::rules::status;
 use crate::words::board::{Board, Report};
 use crate::words::config::Config;
@@ -92,7 +91,7 @@ impl FrontDesk {
             self.lock = Some(lock.map_err(|trouble| refused(vec![trouble.to_string()]))?);
         }
         self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
-        self.front.face(Facade::new(&config));
+        self.front.face(&config);
         self.front.seats(config.connections);
         self.server_status = config.server_status;
         for notice in &config.notices {

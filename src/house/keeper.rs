@@ -4,6 +4,7 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
+use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::look::Look;
 use crate::doors::script::Script;
@@ -20,7 +21,7 @@ use crate::words::fault::Trouble;
 use crate::words::message::Topic;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The outside, one trait for each thing.
@@ -43,6 +44,9 @@ pub struct Keeper<'a> {
     /// Lines of errands that were dropped, with a call that has not come to its end.
     pub(super) hung_up: Vec<Box<dyn Line>>,
     board: Arc<Board>,
+    pub(super) shelf: Arc<Shelf>,
+    /// What TLS shows of each MD, by its SHA-256.
+    pub(super) shelved: BTreeMap<Name, Vec<[u8; 32]>>,
     jobs: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
@@ -70,9 +74,9 @@ impl<'a> Keeper<'a> {
         store: Store,
         loaded: Loaded,
         config: Config,
-        shared: (Arc<Answers>, Arc<Board>),
+        shared: (Arc<Answers>, Arc<Board>, Arc<Shelf>),
     ) -> Self {
-        let (answers, board) = shared;
+        let (answers, board, shelf) = shared;
         let lives = Lives::new(loaded, &config);
         let mut keeper = Self {
             doors,
@@ -83,6 +87,8 @@ impl<'a> Keeper<'a> {
             errands: vec![],
             hung_up: vec![],
             board,
+            shelf,
+            shelved: BTreeMap::new(),
             jobs: Jobs::default(),
             quiet_until: Span::ZERO,
             shy: None,
@@ -95,6 +101,8 @@ impl<'a> Keeper<'a> {
         keeper.inherit();
         keeper.look_at_exports();
         keeper.post();
+        keeper.shelve();
+        keeper.shelf.open();
         keeper
     }
 
@@ -178,6 +186,7 @@ impl<'a> Keeper<'a> {
         }
         self.close_jobs(now);
         self.post();
+        self.look_at = [self.look_at, self.shelve()].into_iter().flatten().min();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
@@ -237,6 +246,7 @@ impl<'a> Keeper<'a> {
         self.look_at_exports();
         self.look_again();
         self.post_all();
+        self.shelve();
     }
 
     /// An MD whose first name was removed or changed goes on with what it had; where another daemon writes the store, that

@@ -475,7 +475,8 @@ impl Lives {
             Some(now) => plan::why(want, newest, now),
             None => newest.is_none().then_some(Why::Missing),
         };
-        let incomplete = matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey));
+        let incomplete =
+            matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
         Some(CertReport {
             kind: want.kind,

@@ -9,7 +9,7 @@ use crate::rules::x509;
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
-use crate::words::fault::{Failure, Trouble};
+use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 
 impl Keeper<'_> {
@@ -32,7 +32,7 @@ impl Keeper<'_> {
 
     fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
-        let csr = keys::request(&key, want.kind, &want.names)?;
+        let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
@@ -46,19 +46,23 @@ impl Keeper<'_> {
             contacts: self.contacts(&ca, md),
             told: account.contacts,
             agreement: md.agreement.clone(),
-            challenges: self.challenges(md),
+            challenges: self.challenges(&want.slot(), md),
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
         Ok(Errand::new(task, ca, account_key, Box::new(flow), line, self.answers.clone()))
     }
 
-    /// What can be answered here: what the operator listed, else what arrives.
-    fn challenges(&self, md: &Md) -> Vec<Challenge> {
-        match &md.challenges {
-            Some(list) => list.clone(),
-            None if self.config.ports.http.is_some() => vec![Challenge::Http01],
-            None => vec![],
+    /// What can be answered here: what the operator listed, else what arrives. A type whose answer the CA has rejected
+    /// comes last.
+    fn challenges(&self, slot: &Slot, md: &Md) -> Vec<Challenge> {
+        let possible = [(Challenge::TlsAlpn01, md.tls_arrives), (Challenge::Http01, self.config.ports.http.is_some())];
+        let possible = || possible.iter().filter(|(_, possible)| *possible).map(|(challenge, _)| *challenge).collect();
+        let mut challenges = md.challenges.clone().unwrap_or_else(possible);
+        let last = self.lives.tried(slot).and_then(|tried| tried.order.last.as_ref());
+        if let Some(Failure::Refusal(Refusal { rejected: Some(rejected), .. })) = last {
+            challenges.sort_by_key(|challenge| challenge == rejected);
         }
+        challenges
     }
 
     /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
@@ -73,7 +77,15 @@ impl Keeper<'_> {
         let want = &order.want;
         let public = keys::public_key(&order.key, want.kind)?;
         let now = self.now();
-        Ok(x509::accept(chain, &public, &want.names, want.kind, ca, now)?)
+        let held = x509::accept(chain, &public, &want.names, want.kind, ca, now)?;
+        if held.must_staple != want.must_staple {
+            let (wish, came) = if want.must_staple { ("on", "without") } else { ("off", "with") };
+            log::warn!(
+                "{}: MDMustStaple is {wish}, and the CA gave a certificate {came} it; it is used all the same",
+                want.md
+            );
+        }
+        Ok(Held { staple_asked: want.must_staple, ..held })
     }
 
     fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {

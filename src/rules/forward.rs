@@ -2,9 +2,10 @@
 //! (RFC 9110 §7.6.1) end here, and the back end learns who asked.
 
 use crate::rules::http1::Head;
+use crate::rules::redirect::HSTS;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ pub struct Client {
     pub addr: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Whether it shall remember that this host is https.
+    pub hsts: bool,
 }
 
 /// How long a body is, once the message with it is on its way.
@@ -53,9 +56,9 @@ pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request
         }
     }
     fields.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
-    fields.insert(HOST, host);
     fields.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(client.scheme));
-    add_client(fields, client.addr);
+    add_client(fields, client, &host);
+    fields.insert(HOST, host);
     if let Some(path) = parts.uri.path_and_query().cloned() {
         parts.uri = Uri::from(path);
     }
@@ -63,8 +66,9 @@ pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request
     Request::from_parts(parts, ())
 }
 
-/// The response as the client gets it; `body` is how the library read it, `close` whether the connection ends with it.
-pub fn response(response: Response<()>, body: Body, close: bool) -> Response<()> {
+/// The response as the client gets it; `body` is how the library read it, `close` whether the connection ends with it,
+/// `hsts` whether the client shall remember that this host is https, if the back end has not said so itself.
+pub fn response(response: Response<()>, body: Body, close: bool, hsts: bool) -> Response<()> {
     let (mut parts, ()) = response.into_parts();
     let fields = &mut parts.headers;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -86,6 +90,9 @@ pub fn response(response: Response<()>, body: Body, close: bool) -> Response<()>
         if close {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+    }
+    if hsts {
+        parts.headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
     }
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, ())
@@ -127,14 +134,19 @@ fn end_of_connection(fields: &mut HeaderMap) {
     }
 }
 
-/// Adds the address to those that proxies before us have named; only the last one is ours to vouch for.
-fn add_client(fields: &mut HeaderMap, addr: IpAddr) {
-    let name = HeaderName::from_static("x-forwarded-for");
-    let before = fields.get_all(&name).into_iter().filter_map(|value| value.to_str().ok());
-    let mut list: Vec<String> = before.map(str::to_owned).collect();
-    list.push(addr.to_string());
-    if let Ok(value) = HeaderValue::from_str(&list.join(", ")) {
-        fields.insert(name, value);
+/// Who asked, in both spellings (RFC 7239 §4). What a stranger says of himself in them goes: nobody before us can be
+/// trusted.
+fn add_client(fields: &mut HeaderMap, client: Client, host: &HeaderValue) {
+    let addr = client.addr.to_canonical();
+    let spelt = if addr.is_ipv6() { format!("\"[{addr}]\"") } else { addr.to_string() };
+    let host = host.to_str().unwrap_or_default().replace(['"', '\\'], "");
+    let forwarded = format!("for={spelt};host=\"{host}\";proto={}", client.scheme);
+    for (name, value) in [("x-forwarded-for", addr.to_string()), ("forwarded", forwarded)] {
+        let name = HeaderName::from_static(name);
+        match HeaderValue::from_str(&value) {
+            Ok(value) => _ = fields.insert(name, value),
+            Err(_) => _ = fields.remove(name),
+        }
     }
 }
 
@@ -147,7 +159,7 @@ mod tests {
         let Reading::Complete(head) = http1::read(text.as_bytes()) else { panic!("{text}") };
         let mut reply = ureq_proto::server::Reply::new().unwrap();
         let (_, asked) = reply.try_request(text.as_bytes()).unwrap();
-        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http" };
+        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http", hsts: false };
         let out = request(asked.unwrap(), &head, client);
         let mut lines = vec![format!("{} {}", out.method(), out.uri())];
         let mut fields: Vec<String> =
@@ -157,8 +169,13 @@ mod tests {
         lines
     }
 
-    const HOST_LINES: [&str; 4] =
-        ["host: r.example", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: r.example", "x-forwarded-proto: http"];
+    const HOST_LINES: [&str; 5] = [
+        "forwarded: for=192.0.2.7;host=\"r.example\";proto=http",
+        "host: r.example",
+        "x-forwarded-for: 192.0.2.7",
+        "x-forwarded-host: r.example",
+        "x-forwarded-proto: http",
+    ];
 
     #[test]
     fn a_request_loses_what_belongs_to_its_connection() {
@@ -206,9 +223,10 @@ mod tests {
     fn the_client_is_added_to_those_named_before() {
         let lines = sent(
             "GET / HTTP/1.1\r\nHost: r.example\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 198.51.100.2\r\n\
-             X-Forwarded-Proto: https\r\n\r\n",
+             X-Forwarded-Proto: https\r\nForwarded: for=198.51.100.3\r\n\r\n",
         );
-        assert!(lines.contains(&"x-forwarded-for: 198.51.100.1, 198.51.100.2, 192.0.2.7".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"x-forwarded-for: 192.0.2.7".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"forwarded: for=192.0.2.7;host=\"r.example\";proto=http".to_owned()), "{lines:?}");
         assert!(lines.contains(&"x-forwarded-proto: http".to_owned()), "{lines:?}");
     }
 
@@ -219,7 +237,7 @@ mod tests {
             for (name, value) in fields {
                 builder = builder.header(*name, *value);
             }
-            let out = response(builder.body(()).unwrap(), body, close);
+            let out = response(builder.body(()).unwrap(), body, close, false);
             let mut lines: Vec<String> =
                 out.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             lines.sort();

@@ -1,12 +1,13 @@
-//! What is asked of port 80, and what follows from it.
+//! What is asked of the listeners, and what follows from it.
 //!
-//! The order of the verdicts: challenge, redirect to https, status of the certificate, back end, 404.
+//! The order of the verdicts: over http challenge, redirect to https, status of the certificate, back end, 404; over https
+//! status of the certificate, 503 while there is none, back end, 404.
 
 use crate::rules::redirect::{self, Moved};
 use crate::rules::status;
 use crate::words::answers::Answers;
 use crate::words::board::{Board, Report};
-use crate::words::config::{Backend, Challenge, Config, Md, RequireHttps, Site};
+use crate::words::config::{Challenge, Config, Md, RequireHttps, Site, Way};
 use crate::words::time::Unix;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -164,16 +165,16 @@ fn without_port(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// What counts on port 80, precomputed from the configuration.
+/// What counts for strangers, precomputed from the configuration.
 #[derive(Debug, Default)]
 pub struct Facade {
     /// The names of all MDs; a wildcard's is what comes after `*.`.
     names: BTreeMap<String, Known>,
     wildcards: BTreeMap<String, Known>,
     certificate_status: bool,
-    /// The plain ones, in the order of the file.
+    /// In the order of the file.
     sites: Vec<Site>,
-    base: Option<Backend>,
+    base: Site,
 }
 
 /// What counts for a name of an MD.
@@ -188,6 +189,8 @@ struct Known {
 
 /// What else a verdict depends on, looked at when it matters.
 pub struct Around<'a> {
+    /// Whether the request came over https.
+    pub tls: bool,
     /// Where the request came in.
     pub local: &'a dyn Fn() -> SocketAddr,
     /// The wall clock, believable or not.
@@ -206,8 +209,10 @@ pub enum Verdict<'a> {
     Moved(Moved),
     /// 200 with this JSON.
     Status(String),
+    /// 503: there is no certificate yet that anybody could trust.
+    Unready,
     NotFound,
-    Backend(&'a Backend),
+    Backend(&'a Way),
 }
 
 impl Facade {
@@ -225,15 +230,13 @@ impl Facade {
                 known.ours |= ours;
             }
         }
-        let sites = config.sites.iter().filter(|site| !site.tls);
-        let sites = sites.map(|site| Site { proxy: site.proxy.clone().or(config.base.proxy.clone()), ..site.clone() });
         let certificate_status = config.certificate_status;
-        Self { names, wildcards, certificate_status, sites: sites.collect(), base: config.base.proxy.clone() }
+        Self { names, wildcards, certificate_status, sites: config.sites.clone(), base: config.base.clone() }
     }
 
     pub fn judge(&self, head: &Head<'_>, around: &Around<'_>) -> Verdict<'_> {
         let host = head.host.map(normal).unwrap_or_default();
-        if let Some(rest) = head.path.strip_prefix(CHALLENGES) {
+        if let Some(rest) = head.path.strip_prefix(CHALLENGES).filter(|_| !around.tls) {
             let token = rest.split(['?', '#']).next().unwrap_or_default();
             if let Some(answer) = around.answers.find(token).filter(|_| is_token(token)) {
                 return match head.method {
@@ -246,7 +249,9 @@ impl Facade {
             }
         }
         if let Some(known) = self.known(&host) {
-            if let Some(moved) = moved(known, head, &host, around) {
+            if !around.tls
+                && let Some(moved) = moved(known, head, &host, around)
+            {
                 return Verdict::Moved(moved);
             }
             let asked = self.certificate_status && is_status(head);
@@ -254,8 +259,33 @@ impl Facade {
             if let Some(json) = asked.then(|| report(around.board, known, &host, status)).flatten() {
                 return Verdict::Status(json);
             }
+            let holds = |report: &Report| report.certs.iter().any(|cert| cert.held.is_some());
+            if around.tls && report(around.board, known, &host, holds) == Some(false) {
+                return Verdict::Unready;
+            }
         }
-        self.backend(&host, around.local).map_or(Verdict::NotFound, Verdict::Backend)
+        let way = self.site(&host, around.local).proxy.as_ref();
+        way.map_or(Verdict::NotFound, Verdict::Backend)
+    }
+
+    /// Whether a client that came over https shall remember to do so again: never while it had to be shown a certificate
+    /// that it can't accept for good.
+    pub fn hsts(&self, head: &Head<'_>, around: &Around<'_>) -> bool {
+        let host = head.host.map(normal).unwrap_or_default();
+        let permanent = self.known(&host).filter(|known| known.https == RequireHttps::Permanent);
+        let now = (around.clock)();
+        let welcome = |report: &Report| redirect::welcomes(report, &host, now);
+        around.tls && permanent.and_then(|known| report(around.board, known, &host, welcome)) == Some(true)
+    }
+
+    /// Whether TLS of some site is passed through, untouched.
+    pub fn passes_through(&self) -> bool {
+        self.sites.iter().chain([&self.base]).any(|site| site.passthrough.is_some())
+    }
+
+    /// Where TLS goes that asks for this host here.
+    pub fn passthrough(&self, host: Option<&str>, local: SocketAddr) -> Option<&Way> {
+        self.site(host.unwrap_or_default(), &|| local).passthrough.as_ref()
     }
 
     /// What there is to know about a host, if it is an MD's.
@@ -263,19 +293,19 @@ impl Facade {
         self.names.get(host).or_else(|| self.wildcards.get(host.split_once('.')?.1)).copied()
     }
 
-    /// The back end of the site that is called so at this address; of the first site there, if none is.
-    fn backend(&self, host: &str, local: &dyn Fn() -> SocketAddr) -> Option<&Backend> {
+    /// The site that is called so at this address; the first site there, if none is; the base server, where there is none.
+    fn site(&self, host: &str, local: &dyn Fn() -> SocketAddr) -> &Site {
         if self.sites.is_empty() {
-            return self.base.as_ref();
+            return &self.base;
         }
         let local = local();
         let here = |site: &&Site, addr: Option<IpAddr>| site.addrs.contains(&(addr, local.port()));
-        for addr in [Some(local.ip()), None] {
+        for addr in [Some(local.ip().to_canonical()), None] {
             let mut sites = self.sites.iter().filter(|site| here(site, addr)).peekable();
             let Some(first) = sites.peek().copied() else { continue };
-            return sites.find(|site| site.names.iter().any(|name| covers(name, host))).unwrap_or(first).proxy.as_ref();
+            return sites.find(|site| site.names.iter().any(|name| covers(name, host))).unwrap_or(first);
         }
-        self.base.as_ref()
+        &self.base
     }
 }
 
@@ -333,7 +363,13 @@ pub fn fuzz(bytes: &[u8]) {
         assert_eq!(read(short), Reading::More);
         let local = || SocketAddr::from(([127, 0, 0, 1], 80));
         let (answers, board) = (Answers::default(), Board::default());
-        let around = Around { local: &local, clock: || None, answers: &answers, board: &board };
+        let around = Around {
+            tls: bytes.len().is_multiple_of(2),
+            local: &local,
+            clock: || None,
+            answers: &answers,
+            board: &board,
+        };
         assert_eq!(Facade::default().judge(&head, &around), Verdict::NotFound);
         if let Some(moved) = redirect::moved(RequireHttps::Permanent, head.method, "r.example", head.path) {
             let line = moved.field.strip_suffix("\r\n").expect("it is a line");
@@ -347,7 +383,7 @@ mod tests {
     use super::*;
     use crate::words::board::{CertReport, Diary, Next};
     use crate::words::cert::{Backoff, Held, KeyKind};
-    use crate::words::config::{DriveMode, PortMap};
+    use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
     use crate::words::name::{Labels, Name};
     use crate::words::time::Span;
@@ -360,16 +396,17 @@ mod tests {
         Md { names, challenges: challenges.map(<[Challenge]>::to_vec), ..plain }
     }
 
-    fn tcp(port: u16) -> Option<Backend> {
-        Some(Backend::Tcp(format!("127.0.0.1:{port}")))
+    fn tcp(port: u16) -> Option<Way> {
+        Some(Way { to: Backend::Tcp(format!("127.0.0.1:{port}")), header: ProxyProtocol::Off })
     }
 
-    fn site(addr: Option<&str>, port: u16, names: &[&str], proxy: Option<Backend>) -> Site {
+    fn site(addr: Option<&str>, port: u16, names: &[&str], proxy: Option<Way>) -> Site {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Site { names, addrs: vec![(addr.map(|ip| ip.parse().unwrap()), port)], tls: port == 443, proxy }
+        let addrs = vec![(addr.map(|ip| ip.parse().unwrap()), port)];
+        Site { names, addrs, tls: port == 443, proxy, passthrough: None }
     }
 
-    fn config(mds: Vec<Md>, sites: Vec<Site>, base: Option<Backend>) -> Config {
+    fn config(mds: Vec<Md>, sites: Vec<Site>, base: Option<Way>) -> Config {
         Config {
             mds,
             sites,
@@ -389,7 +426,7 @@ mod tests {
     const LOCAL: fn() -> SocketAddr = || SocketAddr::from(([192, 0, 2, 1], 80));
 
     fn around<'a>(local: &'a dyn Fn() -> SocketAddr, answers: &'a Answers, board: &'a Board) -> Around<'a> {
-        Around { local, clock: || Some(NOW), answers, board }
+        Around { tls: false, local, clock: || Some(NOW), answers, board }
     }
 
     /// The verdict where there are no answers and no certificates.
@@ -426,6 +463,8 @@ mod tests {
             since: not_after.minus(Span::days(90)),
             serial: vec![0x0a, 0xbc],
             sha256: [0xcd; 32],
+            must_staple: false,
+            staple_asked: false,
         };
         CertReport {
             kind: KeyKind::P256,
@@ -566,7 +605,7 @@ mod tests {
         let answers = Answers::default();
         answers.put("tok-en_1", "tok-en_1.print");
         let board = Board::default();
-        let backend = Backend::Tcp("127.0.0.1:8000".into());
+        let backend = tcp(8000).unwrap();
         let (back, no) = (Verdict::Backend(&backend), Verdict::NotFound);
         let yes = Verdict::Answer("tok-en_1.print".into());
         let path = |token: &str| format!("{CHALLENGES}{token}");
@@ -624,7 +663,7 @@ mod tests {
         let sites = vec![
             site(None, 443, &["a.example"], tcp(1)),
             site(None, 80, &["a.example", "*.a.example"], tcp(2)),
-            site(None, 80, &["b.example"], None),
+            site(None, 80, &["b.example"], tcp(3)),
             site(Some("192.0.2.9"), 80, &["c.example"], tcp(4)),
         ];
         let facade = Facade::new(&config(Vec::new(), sites, tcp(9)));
@@ -632,13 +671,14 @@ mod tests {
             let local: SocketAddr = local.parse().unwrap();
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             match plain(&facade, &text, &|| local) {
-                Verdict::Backend(Backend::Tcp(addr)) => addr.clone(),
+                Verdict::Backend(Way { to: Backend::Tcp(addr), .. }) => addr.clone(),
                 other => panic!("{other:?}"),
             }
         };
         assert_eq!(at("192.0.2.1:80", "a.example"), "127.0.0.1:2");
         assert_eq!(at("192.0.2.1:80", "X.a.example"), "127.0.0.1:2");
-        assert_eq!(at("192.0.2.1:80", "b.example"), "127.0.0.1:9", "what it does not say itself, the server says");
+        assert_eq!(at("192.0.2.1:80", "b.example"), "127.0.0.1:3");
+        assert_eq!(at("192.0.2.1:443", "a.example"), "127.0.0.1:1", "the port decides, as it does about TLS");
         assert_eq!(at("192.0.2.1:80", "unknown.example"), "127.0.0.1:2", "the first site is the default");
         assert_eq!(at("192.0.2.9:80", "a.example"), "127.0.0.1:4", "an address of its own goes first");
         assert_eq!(at("192.0.2.1:8080", "a.example"), "127.0.0.1:9", "no site listens there");

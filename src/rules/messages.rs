@@ -118,6 +118,8 @@ mod tests {
             since: from,
             serial: vec![],
             sha256: [0; 32],
+            must_staple: false,
+            staple_asked: false,
         }
     }
 

@@ -91,6 +91,8 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::Renamed)
     } else if !want.cas.contains(&held.ca) {
         Some(Why::OtherCa)
+    } else if held.must_staple != want.must_staple && held.staple_asked != want.must_staple {
+        Some(Why::OtherStaple)
     } else if held.not_after <= now {
         Some(Why::Expired)
     } else if want.forced {
@@ -236,6 +238,7 @@ mod tests {
             kind: KeyKind::P256,
             cas: vec![CA.into()],
             failover: 5,
+            must_staple: false,
             window: Window::Percent(33),
             driven: true,
             activation: Span::ZERO,
@@ -256,6 +259,8 @@ mod tests {
             since: from,
             serial: vec![7],
             sha256: [7; 32],
+            must_staple: false,
+            staple_asked: false,
         }
     }
 
@@ -274,6 +279,7 @@ mod tests {
                                         forced,
                                         window,
                                         cas: cas.iter().map(|ca| (*ca).into()).collect(),
+                                        must_staple: names.len() == 2,
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -298,7 +304,10 @@ mod tests {
         for (from, until) in [(-90, 0), (-95, -5), (-60, 30), (-61, 29), (-1, 89), (-80, 10), (1, 91), (-1, 0)] {
             all.push(vec![held(day(from), day(until))]);
         }
-        all.push(vec![Held { names: vec![name("*.example")], ..held(day(-1), day(89)) }]);
+        for must_staple in [true, false] {
+            let names = vec![name("*.example")];
+            all.push(vec![Held { names, must_staple, staple_asked: true, ..held(day(-1), day(89)) }]);
+        }
         all
     }
 
@@ -456,6 +465,25 @@ mod tests {
         assert_eq!(at(due.minus(Span::millis(1))), Step::Wait { until: due });
         assert_eq!(at(due), Step::Order { why: Why::Due });
         assert_eq!(at(held.not_after), Step::Order { why: Why::Expired });
+    }
+
+    /// A CA that ignores the wish is not asked again and again; a wish that was never uttered is.
+    #[test]
+    fn what_differs_in_must_staple_is_due_unless_it_was_asked_for() {
+        for (wanted, has, asked, due) in [
+            (false, false, false, false),
+            (false, false, true, false),
+            (false, true, false, false),
+            (false, true, true, true),
+            (true, false, false, true),
+            (true, false, true, false),
+            (true, true, false, false),
+            (true, true, true, false),
+        ] {
+            let want = Want { must_staple: wanted, ..want() };
+            let held = Held { must_staple: has, staple_asked: asked, ..held(NOW, NOW.plus(Span::days(90))) };
+            assert_eq!(why(&want, Some(&held), NOW), due.then_some(Why::OtherStaple), "{wanted} {has} {asked}");
+        }
     }
 
     #[test]

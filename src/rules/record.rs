@@ -16,18 +16,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-const CERT: Kind = Kind { byte: b'C', version: 1, noun: "certificate" };
-const TRIED: Kind = Kind { byte: b'T', version: 1, noun: "trial" };
-const ACCOUNT: Kind = Kind { byte: b'A', version: 1, noun: "account" };
-const STATE: Kind = Kind { byte: b'S', version: 1, noun: "state" };
+const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 2, noun: "certificate" };
+const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
+const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
+const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 1, noun: "state" };
 
+/// What came with the second version stands behind all of the first.
 pub fn encode_cert(sequence: u32, held: &Held, bundle: &Bundle) -> Vec<u8> {
-    seal(&CERT, &(sequence, held, bundle))
+    seal(&CERT, &(sequence, held, bundle, (held.must_staple, held.staple_asked)))
 }
 
 /// What is wrong with the bytes is said in a fragment that completes `file: …`; so for all that follow.
 pub fn decode_cert(bytes: &[u8]) -> Result<(u32, Held, Bundle), String> {
-    open(&CERT, bytes)
+    let (version, body) = checked(&CERT, bytes)?;
+    let ((sequence, mut held, bundle), rest): ((u32, Held, Bundle), _) = fields(&CERT, body)?;
+    // The first version asked for no such thing.
+    let ((has, asked), rest) = if version > 1 { fields(&CERT, rest)? } else { ((false, false), rest) };
+    (held.must_staple, held.staple_asked) = (has, asked);
+    if rest.is_empty() { Ok((sequence, held, bundle)) } else { Err(too_long(&CERT)) }
 }
 
 pub fn encode_tried(tried: &Tried) -> Vec<u8> {
@@ -80,6 +86,8 @@ pub fn file_stem(text: &str) -> String {
 
 struct Kind {
     byte: u8,
+    /// The oldest version that was ever in use.
+    oldest: u8,
     version: u8,
     noun: &'static str,
 }
@@ -94,17 +102,21 @@ fn seal<T: Serialize>(kind: &Kind, body: &T) -> Vec<u8> {
 }
 
 fn open<T: DeserializeOwned>(kind: &Kind, bytes: &[u8]) -> Result<T, String> {
-    let body = checked(kind, bytes)?;
-    let noun = kind.noun;
-    match postcard::take_from_bytes(body) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(format!("more bytes than a {noun} record has")),
-        Err(_) => Err(format!("not the fields of a {noun} record")),
-    }
+    let (_, body) = checked(kind, bytes)?;
+    let (value, rest) = fields(kind, body)?;
+    if rest.is_empty() { Ok(value) } else { Err(too_long(kind)) }
 }
 
-/// The body, if the frame around it is right. Not generic, so that it stands in the program once.
-fn checked<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<&'a [u8], String> {
+fn fields<'a, T: DeserializeOwned>(kind: &Kind, body: &'a [u8]) -> Result<(T, &'a [u8]), String> {
+    postcard::take_from_bytes(body).map_err(|_| format!("not the fields of a {} record", kind.noun))
+}
+
+fn too_long(kind: &Kind) -> String {
+    format!("more bytes than a {} record has", kind.noun)
+}
+
+/// The version and the body, if the frame around them is right. Not generic, so that it stands in the program once.
+fn checked<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), String> {
     let Some((rest, checksum)) = bytes.split_last_chunk::<8>() else { return Err("too short for a record".into()) };
     let [byte, version, body @ ..] = rest else { return Err("too short for a record".into()) };
     if short(rest) != *checksum {
@@ -116,10 +128,10 @@ fn checked<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<&'a [u8], String> {
     if *version > kind.version {
         return Err(format!("version {version} is newer than this program knows"));
     }
-    if *version < kind.version {
+    if *version < kind.oldest {
         return Err(format!("version {version} was never in use"));
     }
-    Ok(body)
+    Ok((*version, body))
 }
 
 fn short(bytes: &[u8]) -> Checksum {
@@ -179,6 +191,8 @@ mod tests {
             since: Unix::from_secs(1_790_003_600),
             serial: vec![0, 0xa5, 3],
             sha256: [0x5a; 32],
+            must_staple: true,
+            staple_asked: false,
         }
     }
 
@@ -264,12 +278,26 @@ mod tests {
         }
     }
 
+    fn framed(head: [u8; 2], body: &[u8]) -> Vec<u8> {
+        let bytes = [&head[..], body].concat();
+        [&bytes[..], &short(&bytes)].concat()
+    }
+
+    /// What an older program stored is held, and is not ordered again for having been stored by it.
+    #[test]
+    fn certificates_of_the_first_version_are_read() {
+        let body = postcard::to_allocvec(&(5_u32, held(), bundle())).unwrap();
+        let plain = Held { must_staple: false, staple_asked: false, ..held() };
+        assert_eq!(decode_cert(&framed([b'C', 1], &body)), Ok((5, plain, bundle())));
+        assert_eq!(decode_cert(&framed([b'C', 2], &body)), Err("not the fields of a certificate record".into()));
+        for byte in [1, 2] {
+            let longer = [&encode_cert(5, &held(), &bundle())[2..][..body.len() + 2], &[0]].concat();
+            assert!(decode_cert(&framed([b'C', byte], &longer)).unwrap_err().starts_with("more bytes"), "{byte}");
+        }
+    }
+
     #[test]
     fn damage_is_told_apart() {
-        let framed = |head: [u8; 2], body: &[u8]| {
-            let bytes = [&head[..], body].concat();
-            [&bytes[..], &short(&bytes)].concat()
-        };
         let whole = encode_tried(&tried());
         let body = &whole[2..whole.len() - 8];
         assert_eq!(decode_tried(&framed([b'T', 1], body)), Ok(tried()));

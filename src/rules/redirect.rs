@@ -15,6 +15,9 @@ pub struct Moved {
     pub field: String,
 }
 
+/// For half a year a client goes to https by itself (RFC 6797 §6.1).
+pub const HSTS: &str = "max-age=15768000";
+
 /// What is asked of authorities and of other programs stays on http.
 const EXEMPT: &str = "/.well-known/";
 

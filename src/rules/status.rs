@@ -16,15 +16,18 @@ pub fn all_json(reports: &[Report]) -> Value {
 pub fn md_json(report: &Report) -> Value {
     let md = &report.md;
     let (state, descr) = state(report);
+    let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
     let mut value = json!({
         "name": md.name.as_str(),
-        "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "domains": names,
         "contacts": md.contacts,
         "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),
+        "must-staple": md.must_staple,
         "privkey": keys_json(&md.keys),
+        "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
         "cert": certs_json(report),
         "renew": report.certs.iter().any(|cert| cert.why.is_some()),
         "watched": md.driven(),
@@ -68,13 +71,14 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
 
 /// mod_md's number for the state of an MD, and what is amiss.
 fn state(report: &Report) -> (u8, Option<String>) {
-    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, Renamed};
+    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
     let incomplete = |cert: &CertReport| {
         let what = match cert.why? {
             Missing => "is missing.",
             Renamed => "does not cover all domains.",
             OtherCa => "is from another CA.",
             OtherKey => "has another kind of key.",
+            OtherStaple => "differs in must-staple.",
             _ => return None,
         };
         Some(format!("certificate({}) {what}", cert.kind.family()))

@@ -16,9 +16,10 @@ pub fn requested(names: &[Name]) -> Vec<&Name> {
     names.iter().filter(|name| !spare(name)).collect()
 }
 
-/// What a certificate says of itself; `since` is when we got it.
+/// What a certificate says of itself; `since` is when we got it. What it has counts as asked for.
 pub fn facts(der: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, String> {
     let leaf = parse(der)?;
+    let must_staple = must_staple(&leaf);
     let sha256 = ring::digest::digest(&ring::digest::SHA256, der);
     Ok(Held {
         names: names_of(&leaf),
@@ -29,8 +30,22 @@ pub fn facts(der: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, S
         since,
         serial: leaf.raw_serial().into(),
         sha256: sha256.as_ref().try_into().expect("a SHA-256 has 32 bytes"),
+        must_staple,
+        staple_asked: must_staple,
     })
 }
+
+/// Whether it has the TLS feature extension (RFC 7633 §4) with status_request, which is number 5 (RFC 6066 §8).
+fn must_staple(leaf: &X509Certificate<'_>) -> bool {
+    let feature = leaf.extensions().iter().find(|extension| extension.oid.as_bytes() == TLS_FEATURE_DER);
+    feature.is_some_and(|feature| feature.value.windows(3).any(|integer| integer == [2, 1, 5]))
+}
+
+/// RFC 7633 §3: id-pe 24.
+pub const TLS_FEATURE: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 1, 24];
+const TLS_FEATURE_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
+/// A SEQUENCE of the one INTEGER.
+pub const STATUS_REQUEST: [u8; 5] = [0x30, 3, 2, 1, 5];
 
 /// The facts of a chain, leaf first, that a CA gave for these names and this key (its SubjectPublicKeyInfo, DER); or
 /// what is wrong with it. Without a clock its dates are not judged against today.

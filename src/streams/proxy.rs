@@ -57,7 +57,7 @@ pub async fn pass(
     patience: Span,
 ) -> Result<Passed, Failure> {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Err(UNREADABLE) };
-    let facts = Facts::of(&head);
+    let facts = Facts { hsts: who.hsts, ..Facts::of(&head) };
     let mut reply = Reply::new().map_err(|_| UNREADABLE)?;
     let (length, asked) = reply.try_request(inlet.bytes()).map_err(|_| UNREADABLE)?;
     let asked = forward::request(asked.ok_or(UNREADABLE)?, &head, who);
@@ -84,6 +84,16 @@ pub async fn pass(
     }
 }
 
+/// Bytes as they come, both ways, after those that were read already; neither side is understood.
+pub async fn splice(stream: &mut dyn Duplex, seen: &[u8], back: &mut dyn Duplex) {
+    let progress = Cell::new(0);
+    let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
+    if far.write_all(seen).await.is_ok() {
+        let still = standstill(&progress, TUNNEL_PATIENCE);
+        tunnel(&near, &mut Inlet::default(), &far, Inlet::default(), still).await;
+    }
+}
+
 const UNREADABLE: Failure = Failure::Client("this is no HTTP request");
 /// How long nothing may move through an upgraded connection.
 const TUNNEL_PATIENCE: Span = Span::hours(1);
@@ -96,11 +106,18 @@ struct Facts {
     /// The client reads to the end of the connection: it speaks HTTP/1.0.
     to_the_end: bool,
     upgrade: bool,
+    hsts: bool,
 }
 
 impl Facts {
     fn of(head: &Head<'_>) -> Self {
-        Self { head_only: head.method == "HEAD", keep: head.keep, to_the_end: head.minor == 0, upgrade: false }
+        Self {
+            head_only: head.method == "HEAD",
+            keep: head.keep,
+            to_the_end: head.minor == 0,
+            upgrade: false,
+            hsts: false,
+        }
     }
 }
 
@@ -213,7 +230,7 @@ async fn down(facts: Facts, far: &Shared<'_>, near: &Shared<'_>, state: &State) 
     };
     let keep_back = forward::reusable(&response, body);
     let keep_client = facts.keep && !facts.to_the_end && !state.sending.get();
-    let response = forward::response(response, body, !keep_client);
+    let response = forward::response(response, body, !keep_client, facts.hsts);
     // To a client that reads to the end, any body goes as it is: for the library the answer is then a head only.
     let mut reply = answering(facts.head_only || facts.to_the_end)
         .and_then(|reply| reply.provide(response).ok())

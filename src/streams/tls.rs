@@ -1,4 +1,4 @@
-//! The cryptography of TLS, for whoever speaks it.
+//! The cryptography of TLS, on both sides.
 
 use rustls::crypto::ring::cipher_suite::*;
 use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
@@ -9,9 +9,12 @@ use rustls::{SignatureScheme, SupportedCipherSuite};
 use std::sync::Arc;
 use webpki::ring::*;
 
-/// The cryptography of TLS: `rustls`' own choice, without what a client on this kind of machine never uses. It is put
+/// What a CA's own handshakes speak (RFC 8737 §4).
+pub const ACME: &[u8] = b"acme-tls/1";
+
+/// The cryptography of TLS: `rustls`' own choice, without what a device never uses. It is put
 /// together here, because whoever names `ring::default_provider()` links all of it.
-pub fn client() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: suites(),
         kx_groups: vec![X25519, SECP256R1, SECP384R1],
@@ -67,9 +70,9 @@ impl SecureRandom for Ours {
     }
 }
 
-/// A client here never shows a certificate, so nothing reads private keys.
+/// No key comes to TLS this way: a client here shows no certificate, and the listeners have theirs from the shelf.
 impl KeyProvider for Ours {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no certificate is shown".into()))
+        Err(rustls::Error::General("keys come from the shelf".into()))
     }
 }

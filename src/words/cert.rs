@@ -80,6 +80,8 @@ pub struct Want {
     pub cas: Vec<String>,
     /// After how many failures the next one of them is tried.
     pub failover: u32,
+    /// Whether it shall have the TLS feature extension (RFC 7633).
+    pub must_staple: bool,
     pub window: Window,
     /// Whether we may talk to the CA about it at all.
     pub driven: bool,
@@ -116,6 +118,12 @@ pub struct Held {
     pub serial: Vec<u8>,
     /// SHA-256 of the certificate.
     pub sha256: [u8; 32],
+    /// Whether it has the TLS feature extension (RFC 7633).
+    #[serde(skip)]
+    pub must_staple: bool,
+    /// Whether it was asked for with it: a CA may give what it likes, and is not asked for the same again.
+    #[serde(skip)]
+    pub staple_asked: bool,
 }
 
 impl Held {
@@ -250,6 +258,7 @@ pub enum Why {
     Renamed,
     OtherCa,
     OtherKey,
+    OtherStaple,
     Expired,
     Due,
     Forced,
@@ -263,6 +272,7 @@ impl fmt::Display for Why {
             Self::Renamed => "the certificate does not cover all names",
             Self::OtherCa => "the certificate is from no CA that is configured",
             Self::OtherKey => "the certificate has another kind of key",
+            Self::OtherStaple => "the certificate is not as MDMustStaple says",
             Self::Expired => "the certificate has expired",
             Self::Due => "the certificate is in its renewal window",
             Self::Forced => "it was asked for",

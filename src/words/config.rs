@@ -5,7 +5,7 @@ use crate::words::cert::{Fingerprint, KeyKind, Want, Window};
 use crate::words::fault::Place;
 use crate::words::name::Name;
 use crate::words::time::Span;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -117,6 +117,8 @@ pub struct Md {
     pub challenges: Option<Vec<Challenge>>,
     /// Where answers to http-01 are written too, for a web server that owns port 80.
     pub webroot: Option<PathBuf>,
+    /// Whether the Internet's 443 arrives at a listener of ours.
+    pub tls_arrives: bool,
     pub require_https: RequireHttps,
     pub export: Option<Export>,
     /// The program and its arguments; the MD's name is added at the call.
@@ -153,6 +155,7 @@ impl Md {
             retry: Span::secs(30),
             challenges: None,
             webroot: None,
+            tls_arrives: false,
             require_https: RequireHttps::Off,
             export: None,
             notify: None,
@@ -179,6 +182,7 @@ impl Md {
             kind: *kind,
             cas: self.cas.clone(),
             failover: self.failover,
+            must_staple: self.must_staple,
             window: self.window,
             driven: self.driven(),
             activation: self.activation,
@@ -206,7 +210,7 @@ pub enum RequireHttps {
 }
 
 /// A challenge type of RFC 8555 §8 or its extensions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Challenge {
     Http01,
     TlsAlpn01,
@@ -216,6 +220,10 @@ pub enum Challenge {
 
 impl Challenge {
     pub const ALL: [Self; 4] = [Self::Http01, Self::TlsAlpn01, Self::Dns01, Self::DnsPersist01];
+
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|challenge| challenge.word().eq_ignore_ascii_case(word))
+    }
 
     /// The word on the wire and in `MDCAChallenges`.
     pub fn word(self) -> &'static str {
@@ -274,7 +282,25 @@ pub struct Site {
     /// Where it listens; empty for the base server.
     pub addrs: Vec<(Option<IpAddr>, u16)>,
     pub tls: bool,
-    pub proxy: Option<Backend>,
+    pub proxy: Option<Way>,
+    /// Where TLS goes that is not a CA's, untouched.
+    pub passthrough: Option<Way>,
+}
+
+/// A way to a back end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Way {
+    pub to: Backend,
+    pub header: ProxyProtocol,
+}
+
+/// Whether a line before everything else tells the back end who is there (HAProxy's PROXY protocol).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    V1,
+    V2,
 }
 
 /// Where `ProxyPass` leads.

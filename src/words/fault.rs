@@ -1,5 +1,6 @@
 //! What can go wrong, by whose doing: the operator's text ([`Fault`]), the CA's no ([`Refusal`]), the world ([`Trouble`]).
 
+use crate::words::config::Challenge;
 use crate::words::time::Span;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct Refusal {
     pub subproblems: Vec<Subproblem>,
     /// How long the CA wants to be left alone, from either form of Retry-After.
     pub retry_after: Option<Span>,
+    /// The type of challenge whose answer the CA rejected.
+    pub rejected: Option<Challenge>,
 }
 
 /// One name's part of a refusal (RFC 8555 §6.7.1).

@@ -67,7 +67,8 @@ impl Unix {
         Some(Self::from_secs(since.as_secs()))
     }
 
-    fn calendar(self) -> OffsetDateTime {
+    /// For libraries that want it so.
+    pub fn calendar(self) -> OffsetDateTime {
         let secs = i64::try_from(self.secs().min(MAX_SECS)).unwrap_or(0);
         OffsetDateTime::from_unix_timestamp(secs).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }

@@ -7,14 +7,14 @@ use edgemd::doors::clock::{Clock, Knock};
 use edgemd::doors::https::{Line, Route, Wire};
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
-use edgemd::rules::pem;
+use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::fault::Trouble;
 use edgemd::words::time::{Span, Unix};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType, SerialNumber,
-    SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType,
+    SerialNumber, SignatureAlgorithm,
 };
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::{Value, json};
@@ -63,6 +63,8 @@ pub struct Weather {
     pub terms: Option<&'static str>,
     /// Validation fails whatever is served.
     pub reject: bool,
+    /// Certificates come without the TLS feature extension, whatever was asked for.
+    pub ignores_staple: bool,
     /// A contact that the CA does not take.
     pub bad_contact: Option<&'static str>,
     /// Orders are refused as if the account were at fault, which it is not.
@@ -89,6 +91,7 @@ impl Default for Weather {
             backdate: Span::hours(1),
             terms: Some("https://ca.example/terms"),
             reject: false,
+            ignores_staple: false,
             bad_contact: None,
             denies_orders: false,
             prompt: false,
@@ -704,7 +707,7 @@ impl Ca {
         let csr = URL_SAFE_NO_PAD
             .decode(payload["csr"].as_str().unwrap_or_default())
             .map_err(|_| bad("the request is not base64url"))?;
-        let (key, names) = read_request(&csr).map_err(|why| bad(&why))?;
+        let (key, names, must_staple) = read_request(&csr).map_err(|why| bad(&why))?;
         let ordered: BTreeSet<String> = self.orders[index]
             .identifiers
             .iter()
@@ -713,7 +716,7 @@ impl Ca {
         if ordered != names {
             return Err(bad("the request has other names than the order"));
         }
-        let chain = self.issue(key, names);
+        let chain = self.issue(key, names, must_staple);
         let polls = if self.weather.prompt { 0 } else { self.weather.polls + 1 };
         let order = &mut self.orders[index];
         order.chain = chain;
@@ -721,7 +724,7 @@ impl Ca {
         Ok(self.order(index))
     }
 
-    fn issue(&mut self, mut key: PublicKey, mut names: BTreeSet<String>) -> String {
+    fn issue(&mut self, mut key: PublicKey, mut names: BTreeSet<String>, must_staple: bool) -> String {
         if self.weather.wrong_key {
             let other = KeyPair::generate().unwrap();
             key = PublicKey { bytes: other.der_bytes().to_vec(), algorithm: &rcgen::PKCS_ECDSA_P256_SHA256 };
@@ -737,6 +740,10 @@ impl Ca {
         params.not_after = calendar(not_after);
         params.serial_number = Some(SerialNumber::from(self.issued.len() as u64 + 1000));
         params.use_authority_key_identifier_extension = true;
+        if must_staple && !self.weather.ignores_staple {
+            let extension = CustomExtension::from_oid_content(&x509::TLS_FEATURE, x509::STATUS_REQUEST.into());
+            params.custom_extensions.push(extension);
+        }
         params.subject_alt_names = names
             .iter()
             .map(|name| match name.parse() {
@@ -786,8 +793,8 @@ impl PublicKeyData for PublicKey {
     }
 }
 
-/// The key and the names of a request, its own signature checked.
-fn read_request(der: &[u8]) -> Result<(PublicKey, BTreeSet<String>), String> {
+/// The key and the names of a request, its own signature checked, and whether it wants must-staple.
+fn read_request(der: &[u8]) -> Result<(PublicKey, BTreeSet<String>, bool), String> {
     let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| "the request is not DER")?;
     if !rest.is_empty() {
         return Err("bytes follow the request".into());
@@ -819,5 +826,7 @@ fn read_request(der: &[u8]) -> Result<(PublicKey, BTreeSet<String>), String> {
             });
         }
     }
-    Ok((PublicKey { bytes, algorithm }, names))
+    let feature = [&[0x2b, 6, 1, 5, 5, 7, 1, 24, 4, 5][..], &x509::STATUS_REQUEST].concat();
+    let must_staple = info.raw.windows(feature.len()).any(|window| window == feature);
+    Ok((PublicKey { bytes, algorithm }, names, must_staple))
 }

@@ -61,6 +61,12 @@ pub fn read_chain(path: &Path) -> Vec<CertificateDer<'static>> {
     certs.collect::<Result<_, _>>().unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
+/// The certificates in what a program printed.
+pub fn first_in(text: &str) -> Option<Facts> {
+    let certs: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text.as_bytes()).flatten().collect();
+    if certs.is_empty() { None } else { Some(facts(&certs)) }
+}
+
 /// A chain and a key that belong together; anything else is a failure of the test.
 #[track_caller]
 pub fn read_pair(chain: &Path, key: &Path) -> Facts {

@@ -1,9 +1,11 @@
 //! The way to a back end.
 
+use super::conn::Sides;
+use crate::rules::proxy_header;
 use crate::streams::duplex::Duplex;
-use crate::words::config::Backend;
+use crate::words::config::{Backend, Way};
 use async_io::{Async, Timer};
-use smol::io::AsyncReadExt;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Mutex;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -21,7 +23,15 @@ pub struct Names(Mutex<BTreeMap<String, (Timer, Vec<SocketAddr>)>>);
 /// How long an address is believed.
 const BELIEF: Duration = Duration::from_secs(60);
 
-pub async fn connect(names: &Names, backend: &Backend) -> Result<Box<dyn Duplex>, Unreachable> {
+/// Connects, and tells the back end who is there, if it wants to know before everything else.
+pub async fn connect(names: &Names, way: &Way, sides: Sides) -> Result<Box<dyn Duplex>, Unreachable> {
+    let mut back = reach(names, &way.to).await?;
+    let header = proxy_header::of(way.header, sides.peer, sides.local);
+    back.write_all(&header).await.map_err(|error| Unreachable(error.to_string()))?;
+    Ok(back)
+}
+
+async fn reach(names: &Names, backend: &Backend) -> Result<Box<dyn Duplex>, Unreachable> {
     let addrs = match backend {
         Backend::Unix(path) => {
             let stream = Async::<UnixStream>::connect(path).await;

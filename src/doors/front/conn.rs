@@ -3,18 +3,20 @@
 use super::Limits;
 use super::backend::{self, Names, Unreachable};
 use super::seats::Seats;
+use super::shelf::Shelf;
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
+use crate::rules::redirect::HSTS;
 use crate::streams::answer::{self, Answer, Manner, send};
 use crate::streams::duplex::{Duplex, last_of, part, within};
 use crate::streams::inlet::Inlet;
 use crate::streams::proxy::{self, Failure};
 use crate::words::answers::Answers;
 use crate::words::board::Board;
-use crate::words::config::Backend;
+use crate::words::config::{Backend, Way};
 use crate::words::time::Unix;
-use async_io::Async;
 use core::cell::{Cell, RefCell};
+use rustls::ServerConfig;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,11 +32,13 @@ pub struct Desk {
     pub names: Names,
     /// The back end failed the last time; said once in the log.
     pub down: Cell<bool>,
+    pub tls: Arc<ServerConfig>,
+    pub shelf: Arc<Shelf>,
 }
 
 impl Desk {
-    fn around<'a>(&'a self, local: &'a dyn Fn() -> SocketAddr) -> Around<'a> {
-        Around { local, clock: self.clock, answers: &self.answers, board: &self.board }
+    fn around<'a>(&'a self, tls: bool, local: &'a dyn Fn() -> SocketAddr) -> Around<'a> {
+        Around { tls, local, clock: self.clock, answers: &self.answers, board: &self.board }
     }
 }
 
@@ -48,8 +52,8 @@ pub fn at_once(desk: &Desk, mut stream: &TcpStream, inlet: &mut Inlet) -> bool {
         return false;
     }
     let facade = desk.facade.borrow();
-    let verdict = facade.judge(&head, &desk.around(&|| local(stream)));
-    let Some(answer) = own(&verdict) else { return false };
+    let verdict = facade.judge(&head, &desk.around(false, &|| local(stream)));
+    let Some(answer) = own(&verdict, "") else { return false };
     last_of(stream, answer::text(&answer, manner).as_bytes()) > 0
 }
 
@@ -64,26 +68,41 @@ enum Next {
 }
 
 /// The back end's connection that the last exchange left open.
-type Spare = Option<(Backend, Box<dyn Duplex>)>;
+type Spare = Option<(Way, Box<dyn Duplex>)>;
 
-pub async fn serve(desk: &Desk, mut stream: Async<TcpStream>, mut inlet: Inlet) {
+/// Who speaks with whom, and how.
+#[derive(Clone, Copy)]
+pub struct Sides {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub tls: bool,
+}
+
+impl Sides {
+    /// `None`: the other one has left already.
+    pub fn of(stream: &TcpStream, tls: bool) -> Option<Self> {
+        Some(Self { peer: stream.peer_addr().ok()?, local: local(stream), tls })
+    }
+}
+
+pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, mut inlet: Inlet) {
     let mut spare: Spare = None;
     loop {
-        let next = match head(desk, &mut stream, &mut inlet).await {
-            Ok(()) => exchange(desk, &mut stream, &mut inlet, &mut spare).await,
+        let next = match head(desk, stream, &mut inlet).await {
+            Ok(()) => exchange(desk, stream, sides, &mut inlet, &mut spare).await,
             Err(None) => Next::Close,
-            Err(Some(answer)) => refuse(desk, &mut stream, &answer).await,
+            Err(Some(answer)) => refuse(desk, stream, &answer).await,
         };
         match next {
             Next::Request => {}
-            Next::Close => return,
-            Next::Part => return part(&mut stream).await,
+            Next::Close => return stream.end(),
+            Next::Part => return part(stream).await,
         }
     }
 }
 
 /// Waits until a whole head is in the inlet. Without one the connection ends, with an answer or silently.
-async fn head(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet) -> Result<(), Option<Answer<'static>>> {
+async fn head(desk: &Desk, stream: &mut dyn Duplex, inlet: &mut Inlet) -> Result<(), Option<Answer<'static>>> {
     if inlet.is_empty() && !matches!(within(desk.limits.idle, inlet.more(stream)).await, Some(Ok(true))) {
         return Err(None);
     }
@@ -108,15 +127,19 @@ async fn head(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet) -> 
 }
 
 /// Answers the request whose head is in the inlet.
-async fn exchange(desk: &Desk, stream: &mut Async<TcpStream>, inlet: &mut Inlet, spare: &mut Spare) -> Next {
+async fn exchange(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, inlet: &mut Inlet, spare: &mut Spare) -> Next {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
     let facade = desk.facade.borrow().clone();
-    let verdict = facade.judge(&head, &desk.around(&|| local(stream.get_ref())));
-    if let Verdict::Backend(backend) = verdict {
+    let here = || sides.local;
+    let around = desk.around(sides.tls, &here);
+    let verdict = facade.judge(&head, &around);
+    let hsts = facade.hsts(&head, &around);
+    if let Verdict::Backend(way) = verdict {
         // Boxed: a connection that is only answered does not carry the proxy's room.
-        return Box::pin(pass(desk, stream, inlet, spare, backend)).await;
+        return Box::pin(pass(desk, stream, sides, inlet, spare, (way, hsts))).await;
     }
-    let Some(answer) = own(&verdict) else { return Next::Close };
+    let remember = format!("Strict-Transport-Security: {HSTS}\r\n");
+    let Some(answer) = own(&verdict, if hsts { &remember } else { "" }) else { return Next::Close };
     let (manner, length, body) = (manner(&head), head.length, head.body);
     if !matches!(within(desk.limits.head, send(stream, &answer, manner)).await, Some(Ok(()))) {
         return Next::Close;
@@ -133,8 +156,8 @@ fn local(stream: &TcpStream) -> SocketAddr {
     stream.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())
 }
 
-/// The answer that we give ourselves.
-fn own<'a>(verdict: &'a Verdict<'_>) -> Option<Answer<'a>> {
+/// The answer that we give ourselves; `hsts` is a line of its head, or nothing.
+fn own<'a>(verdict: &'a Verdict<'_>, hsts: &'a str) -> Option<Answer<'a>> {
     Some(match verdict {
         Verdict::Answer(key_authorization) => {
             Answer { status: "200 OK", fields: "", kind: "application/octet-stream", body: key_authorization }
@@ -146,8 +169,12 @@ fn own<'a>(verdict: &'a Verdict<'_>) -> Option<Answer<'a>> {
         Verdict::Moved(moved) => {
             Answer { fields: &moved.field, ..Answer::text(moved.status, "this site is served over https") }
         }
-        Verdict::Status(json) => Answer { status: "200 OK", fields: "", kind: "application/json", body: json },
-        Verdict::NotFound => Answer::text("404 Not Found", "there is nothing here"),
+        Verdict::Status(json) => Answer { status: "200 OK", fields: hsts, kind: "application/json", body: json },
+        Verdict::Unready => Answer {
+            fields: "Retry-After: 30\r\n",
+            ..Answer::text("503 Service Unavailable", "the certificate of this site is on its way")
+        },
+        Verdict::NotFound => Answer { fields: hsts, ..Answer::text("404 Not Found", "there is nothing here") },
         Verdict::Backend(_) => return None,
     })
 }
@@ -159,17 +186,15 @@ fn manner(head: &Head<'_>) -> Manner {
 
 async fn pass(
     desk: &Desk,
-    stream: &mut Async<TcpStream>,
+    stream: &mut dyn Duplex,
+    sides: Sides,
     inlet: &mut Inlet,
     spare: &mut Spare,
-    backend: &Backend,
+    (way, hsts): (&Way, bool),
 ) -> Next {
-    let Ok(peer) = stream.get_ref().peer_addr() else { return Next::Close };
-    // Heads and pieces of bodies are writes of their own: none shall wait for the other side's acknowledgement.
-    let _ = stream.get_ref().set_nodelay(true);
-    let client = Client { addr: peer.ip(), scheme: "http" };
+    let client = Client { addr: sides.peer.ip(), scheme: if sides.tls { "https" } else { "http" }, hsts };
     let repeatable = matches!(http1::read(inlet.bytes()), Reading::Complete(head) if !head.body);
-    let mut used = spare.take().filter(|(last, _)| last == backend).map(|(_, back)| back);
+    let mut used = spare.take().filter(|(last, _)| last == way).map(|(_, back)| back);
     let failure = loop {
         let reused = match &mut used {
             Some(back) => backend::is_open(&mut **back).await,
@@ -177,10 +202,10 @@ async fn pass(
         };
         let mut back = match used.take().filter(|_| reused) {
             Some(back) => back,
-            None => match within(desk.limits.back, backend::connect(&desk.names, backend)).await {
+            None => match within(desk.limits.back, backend::connect(&desk.names, way, sides)).await {
                 Some(Ok(back)) => back,
                 Some(Err(Unreachable(why))) => {
-                    report(desk, backend, &why);
+                    report(desk, &way.to, &why);
                     let answer = Answer::text("502 Bad Gateway", "the web server behind this address does not answer");
                     return refuse(desk, stream, &answer).await;
                 }
@@ -190,7 +215,7 @@ async fn pass(
         match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back).await {
             Ok(passed) => {
                 desk.down.set(false);
-                *spare = passed.keep_back.then(|| (backend.clone(), back));
+                *spare = passed.keep_back.then(|| (way.clone(), back));
                 return if passed.keep_client { Next::Request } else { Next::Part };
             }
             Err(Failure::Gone) if reused && repeatable => {}
@@ -201,18 +226,18 @@ async fn pass(
         Failure::Cut => return Next::Close,
         Failure::Client(why) => Answer::text("400 Bad Request", why),
         Failure::Late => {
-            report(desk, backend, "it took too long");
+            report(desk, &way.to, "it took too long");
             Answer::text("504 Gateway Timeout", "the web server behind this address took too long")
         }
         Failure::Gone | Failure::Back(_) => {
-            report(desk, backend, if let Failure::Back(why) = failure { why } else { "it closed without an answer" });
+            report(desk, &way.to, if let Failure::Back(why) = failure { why } else { "it closed without an answer" });
             Answer::text("502 Bad Gateway", "the web server behind this address gave no answer that can be passed on")
         }
     };
     refuse(desk, stream, &answer).await
 }
 
-async fn refuse(desk: &Desk, stream: &mut Async<TcpStream>, answer: &Answer<'_>) -> Next {
+async fn refuse(desk: &Desk, stream: &mut dyn Duplex, answer: &Answer<'_>) -> Next {
     match within(desk.limits.head, send(stream, answer, Manner::LAST)).await {
         Some(Ok(())) => Next::Part,
         _ => Next::Close,
@@ -220,7 +245,7 @@ async fn refuse(desk: &Desk, stream: &mut Async<TcpStream>, answer: &Answer<'_>)
 }
 
 /// Into the log, once until it works again: strangers choose how often this happens.
-fn report(desk: &Desk, backend: &Backend, why: &str) {
+pub fn report(desk: &Desk, backend: &Backend, why: &str) {
     if !desk.down.replace(true) {
         log::warn!("back end {}: {why}", backend::called(backend));
     }

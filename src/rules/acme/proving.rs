@@ -4,6 +4,7 @@ use crate::rules::acme::asking::is_base64url;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, tame};
 use crate::rules::acme::turns::{Brief, Proof};
 use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer};
+use crate::words::config::Challenge;
 use crate::words::fault::{ACME_ERROR, Refusal};
 use crate::words::name::Name;
 use std::collections::VecDeque;
@@ -88,7 +89,10 @@ pub fn rejected(authorization: &Authorization, name: &Name) -> Refusal {
     });
     let mut challenges = challenges;
     match challenges.next() {
-        Some((challenge, error)) => from_problem(&format!("proving {name} by {}", tame(&challenge.kind)), error),
+        Some((challenge, error)) => Refusal {
+            rejected: Challenge::of_word(&challenge.kind),
+            ..from_problem(&format!("proving {name} by {}", tame(&challenge.kind)), error)
+        },
         None => {
             let why = format!("the authorization is {}, and the CA gave no reason", tame(&authorization.status));
             Refusal::ours(&format!("proving {name}"), &format!("{ACME_ERROR}unauthorized"), why)

@@ -5,7 +5,7 @@ use super::lex::{Word, quoted};
 use super::read::Library;
 use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, RequireHttps};
+use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, ProxyProtocol, RequireHttps};
 use crate::words::fault::{Fault, Place};
 use crate::words::time::Span;
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ pub struct Draft {
     pub sites: Vec<SiteDraft>,
     pub mds: Vec<MdDraft>,
     pub ports: Option<PortMap>,
+    /// Whether the port map says something of https.
+    pub https_is_mapped: bool,
     pub listen: Vec<ListenDraft>,
     pub by_server_name: bool,
     pub base_server: bool,
@@ -119,6 +121,8 @@ pub struct SiteDraft {
     pub addrs: Vec<(Option<IpAddr>, u16)>,
     pub engine: Option<bool>,
     pub proxy: Option<Backend>,
+    pub passthrough: Option<Backend>,
+    pub header: Option<ProxyProtocol>,
 }
 
 impl SiteDraft {

@@ -5,7 +5,7 @@ use super::lex::quoted;
 use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::KeyKind;
-use crate::words::config::{Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Static};
+use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Static, Way};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
 use std::collections::BTreeMap;
@@ -15,13 +15,14 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     let mut draft = draft;
     let mut notices = std::mem::take(&mut draft.notices);
     let ports = draft.ports.unwrap_or(PortMap { http: Some(80), https: Some(443) });
-    let listen = listeners(&draft, ports, faults);
-    let sites: Vec<Site> = draft.sites.iter().map(|site| site_of(site, ports)).collect();
+    let sites: Vec<Site> = draft.sites.iter().map(|site| site_of(site, &draft.base, ports)).collect();
+    let listen = listeners(&draft, ports, sites.iter().any(|site| site.tls), faults);
     let found = meet(&draft, &sites, ports, faults);
     let mut mds = Vec::new();
     for (number, (written, found)) in draft.mds.iter().zip(&found).enumerate() {
         let layers = draft.layers(number, found.site);
         let Some(md) = md(found, &written.place, &layers, &draft, faults) else { continue };
+        let md = Md { tls_arrives: listen.iter().any(|listen| listen.tls && Some(listen.port) == ports.https), ..md };
         check_names(found, &md, faults);
         if !md.used && md.statics.is_empty() {
             let name = quoted(md.name.as_str());
@@ -51,7 +52,7 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     let plain = Config::default();
     Config {
         mds,
-        base: site_of(&draft.base, ports),
+        base: site_of(&draft.base, &draft.base, ports),
         sites,
         ports,
         listen,
@@ -67,10 +68,12 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
     }
 }
 
-fn listeners(draft: &Draft, ports: PortMap, faults: &mut Vec<Fault>) -> Vec<Listen> {
+fn listeners(draft: &Draft, ports: PortMap, sites_have_tls: bool, faults: &mut Vec<Fault>) -> Vec<Listen> {
     if draft.listen.is_empty() {
         let plain = ports.http.map(|port| Listen { addr: None, port, tls: false });
-        let tls = ports.https.map(|port| Listen { addr: None, port, tls: true });
+        // A web UI may have 443 for itself: where nothing is served there and nobody has mapped it, it is left alone.
+        let wanted = draft.https_is_mapped || draft.base_server || draft.base.passthrough.is_some() || sites_have_tls;
+        let tls = ports.https.filter(|_| wanted).map(|port| Listen { addr: None, port, tls: true });
         return plain.into_iter().chain(tls).collect();
     }
     let mut seen = BTreeMap::new();
@@ -91,15 +94,19 @@ fn listeners(draft: &Draft, ports: PortMap, faults: &mut Vec<Fault>) -> Vec<List
     listeners
 }
 
-fn site_of(site: &SiteDraft, ports: PortMap) -> Site {
+/// What stands outside of the virtual hosts holds for those that say nothing else.
+fn site_of(site: &SiteDraft, base: &SiteDraft, ports: PortMap) -> Site {
     // 443 always means the port that is mapped to it.
     let local = |port: u16| if port == 443 { ports.https.unwrap_or(port) } else { port };
     let tls = |port: u16| port == 443 || Some(port) == ports.https;
+    let header = site.header.or(base.header).unwrap_or_default();
+    let way = |to: Option<&Backend>| to.map(|to| Way { to: to.clone(), header });
     Site {
         names: site.hosts(false).map(|word| word.text.clone()).collect(),
         addrs: site.addrs.iter().map(|(addr, port)| (*addr, local(*port))).collect(),
         tls: site.engine.unwrap_or(site.addrs.iter().any(|(_, port)| tls(*port))),
-        proxy: site.proxy.clone(),
+        proxy: way(site.proxy.as_ref().or(base.proxy.as_ref())),
+        passthrough: way(site.passthrough.as_ref().or(base.passthrough.as_ref())),
     }
 }
 
@@ -132,6 +139,7 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         retry: draft.retry.unwrap_or(plain.retry),
         challenges: layers.pick(|s| s.challenges.as_ref()).cloned(),
         webroot: layers.pick(|s| s.webroot.as_ref()).cloned(),
+        tls_arrives: plain.tls_arrives,
         require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(plain.require_https),
         export,
         notify: layers.pick(|s| s.notify.as_ref()).cloned(),

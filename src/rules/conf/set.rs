@@ -8,7 +8,7 @@ use super::draft::{ListenDraft, MdDraft, Members, Scope};
 use super::lex::{Word, quoted, shown};
 use super::url;
 use super::values::{self, Unit};
-use crate::words::config::{Challenge, DriveMode, Listen, PortMap, RequireHttps};
+use crate::words::config::{Backend, Challenge, DriveMode, Listen, PortMap, ProxyProtocol, RequireHttps};
 use crate::words::fault::Fault;
 use crate::words::name;
 use crate::words::time::Span;
@@ -117,14 +117,18 @@ pub fn connections(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn proxy_protocol(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
-        "off" | "v1" | "v2" => Ok(()),
+    let header = one(scope, args, |text| match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(ProxyProtocol::Off),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
         _ => Err("is an unknown value, use \"off|v1|v2\"".into()),
     });
+    scope.site().header = header;
 }
 
 pub fn passthrough(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| Ok(url::host_port(text)?));
+    let to = one(scope, args, |text| Ok(Backend::Tcp(url::host_port(text)?)));
+    scope.site().passthrough = to;
 }
 
 pub fn server_name(scope: &mut Scope<'_>, args: &[Word]) {
@@ -303,7 +307,10 @@ pub fn port_map(scope: &mut Scope<'_>, args: &[Word]) {
     for word in args {
         match values::mapped(&word.text) {
             Ok((80, port)) => ports.http = port,
-            Ok((_, port)) => ports.https = port,
+            Ok((_, port)) => {
+                ports.https = port;
+                scope.draft.https_is_mapped = true;
+            }
             Err(why) => scope.wrong_so(word, &format!("{}: {why}", quoted(&word.text))),
         }
     }
@@ -316,10 +323,10 @@ pub fn port_map(scope: &mut Scope<'_>, args: &[Word]) {
 pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
     let mut challenges = Vec::new();
     for word in args {
-        match Challenge::ALL.into_iter().find(|challenge| challenge.word().eq_ignore_ascii_case(&word.text)) {
+        match Challenge::of_word(&word.text) {
             Some(challenge) if challenges.contains(&challenge) => {}
             Some(challenge) => {
-                if challenge != Challenge::Http01 {
+                if !matches!(challenge, Challenge::Http01 | Challenge::TlsAlpn01) {
                     scope.wrong(word, "does not work yet in this version; remove it");
                 }
                 challenges.push(challenge);

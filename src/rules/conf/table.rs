@@ -246,7 +246,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "tell the back end the client's address in a header line of its own",
         example: "ProxyProtocol v1",
-        does: Later(set::proxy_protocol),
+        does: Set(set::proxy_protocol),
     },
     Directive {
         name: "SSLProxyPassthrough",
@@ -257,7 +257,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a web UI that has TLS itself: all but the CA's own handshakes is passed on to it",
         example: "SSLProxyPassthrough 127.0.0.1:4443",
-        does: Later(set::passthrough),
+        does: Set(set::passthrough),
     },
     Directive {
         name: "MaxConnections",

@@ -1,0 +1,50 @@
+//! Shelving: what is held and active stands on the shelf, where the next handshake finds it.
+
+use crate::house::keeper::Keeper;
+use crate::words::cert::{Bundle, Held, KeyKind, Slot};
+use crate::words::config::Md;
+use crate::words::fault::Trouble;
+use crate::words::time::Unix;
+use std::sync::Arc;
+
+impl Keeper<'_> {
+    /// Puts there what is new; costs a comparison for each certificate where nothing is. Returns when there will be
+    /// something new by itself.
+    pub(super) fn shelve(&mut self) -> Option<Unix> {
+        if !self.config.listen.iter().any(|listen| listen.tls) {
+            return None;
+        }
+        let now = self.now();
+        let lives = &self.lives;
+        self.shelved.retain(|name, _| lives.md(name).is_some());
+        let mds: Vec<Arc<Md>> = self.lives.mds().cloned().collect();
+        let mut next: Option<Unix> = None;
+        for md in mds {
+            let slots: Vec<Slot> =
+                md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }).collect();
+            next = slots.iter().filter_map(|slot| self.lives.activates_at(slot, now)).chain(next).min();
+            let active: Vec<(&Slot, &Held)> =
+                slots.iter().filter_map(|slot| Some((slot, self.lives.active(slot, now)?))).collect();
+            let shown: Vec<[u8; 32]> = active.iter().map(|(_, held)| held.sha256).collect();
+            if shown.is_empty() || self.shelved.get(&md.name) == Some(&shown) {
+                continue;
+            }
+            let pairs: Result<Vec<_>, Trouble> = active.into_iter().map(|(slot, held)| self.pair(slot, held)).collect();
+            match pairs.and_then(|pairs| self.shelf.put(&md.name, &pairs)) {
+                Ok(()) => _ = self.shelved.insert(md.name.clone(), shown),
+                Err(trouble) => log::error!("{}: {trouble}; TLS goes on with what it had", md.name),
+            }
+        }
+        next
+    }
+
+    /// What is held there, with its kind.
+    pub(super) fn pair(&self, slot: &Slot, held: &Held) -> Result<(KeyKind, Bundle), Trouble> {
+        let bundle = match self.lives.unsaved_bundle(slot, &held.sha256) {
+            Some(bundle) => Some(bundle.clone()),
+            None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
+        };
+        let missing = || Trouble::new("reading the pair", "its record is no longer in the store");
+        Ok((held.kind, bundle.ok_or_else(missing)?))
+    }
+}

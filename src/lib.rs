@@ -67,6 +67,7 @@ pub mod rules {
     pub mod proxy_header;
     pub mod record;
     pub mod redirect;
+    pub mod served;
     pub mod status;
     pub mod x509;
     /// One order with a CA.
@@ -118,6 +119,7 @@ pub mod doors {
     pub mod https;
     pub mod keys;
     pub mod log;
+    pub mod look;
     pub mod script;
     pub mod supervisor;
     pub mod text;

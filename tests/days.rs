@@ -13,6 +13,8 @@ mod fake;
 mod messages;
 #[path = "days/orders.rs"]
 mod orders;
+#[path = "days/served.rs"]
+mod served;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
@@ -33,6 +35,7 @@ use fake::ca::{Bad, FakeCa, FakeWire, Reuse, Weather};
 use fake::dice::Counter;
 use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
+use fake::eye::Eye;
 use fake::hands::Hands;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -60,6 +63,7 @@ struct World {
     other: FakeCa,
     disk: RamDisk,
     ear: Ear,
+    eye: Eye,
     dice: Counter,
 }
 
@@ -75,7 +79,8 @@ impl World {
         let ear = Ear::new(&hands);
         let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
         let (disk, dice) = (RamDisk::new(), Counter::default());
-        Self { hands, answers, board, shelf, ca, other, disk, ear, dice }
+        let eye = Eye::on(&disk, "/run/tls/a.example.crt");
+        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -92,7 +97,15 @@ impl World {
         let (store, loaded) = open(Path::new("/store"), Some(state), &mut disk).unwrap();
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
-        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        let mut look = self.eye.clone();
+        let doors = Doors {
+            clock: &mut clock,
+            wire: &mut wire,
+            disk: &mut disk,
+            script: &mut script,
+            look: &mut look,
+            dice: &mut dice,
+        };
         Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
     }
@@ -120,6 +133,7 @@ impl World {
             shelf: self.shelf.clone(),
             ca: self.ca.clone(),
             other: self.other.clone(),
+            eye: self.eye.clone(),
             disk: self.disk.clone(),
             ear: self.ear.clone(),
             dice: self.dice.clone(),

@@ -9,6 +9,7 @@ use crate::doors::front::shelf::{Forge, Shelf};
 use crate::doors::front::{self, Front, Passed};
 use crate::doors::https::SystemWire;
 use crate::doors::keys;
+use crate::doors::look::SystemLook;
 use crate::doors::script::SystemScript;
 use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
@@ -167,7 +168,15 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
         let mut dice = SystemDice::default();
-        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        let mut look = SystemLook::default();
+        let doors = Doors {
+            clock: &mut clock,
+            wire: &mut wire,
+            disk: &mut disk,
+            script: &mut script,
+            look: &mut look,
+            dice: &mut dice,
+        };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);
     });

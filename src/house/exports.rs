@@ -85,20 +85,9 @@ impl Keeper<'_> {
     /// The files of one certificate's export, each with its path and who may touch it.
     fn files(&self, md: &Md, slot: &Slot, now: Option<Unix>) -> Result<Vec<(String, Access, PemFile)>, Trouble> {
         let (Some(export), Some(held)) = (&md.export, self.lives.active(slot, now)) else { return Ok(vec![]) };
-        let bundle = self.bundle(slot, held)?;
+        let (_, bundle) = self.pair(slot, held)?;
         let files = export::files(export.layout, &md.name, export::extra(md, slot.family), &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
-    }
-
-    /// Key and chain of what is held.
-    pub(super) fn bundle(&self, slot: &Slot, held: &Held) -> Result<Bundle, Trouble> {
-        let bundle = match self.lives.unsaved_bundle(slot, &held.sha256) {
-            Some(bundle) => Some(bundle.clone()),
-            None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
-        };
-        bundle.ok_or_else(|| {
-            Trouble::new(format!("looking for the pair of {slot}"), "the record is no longer in the store")
-        })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
+use crate::doors::look::Look;
 use crate::doors::script::Script;
 use crate::house::errand::Errand;
 use crate::house::jobs::Jobs;
@@ -29,6 +30,7 @@ pub struct Doors<'a> {
     pub wire: &'a mut dyn Wire,
     pub disk: &'a mut dyn Disk,
     pub script: &'a mut dyn Script,
+    pub look: &'a mut dyn Look,
     pub dice: &'a mut dyn Dice,
 }
 
@@ -315,7 +317,9 @@ impl<'a> Keeper<'a> {
             let idle = match self.lives.step(&slot, now) {
                 _ if self.busy(&slot) => false,
                 Step::Order { .. } | Step::Tell => false,
-                Step::Wait { .. } | Step::NoClock => true,
+                // It will be looked for again in a moment.
+                Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
+                Step::NoClock => true,
             };
             if idle {
                 let (line, well) = self.lives.summary(&slot, now);

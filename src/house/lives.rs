@@ -305,7 +305,7 @@ impl Lives {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
             Outcome::Vetoed(trouble) => format!("renewal put off: {trouble}"),
-            Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
+            Outcome::TellFailed(trouble) | Outcome::Unseen(trouble) => format!("notification failed: {trouble}"),
             Outcome::Ordered | Outcome::Notified(_) | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };

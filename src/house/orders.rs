@@ -68,7 +68,7 @@ impl Keeper<'_> {
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
         match self.lives.newest(&want.slot()) {
-            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.bundle(&want.slot(), held)?.key),
+            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.pair(&want.slot(), held)?.1.key),
             _ => keys::generate(want.kind),
         }
     }

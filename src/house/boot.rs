@@ -106,9 +106,7 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 
 fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Leave { .. }) {
-        config.listen.clear();
-        config.initial_delay = Some(Span::days(1));
-        config.locks = config.locks.or(Config::default().locks);
+        keep_still(&mut config);
     }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;
@@ -162,10 +160,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
         drop(gone);
     });
     let thread = thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
-    supervisor.ready();
-    if supervisor.is_there() {
-        executor.spawn(watch::tell(supervisor.clone(), shared.1, Keeping { thread, pulse })).detach();
-    }
+    watch::begin(&executor, &supervisor, shared.1, Keeping { thread, pulse });
 
     let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
     supervisor.stopping();
@@ -175,6 +170,13 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
+}
+
+/// For a house that does one thing and is left: nothing else begins in it, and nobody is let in.
+fn keep_still(config: &mut Config) {
+    config.listen.clear();
+    config.initial_delay = Some(Span::days(1));
+    config.locks = config.locks.or(Config::default().locks);
 }
 
 /// The store is ours, or another's who is named.

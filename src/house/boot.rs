@@ -113,15 +113,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
     let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
-    let mut front = Front::new(executor.clone(), sight);
-    front.adopt(Passed::take());
-    front.face(Facade::new(&config));
-    front.seats(config.connections);
-    front.listen(&config.listen)?;
+    let front = facing(&config, Front::new(executor.clone(), sight))?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone());
-    let desk = Rc::new(RefCell::new(desk));
+    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone())));
     // The desk has the lock: it stays for as long as the house does.
     let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
@@ -170,6 +165,15 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
+}
+
+/// Strangers are let in from here on.
+fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
+    front.adopt(Passed::take());
+    front.face(Facade::new(config));
+    front.seats(config.connections);
+    front.listen(&config.listen)?;
+    Ok(front)
 }
 
 /// For a house that does one thing and is left: nothing else begins in it, and nobody is let in.

@@ -418,6 +418,8 @@ fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
                 !well && lines.join("\n").contains("not stored yet: ") && lines.join("\n").contains(why),
                 "{lines:?}"
             );
+            let line = board.read(status::line);
+            assert!(line.starts_with("0 of 1 MDs are well; a.example: ") && line.contains(why), "{line}");
             disk.mend();
         });
         world.run(ONE);
@@ -425,6 +427,8 @@ fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
         assert!(world.served().starts_with(&world.newest_pem()), "{why}");
         assert_eq!((world.issued(), world.ear.heard().len()), (2, 2), "{why}");
         assert!(world.status().1, "{why}: {}", world.status().0);
+        let line = world.board.read(status::line);
+        assert!(line.starts_with("1 MD is well; next renewal from 20"), "{line}");
         world.disk.reboot(Keep::Synced);
         world.live(ONE, Span::hours(1));
         assert_eq!(world.issued(), 2, "{why}: it is held after a power cut");

@@ -6,7 +6,7 @@ use crate::house::keeper::Keeper;
 use crate::house::store::Store;
 use crate::rules::export::{self, PemFile};
 use crate::rules::plan;
-use crate::words::cert::{Bundle, Held, Slot};
+use crate::words::cert::{Bundle, Slot};
 use crate::words::config::{Export, Md};
 use crate::words::fault::Trouble;
 use crate::words::time::Unix;

@@ -6,6 +6,7 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=cross/no-unwinding.ld");
+    println!("cargo:rerun-if-changed=cross/no-unwinding.c"); // cross/build hands it to the linker
     let is = |name: &str, value: &str| var(name).as_deref() == Ok(value);
     if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;

@@ -9,7 +9,7 @@ use edgemd::words::cert::{Bundle, Held, KeyKind, Slot};
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use harness::child::{Child, Port};
-use harness::{Folder, SOON, until};
+use harness::{Folder, SOON, program, until};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write as _;
@@ -21,8 +21,6 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const EDGEMD: &str = env!("CARGO_BIN_EXE_edgemd");
-
 /// What a run said: exit code, stdout, stderr.
 fn said(output: Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -30,7 +28,7 @@ fn said(output: Output) -> (Option<i32>, String, String) {
 }
 
 fn edgemd(args: &[&str]) -> (Option<i32>, String, String) {
-    said(Command::new(EDGEMD).args(args).stdin(Stdio::null()).output().expect("the program starts"))
+    said(Command::new(program()).args(args).stdin(Stdio::null()).output().expect("the program starts"))
 }
 
 /// A folder with a configuration, a port for it, and perhaps a daemon.
@@ -73,7 +71,7 @@ impl Site {
 
     /// Starts a daemon and waits until it can be asked.
     fn daemon(&self) -> Child {
-        let mut child = Child::start(&self.folder, "edgemd", Command::new(EDGEMD).args(["run", "-f", &self.conf()]));
+        let mut child = Child::start(&self.folder, "edgemd", Command::new(program()).args(["run", "-f", &self.conf()]));
         self.up(&mut child);
         child
     }
@@ -356,7 +354,7 @@ fn a_stop_ends_a_hook_that_hangs_with_all_of_its_group() {
 fn once_that_is_interrupted_has_failed() {
     let site = Site::new();
     site.write("MDomain a.example\n");
-    let mut once = Child::start(&site.folder, "once", Command::new(EDGEMD).args(["once", "-f", &site.conf()]));
+    let mut once = Child::start(&site.folder, "once", Command::new(program()).args(["once", "-f", &site.conf()]));
     let (_line, _) = site.ca.accept().expect("it calls");
     assert_eq!(once.stop().code(), Some(1), "{}", once.log());
 }
@@ -371,7 +369,7 @@ fn once_does_not_need_anybody_to_read_what_it_says() {
     // The CA is one that refuses connections: the end comes at once.
     let closed = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a port");
     site.write(&format!("MDCertificateAuthority http://{closed}/directory\nMDomain a.example\n"));
-    let output = Command::new(EDGEMD).args(["once", "-f", &site.conf()]).stdout(writer).output().expect("it starts");
+    let output = Command::new(program()).args(["once", "-f", &site.conf()]).stdout(writer).output().expect("it starts");
     assert_eq!(said(output).0, Some(1), "not a panic");
 }
 
@@ -384,7 +382,7 @@ fn modes_do_not_depend_on_the_umask() {
         let dir = site.folder.join("export/web").display().to_string();
         let fails = "MDRetryDelay 100ms\nMDNotifyCmd /bin/false\n";
         site.write(&format!("MDDriveMode manual\nMDExport {dir} combined\n{fails}MDomain a.example\n"));
-        let line = format!("umask {umask}; exec {EDGEMD} run -f {}", site.conf());
+        let line = format!("umask {umask}; exec {} run -f {}", program().display(), site.conf());
         let mut daemon = Child::start(&site.folder, "edgemd", Command::new("/bin/sh").args(["-c", &line]));
         site.up(&mut daemon);
         until("the state", SOON, || site.folder.join("run/state").exists().then_some(()));

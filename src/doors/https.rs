@@ -5,11 +5,12 @@ use crate::rules::acme::types::{Method, Reply, Request};
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use core::fmt;
-use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::{self, cipher_suite::*};
-use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::crypto::ring::cipher_suite::*;
+use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
+use rustls::{SignatureScheme, SupportedCipherSuite};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Error, Proxy, Timeout};
+use webpki::ring::*;
 
 /// How a CA is reached.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -114,9 +116,16 @@ impl SystemLine {
     }
 }
 
-/// The cryptography of TLS: `rustls`' own choice, without what a client on this kind of machine never uses.
+/// The cryptography of TLS: `rustls`' own choice, without what a client on this kind of machine never uses. It is put
+/// together here, because whoever names `ring::default_provider()` links all of it.
 fn provider() -> CryptoProvider {
-    CryptoProvider { cipher_suites: suites(), key_provider: &NoKeys, ..ring::default_provider() }
+    CryptoProvider {
+        cipher_suites: suites(),
+        kx_groups: vec![X25519, SECP256R1, SECP384R1],
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Client,
+        key_provider: &Client,
+    }
 }
 
 /// Every x86-64 that matters has instructions for AES, and every server offers it: ChaCha20 would be 45 KB of tuned
@@ -138,11 +147,35 @@ fn suites() -> Vec<SupportedCipherSuite> {
     suites
 }
 
-/// We never show a certificate to a CA, so nothing reads private keys here.
-#[derive(Debug)]
-struct NoKeys;
+/// What a certificate or a handshake may be signed with.
+const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: webpki::ALL_VERIFICATION_ALGS,
+    // TLS 1.2 leaves the curve open; TLS 1.3 means the first.
+    mapping: &[
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[ECDSA_P384_SHA384, ECDSA_P256_SHA384]),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[ECDSA_P256_SHA256, ECDSA_P384_SHA256]),
+        (SignatureScheme::ED25519, &[ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};
 
-impl KeyProvider for NoKeys {
+#[derive(Debug)]
+struct Client;
+
+impl SecureRandom for Client {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        use ::ring::rand::{SecureRandom, SystemRandom};
+        SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// We never show a certificate to a CA, so nothing reads private keys here.
+impl KeyProvider for Client {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("no certificate is shown to a CA".into()))
     }
@@ -524,7 +557,7 @@ mod tests {
     }
 
     fn tls_server(script: Vec<Say>, (certificate, key): &(Vec<u8>, KeyPair)) -> Server {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

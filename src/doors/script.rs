@@ -199,8 +199,7 @@ impl<'a> Watch<'a> {
         let exit = self.exit.as_ref().filter(|_| exit_too).map(|exit| PollFd::new(exit, PollFlags::IN));
         let piped = pipe.is_some();
         let mut fds: Vec<PollFd<'_>> = pipe.into_iter().chain(exit).collect();
-        let timeout =
-            Timespec { tv_sec: i64::try_from(span.as_secs()).unwrap_or(1), tv_nsec: span.subsec_nanos().into() };
+        let timeout = Timespec::try_from(span).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let polled = poll(&mut fds, Some(&timeout));
         if !piped || polled.is_err() || fds.first().is_none_or(|pipe| pipe.revents().is_empty()) {
             return;

@@ -3,7 +3,7 @@
 use super::ca::Ca;
 use super::cert::{self, Facts};
 use super::child::Child;
-use super::{Folder, LATER, SOON, listing, until};
+use super::{Folder, LATER, SOON, listing, program, until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -213,11 +213,6 @@ impl Device {
         let body = format!("echo \"$0 $*\" >>'{}'\nexit {code}", heard.display());
         Ear { program: self.folder.script("ear", &body), heard }
     }
-}
-
-/// `EDGEMD`, for one that was built otherwise, or what cargo has built for this test.
-fn program() -> PathBuf {
-    std::env::var_os("EDGEMD").map_or_else(|| env!("CARGO_BIN_EXE_edgemd").into(), PathBuf::from)
 }
 
 /// What a notify command has been told.

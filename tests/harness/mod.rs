@@ -14,6 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What is tested: `EDGEMD`, for one that was built otherwise or runs in an emulator, or what cargo has built for this.
+pub fn program() -> PathBuf {
+    std::env::var_os("EDGEMD").map_or_else(|| env!("CARGO_BIN_EXE_edgemd").into(), PathBuf::from)
+}
+
 /// A fresh folder, removed at the end; a failing test leaves it for whoever looks into the failure.
 pub struct Folder(PathBuf);
 

@@ -31,20 +31,26 @@ bench: ## what one renewal costs, beside the other clients that are installed
 	@cargo build --release --locked --quiet
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 
-sizes: cross-x86_64-unknown-linux-musl ## what devices get, against cross/limits: x86_64, and each target that is built
+sizes: ## what devices get, against cross/limits: x86_64, and each target that is built
 	@tests/setup/packages sizes
+	@cross/setup
+	cross/build x86_64-unknown-linux-musl
 	@cross/sizes
 
 cross-setup: ## what builds for other machines, into .cache/cross
 	@cross/setup
 
-cross-all: cross-setup ## a static binary for every target of cross/
+cross-all: ## a static binary for every target of cross/
+	@cross/setup
 	cross/build $(TARGETS)
 
-cross-%: cross-setup ## a static binary, target/cross/<triple>/release/edgemd
+cross-%: ## a static binary, target/cross/<triple>/release/edgemd
+	@cross/setup
 	cross/build $*
 
-test-cross-%: cross-% ## the built binary in an emulator: the command line, and an order
+test-cross-%: ## it in an emulator, after a build: the command line, and an order against a real CA
+	@cross/setup
+	cross/build $*
 	cross/test $*
 
 clean: ## what was built; what was downloaded stays (.cache)

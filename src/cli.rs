@@ -5,7 +5,7 @@ use crate::doors::{control, log as door_log};
 use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, USAGE};
 use crate::house::preview;
 use crate::rules::conf::print;
-use crate::rules::control::Request;
+use crate::rules::control::{self as request, Accounts, Request};
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
 use lexopt::prelude::*;
@@ -24,6 +24,8 @@ edgemd: certificates that look after themselves
   edgemd once                    one pass over what is due, then the end
   edgemd renew [--force] [MD…]   renew what is due (--force: due or not), wait, say how it ended
   edgemd status [--json] [MD]    what is held, until when, what happens next
+  edgemd account                 our accounts with the authorities
+  edgemd account deactivate [CA] end one there; the next order makes a new one
   edgemd reload                  have the daemon read its configuration again
   edgemd directives [--json|--man]   everything that the configuration understands
   edgemd --version, --help
@@ -100,12 +102,13 @@ fn act(words: &Words) -> u8 {
             door_log::install(if words.verbose { LevelFilter::Debug } else { LevelFilter::Info });
             boot::run(file, Stay::Daemon)
         }
-        "once" => alone(words, file, vec![], Push::Due),
+        "once" => alone(words, file, Stay::Once { names: vec![], push: Push::Due }),
         "directives" => directives(words),
         _ => match boot::config(file) {
             Ok(config) => match verb {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
+                "account" => account(words, file, &config),
                 _ => ask(config.control.as_deref(), &request(verb, words)),
             },
             // A daemon that runs with the file as it was can be asked all the same.
@@ -127,6 +130,8 @@ fn request(verb: &str, words: &Words) -> Request {
     match verb {
         "reload" => Request::Reload,
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
+        // That they are fit was seen before.
+        "account" => Request::Account(accounts(words).unwrap_or(Accounts::Show)),
         _ => Request::Status { json: words.json, name: words.names.first().cloned() },
     }
 }
@@ -138,13 +143,21 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
         "renew" => (usize::MAX, true, false, false),
         "status" => (1, false, true, false),
         "directives" => (0, false, true, true),
+        "account" => (2, false, false, false),
         _ => return Some(format!("unknown verb \"{verb}\"")),
     };
     if words.names.len() > names {
         return Some(format!("{verb}: too many words"));
     }
+    if let ("account", Err(why)) = (verb, accounts(words)) {
+        return Some(why);
+    }
     let options = [("--force", words.force && !force), ("--json", words.json && !json), ("--man", words.man && !man)];
     options.iter().find(|(_, unfit)| *unfit).map(|(option, _)| format!("{verb} does not know {option}"))
+}
+
+fn accounts(words: &Words) -> Result<Accounts, String> {
+    request::accounts(words.names.iter().map(String::as_str))
 }
 
 fn check(config: &Config) -> u8 {
@@ -173,15 +186,34 @@ fn renew(words: &Words, file: &str, config: &Config) -> u8 {
             }
         }
     }
-    alone(words, file, names, if words.force { Push::Force } else { Push::Now })
+    alone(words, file, Stay::Once { names, push: if words.force { Push::Force } else { Push::Now } })
+}
+
+fn account(words: &Words, file: &str, config: &Config) -> u8 {
+    if config.control.as_deref().is_some_and(control::is_there) {
+        return ask(config.control.as_deref(), &request("account", words));
+    }
+    match accounts(words) {
+        Ok(Accounts::Deactivate { ca }) => alone(words, file, Stay::Leave { ca }),
+        _ => match preview::accounts(config) {
+            Ok(lines) => {
+                lines.iter().for_each(|line| say(line));
+                FINE
+            }
+            Err(trouble) => {
+                complain(&trouble.to_string());
+                FAILED
+            }
+        },
+    }
 }
 
 /// The house for one pass, with no daemon to do it.
-fn alone(words: &Words, file: &str, names: Vec<Name>, push: Push) -> u8 {
+fn alone(words: &Words, file: &str, stay: Stay) -> u8 {
     let level = if words.verbose { LevelFilter::Debug } else { LevelFilter::Info };
     // A second logger is refused; there is none.
     let _ = SimpleLogger::new().with_level(level).init();
-    boot::run(file, Stay::Once { names, push })
+    boot::run(file, stay)
 }
 
 fn ask(socket: Option<&Path>, request: &Request) -> u8 {

@@ -30,7 +30,8 @@
 //! Imports only go down; rooms on the doors' floor don't know each other (`tests/floors.rs` holds both).
 //!
 //! The main thread runs everything that faces strangers (port 80, the control socket) on one async executor; the
-//! keeper is a second thread of plain blocking code. Three things are shared between them, each behind its own lock:
+//! keeper is a second thread of plain blocking code, and each errand's calls to its CA have a thread of their own, because
+//! a CA may hang (`doors::https`). Three things are shared between them, each behind its own lock:
 //! the [`Answers`](words::answers::Answers) to challenges, the [`Board`](words::board::Board) with the last status, and
 //! (with the TLS front) the shelf of certificates.
 #![cfg_attr(
@@ -46,17 +47,20 @@ pub mod words {
     pub mod cert;
     pub mod config;
     pub mod fault;
+    pub mod message;
     pub mod name;
     pub mod time;
 }
 
 /// Floor 1, thinking: values in, values out.
 pub mod rules {
+    pub mod account;
     pub mod control;
     pub mod export;
     pub mod forward;
     pub mod http1;
     pub mod kin;
+    pub mod messages;
     pub mod pem;
     pub mod plan;
     pub mod record;
@@ -69,6 +73,7 @@ pub mod rules {
         pub mod flow;
         pub mod headers;
         pub mod jws;
+        pub mod leaving;
         pub mod pace;
         pub mod problem;
         pub mod proving;
@@ -87,7 +92,7 @@ pub mod rules {
         pub mod read;
         mod set;
         pub mod table;
-        mod url;
+        pub mod url;
         mod values;
     }
 }
@@ -111,21 +116,28 @@ pub mod doors {
     pub mod keys;
     pub mod log;
     pub mod script;
+    pub mod supervisor;
     pub mod text;
 }
 
 /// Floor 4, living: the only code that knows two doors.
 pub mod house {
+    pub mod accounts;
     pub mod boot;
     pub mod errand;
+    pub mod errands;
+    pub mod exports;
     pub mod front_desk;
+    pub mod hooks;
     pub mod jobs;
     pub mod keeper;
     pub mod lives;
+    pub mod messages;
     pub mod orders;
     pub mod preview;
     pub mod store;
     pub mod tell;
+    pub mod watch;
 }
 
 pub mod cli;

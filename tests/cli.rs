@@ -121,6 +121,9 @@ fn wrong_words_are_a_matter_of_usage() {
         (&["check", "--json"], "check does not know --json; see edgemd --help"),
         (&["reload", "--force"], "reload does not know --force; see edgemd --help"),
         (&["status", "--man"], "status does not know --man; see edgemd --help"),
+        (&["account", "end"], "account does not know \"end\"; see edgemd --help"),
+        (&["account", "deactivate", "a", "b"], "account: too many words; see edgemd --help"),
+        (&["account", "--json"], "account does not know --json; see edgemd --help"),
         (&["--frob"], "invalid option '--frob'; see edgemd --help"),
         (&["check", "-f"], "missing argument for option '-f'; see edgemd --help"),
     ] {
@@ -232,6 +235,7 @@ fn a_taken_port_is_69_and_says_who_has_it() {
 #[test]
 fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     let site = Site::new();
+    site.write("MDStoreLocks 200ms\nMDDriveMode manual\nMDomain a.example\n");
     let mut first = site.daemon();
     for verb in ["run", "once"] {
         let (code, _, err) = site.run(verb, &[]);
@@ -244,6 +248,55 @@ fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     );
     assert_eq!(first.stop().code(), Some(0));
     assert!(!site.folder.join("run/control.sock").exists());
+}
+
+/// A new daemon is started before the old one is quite gone: it waits its turn.
+#[test]
+fn md_820_001_a_store_that_is_about_to_be_free_is_waited_for() {
+    let site = Site::new();
+    site.write("MDStoreLocks 1mi\nMDDriveMode manual\nMDomain a.example\n");
+    let mut first = site.daemon();
+    let waits = format!("another edgemd with process id {} is at work in the store; waiting up to 1m", first.pid());
+    let mut second = Child::start(&site.folder, "second", Command::new(program()).args(["run", "-f", &site.conf()]));
+    until("the second one waits", SOON, || second.log().contains(&waits).then_some(()));
+    assert_eq!(first.stop().code(), Some(0));
+    site.up(&mut second);
+    assert_eq!(second.stop().code(), Some(0));
+}
+
+/// With `MDStoreLocks off` and nothing to drive there is no lock, and nothing is written; a reload that would drive needs
+/// the lock, and is refused while another daemon has it.
+#[test]
+fn md_820_002_a_node_that_only_reads_stands_beside_the_one_that_writes() {
+    let site = Site::new();
+    site.hold();
+    let mut writer = site.daemon();
+    let beside = Site::new();
+    let (mine, theirs) = [&beside, &site].map(|site| site.folder.join("store").display().to_string()).into();
+    let (silent, ca) = [&beside, &site].map(|site| site.ca.local_addr().expect("a bound socket").to_string()).into();
+    let conf = |more: &str| {
+        beside.write(more);
+        let text = fs::read_to_string(beside.conf()).expect("our own file");
+        beside.folder.put("conf", &text.replace(&mine, &theirs).replace(&silent, &ca));
+    };
+    conf("MDStoreLocks off\nMDDriveMode manual\nMDomain a.example\n");
+    let mut reader = beside.daemon();
+    let (code, out, _) = beside.run("status", &[]);
+    assert!(code == Some(0) && out.starts_with("a.example [P-256]: certificate until "), "{code:?} {out}");
+    conf("MDStoreLocks off\nMDomain a.example\n");
+    let (code, out, _) = beside.run("reload", &[]);
+    let why = format!("another edgemd with process id {} is at work in this store", writer.pid());
+    assert!(code == Some(1) && out.contains(&why), "{code:?} {out}");
+    assert_eq!(beside.run("status", &[]).0, Some(0), "what is held is shown and served");
+    assert_eq!(writer.stop().code(), Some(0));
+    let (code, out, _) = beside.run("reload", &[]);
+    assert_eq!((code, out.as_str()), (Some(0), "configuration reloaded: 1 MD\n"));
+    let (code, _, err) = site.run("once", &[]);
+    assert!(code == Some(69) && err.contains(&format!("process id {} ", reader.pid())), "now it has the lock: {err}");
+    conf("MDStoreLocks off\nMDDriveMode manual\nMDomain a.example\n");
+    let (_, out, _) = beside.run("reload", &[]);
+    assert_eq!(out, "configuration reloaded: 1 MD; MDStoreLocks off takes effect at the next start\n");
+    assert_eq!(reader.stop().code(), Some(0));
 }
 
 #[test]

@@ -4,7 +4,8 @@ mod fake;
 
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
-use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn};
+use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn, Turns};
+use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::x509;
 use edgemd::words::answers::Answers;
@@ -47,6 +48,7 @@ impl Bench {
             account: None,
             key_was_shown: false,
             contacts: vec!["mailto:admin@example.org".into()],
+            told: vec![],
             agreement: Some("accepted".into()),
             challenges: vec![Challenge::Http01],
         };
@@ -66,10 +68,13 @@ impl Bench {
             let turn = flow.turn(heard);
             self.trace.push(turn.clone());
             heard = match turn {
-                Turn::Call(ask) => match line.call(&self.key.request(&ask).unwrap()) {
-                    Ok(reply) => Heard::Reply(reply),
-                    Err(trouble) => Heard::Silence(trouble),
-                },
+                Turn::Call(ask) => {
+                    line.ask(self.key.request(&ask).unwrap());
+                    match line.heard().unwrap() {
+                        Ok(reply) => Heard::Reply(reply),
+                        Err(trouble) => Heard::Silence(trouble),
+                    }
+                }
                 Turn::Serve(proof) => {
                     assert_eq!(served.replace(proof.clone()), None);
                     if self.serve_fails.contains(&proof.challenge) {
@@ -85,10 +90,16 @@ impl Bench {
                     Heard::Done
                 }
                 Turn::Rest(_) => Heard::Done,
-                Turn::Keep { account } => {
-                    self.brief.account = Some(account);
+                Turn::Keep { account, contacts } => {
+                    (self.brief.account, self.brief.told) = (Some(account), contacts);
                     Heard::Done
                 }
+                Turn::ReplaceKey => {
+                    self.key = AccountKey::from_pkcs8(&AccountKey::generate().unwrap()).unwrap();
+                    self.brief.thumbprint = self.key.thumbprint();
+                    Heard::Key(self.key.thumbprint())
+                }
+                Turn::Left => panic!("an order does not end an account"),
                 Turn::Done(chain) => {
                     assert_eq!(served, None);
                     return Ok(chain);
@@ -144,7 +155,8 @@ fn the_first_order_takes_ten_requests_and_the_next_nine() {
     assert_eq!(bench.ca.log(), first);
     assert_eq!(bench.rests(), [Span::millis(100), Span::millis(100)]);
     assert_eq!(bench.ca.contacts(), serde_json::json!(["mailto:admin@example.org"]));
-    assert!(bench.trace.contains(&Turn::Keep { account: "https://ca.example/account/0".into() }));
+    let contacts = bench.brief.contacts.clone();
+    assert!(bench.trace.contains(&Turn::Keep { account: "https://ca.example/account/0".into(), contacts }));
     bench.accepted();
     assert_eq!(bench.ca.requests(), 10 + 9);
     assert_eq!(bench.ca.lines(), 2);
@@ -244,6 +256,134 @@ fn an_account_that_the_ca_never_got_is_made() {
     assert_eq!(again, 1);
     bench.ca.weather(|weather| weather.spoil = Some(("/new-order", Bad::Problem(400, "accountDoesNotExist", None))));
     assert_eq!(bench.refused().short(), "accountDoesNotExist", "an account is made once an order");
+}
+
+/// RFC 8555 §7.3.2: a change is told at the next contact, once, and before the order.
+#[test]
+fn changed_contacts_are_told_before_the_order() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    for contacts in [&["mailto:new@example.org"][..], &["mailto:new@example.org", "mailto:b@example.org"], &[]] {
+        bench.brief.contacts = contacts.iter().map(|contact| (*contact).into()).collect();
+        let before = bench.ca.requests();
+        bench.accepted();
+        assert_eq!(bench.ca.log()[before + 2..before + 4], ["POST /account/0", "POST /new-order"]);
+        assert_eq!(bench.ca.contacts(), serde_json::json!(contacts));
+        assert_eq!(bench.brief.told, contacts);
+        let before = bench.ca.requests();
+        bench.accepted();
+        assert_eq!(bench.ca.requests() - before, 9, "once");
+    }
+    bench.brief.contacts = vec!["mailto:nobody@example.org".into()];
+    bench.ca.weather(|weather| weather.bad_contact = Some("mailto:nobody@example.org"));
+    let refusal = bench.refused();
+    assert!(refusal.to_string().starts_with("changing the account's contacts: invalidContact: "), "{refusal}");
+    assert_eq!(bench.brief.told, [""; 0], "what was refused is not known");
+    assert_eq!(bench.ca.accounts(), 1);
+}
+
+/// RFC 8555 §7.3.6: who was deactivated is not heard any more, and its key makes no other account.
+#[test]
+fn a_deactivated_account_is_made_anew_with_another_key() {
+    for (forgets_url, changes_contacts) in [(false, false), (true, false), (false, true)] {
+        let mut bench = Bench::new(&["router.example.org"]);
+        bench.accepted();
+        bench.ca.end_accounts();
+        if forgets_url {
+            (bench.brief.account, bench.brief.key_was_shown) = (None, true);
+        }
+        if changes_contacts {
+            bench.brief.contacts = vec!["mailto:new@example.org".into()];
+        }
+        let old = bench.key.thumbprint();
+        bench.accepted();
+        assert_ne!(bench.key.thumbprint(), old);
+        assert_eq!(bench.ca.accounts(), 1);
+        assert_eq!(bench.brief.account.as_deref(), Some("https://ca.example/account/1"));
+        assert_eq!(bench.ca.contacts(), serde_json::json!(bench.brief.contacts));
+    }
+    // A new key that is denied is denied for another reason.
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.ca.weather(|weather| weather.spoil = Some(("/new-account", Bad::Problem(403, "unauthorized", None))));
+    assert_eq!(bench.refused().short(), "unauthorized");
+    assert!(!bench.trace.contains(&Turn::ReplaceKey));
+    bench.brief.key_was_shown = true;
+    assert_eq!(bench.refused().short(), "unauthorized");
+    assert_eq!(bench.trace.iter().filter(|turn| **turn == Turn::ReplaceKey).count(), 1, "an order makes one new key");
+}
+
+#[test]
+fn an_order_that_is_denied_to_a_good_account_costs_no_account() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    bench.ca.weather(|weather| weather.denies_orders = true);
+    let refusal = bench.refused();
+    assert_eq!(refusal.to_string(), "placing the order: unauthorized: not for you");
+    assert_eq!(bench.ca.accounts(), 1);
+    assert_eq!(bench.ca.log().last().map(String::as_str), Some("POST /account/0"), "it was looked at");
+}
+
+/// Ends the account of a bench; what the last turn was.
+fn leave(bench: &Bench, account: Option<String>) -> Turn {
+    let mut line = bench.ca.wire().dial(&Route::default()).unwrap();
+    let mut leaving = Leaving::new(DIRECTORY.into(), account);
+    let mut heard = Heard::Start;
+    loop {
+        let turn = leaving.turn(heard);
+        let Turn::Call(ask) = turn else { return turn };
+        line.ask(bench.key.request(&ask).unwrap());
+        heard = match line.heard().unwrap() {
+            Ok(reply) => Heard::Reply(reply),
+            Err(trouble) => Heard::Silence(trouble),
+        };
+    }
+}
+
+#[test]
+fn leaving_ends_the_account_or_finds_it_gone() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    let account = bench.brief.account.clone();
+    let before = bench.ca.requests();
+    assert_eq!(leave(&bench, account.clone()), Turn::Left);
+    assert_eq!(bench.ca.log()[before..], ["GET /directory", "HEAD /new-nonce", "POST /account/0"]);
+    assert_eq!((bench.ca.accounts(), bench.ca.ended_accounts()), (0, 1));
+    for account in [account.clone(), None] {
+        assert_eq!(leave(&bench, account), Turn::Left, "it is at its end already");
+    }
+    bench.ca.forget_accounts();
+    for account in [account, None] {
+        assert_eq!(leave(&bench, account), Turn::Left, "the CA knows nothing of it");
+    }
+
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    assert_eq!(leave(&bench, None), Turn::Left, "found by its key");
+    assert_eq!(bench.ca.ended_accounts(), 1);
+}
+
+#[test]
+fn an_account_that_can_t_be_ended_is_kept() {
+    let mut bench = Bench::new(&["router.example.org"]);
+    bench.accepted();
+    let why = |bad: (&'static str, Bad), account: Option<String>| {
+        bench.ca.weather(|weather| weather.spoil = Some(bad));
+        match leave(&bench, account) {
+            Turn::Fail(failure) => failure.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let account = bench.brief.account.clone();
+    let limited = || Bad::Problem(429, "rateLimited", None);
+    assert_eq!(why(("/account", limited()), account.clone()), "deactivating the account: rateLimited: bad weather");
+    assert_eq!(why(("/new-account", limited()), None), "finding the account: rateLimited: bad weather");
+    assert_eq!(
+        why(("/directory", Bad::Problem(403, "unauthorized", None)), account),
+        "reading the directory: unauthorized: bad weather"
+    );
+    let said = why(("/new-account", Bad::Html), None);
+    assert!(said.contains("the CA gave \"\" as the address of the account"), "{said}");
+    assert_eq!((bench.ca.accounts(), bench.ca.ended_accounts()), (1, 0));
 }
 
 #[test]
@@ -416,7 +556,7 @@ fn every_kind_of_key_gets_a_certificate() {
 
 /// Answers by hand, where a fake CA would be too honest. `answers` go to the questions in their order.
 fn scripted(brief: Brief, answers: &[Reply]) -> Turn {
-    let mut flow = Flow::new(brief);
+    let mut flow = Flow::new(Brief { told: brief.contacts.clone(), ..brief });
     let mut answers = answers.iter();
     let mut turn = flow.turn(Heard::Start);
     loop {

@@ -163,6 +163,60 @@ fn a_refused_name_delays_no_other() {
     assert_eq!(said.code, Some(1), "somebody is needed: {said:?}");
 }
 
+/// A CA whose machine takes connections and then says nothing, beside a good one: the good one's MD is done at once, and
+/// a stop waits for nobody.
+#[test]
+fn a_ca_that_hangs_delays_no_other() {
+    let ca = Ca::start(&Knobs::default());
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = silent.local_addr().expect("a bound socket");
+    let mut device = Device::new(&ca);
+    let hanging = format!("<MDomainSet {A}>\nMDCertificateAuthority http://{address}/directory\n</MDomainSet>");
+    device.start_with(&format!("{hanging}\nMDomain {B}"));
+    let (mut call, _) = silent.accept().expect("it calls");
+    let mut head = [0; 14];
+    call.read_exact(&mut head).expect("a request");
+    assert_eq!(&head, b"GET /directory");
+    let begun = Instant::now();
+    device.complete(B);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(device.run(&["status", A]).out.contains("being renewed now"), "it waits for its CA still");
+    let begun = Instant::now();
+    assert_eq!(device.stop().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn md_790_001_the_first_ca_is_good() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let nobody = Port::reserve();
+    device.set("MDCertificateAuthority", format!("{} http://127.0.0.1:{}/directory", ca.directory(), nobody.number()));
+    device.start_with(&format!("MDRetryFailover 2\nMDomain {A}"));
+    let md = device.complete(A);
+    assert_eq!(md["ca"]["url"], ca.directory(), "{md}");
+    assert_eq!(md["ca"]["urls"][1], format!("http://127.0.0.1:{}/directory", nobody.number()), "{md}");
+}
+
+#[test]
+fn md_790_002_the_first_ca_is_bad_and_the_second_good() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let nobody = Port::reserve();
+    device.set("MDCertificateAuthority", format!("http://127.0.0.1:{}/directory {}", nobody.number(), ca.directory()));
+    device.set("MDRetryDelay", "100ms");
+    device.start_with(&format!("MDRetryFailover 2\nMDomain {A}"));
+    let md = device.complete(A);
+    assert_eq!(md["ca"]["url"], ca.directory(), "{md}");
+    assert_eq!(device.log().matches("Connection refused").count(), 2, "{}", device.log());
+    assert_eq!(ca.issued(), 1);
+    // What the second one gave is no reason for anything.
+    device.stop();
+    device.start();
+    device.complete(A);
+    assert_eq!(ca.issued(), 1);
+}
+
 #[test]
 fn md_750_001_the_ca_wants_a_binding() {
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";

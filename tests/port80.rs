@@ -437,6 +437,37 @@ fn the_newest_connection_waits_for_a_seat() {
     assert_eq!(status(&to_the_end(&mut waiting)), "404");
 }
 
+/// A reload changes how many there are: nobody is sent away, and the last seat is there for whichever listener needs it.
+#[test]
+fn the_number_of_seats_changes_under_those_who_sit() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let server = Server::with(None, limits, listen(Ipv4Addr::LOCALHOST, 0));
+    let other = server.do_it(|port80| {
+        port80.listen(&[listen(Ipv4Addr::LOCALHOST, 0), listen(Ipv4Addr::new(127, 0, 0, 2), 0)]).unwrap();
+        port80.bound()[1]
+    });
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(status(&one(stream).0), "404");
+    };
+    let mut seated: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    seated.iter_mut().for_each(ask);
+    server.do_it(|port80| port80.seats(1));
+    seated.iter_mut().for_each(ask);
+    let mut waiting = connect(other);
+    waiting.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    drop(seated.pop());
+    drop(seated.pop());
+    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(waiting.read(&mut [0]).is_err(), "there is one seat, and it is taken");
+    drop(seated.pop());
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(status(&to_the_end(&mut waiting)), "404");
+    server.do_it(|port80| port80.seats(2));
+    let mut both = [server.connect(), connect(other)];
+    both.iter_mut().for_each(ask);
+}
+
 // The back end.
 
 #[test]
@@ -497,7 +528,15 @@ fn report(md: &Md) -> Report {
         tell: Backoff::default(),
         told: true,
     };
-    Report { md: Arc::new(md.clone()), account: None, certs: vec![cert], log: Diary::default(), trouble: None }
+    Report {
+        md: Arc::new(md.clone()),
+        ca: String::new(),
+        account: None,
+        certs: vec![cert],
+        log: Diary::default(),
+        warning: Default::default(),
+        trouble: None,
+    }
 }
 
 #[test]

@@ -85,6 +85,11 @@ fn open(disk: &RamDisk) -> (Store, Loaded) {
     (store, loaded)
 }
 
+/// The pair that counts.
+fn newest(store: &Store, disk: &dyn Disk) -> Option<Bundle> {
+    store.pairs(disk, &slot()).unwrap().into_iter().next().map(|(_, bundle)| bundle)
+}
+
 /// A disk that holds the first `n` certificates' worth of life; every one told.
 fn lived(n: u8) -> RamDisk {
     let mut disk = RamDisk::new();
@@ -137,7 +142,7 @@ fn name_of(path: &Path) -> String {
 /// Whether the `n`-th is held; else it must be the one before, whole.
 fn holds(n: u8, store: &Store, disk: &RamDisk, loaded: &Loaded) -> bool {
     let found = loaded.certs.get(&slot()).map(|held| held.serial[0]);
-    let pair = store.read_bundle(disk, &slot()).unwrap();
+    let pair = newest(store, disk);
     assert_eq!(pair.map(|pair| pair.key[0]), found, "facts and pair are of one record");
     assert!(found == Some(n) || found == (n > 1).then(|| n - 1), "{found:?}");
     found == Some(n)
@@ -212,7 +217,7 @@ fn a_power_cut_while_setting_aside_does_not_matter() {
             disk.reboot(keep);
             let (store, loaded) = open(&disk);
             assert_eq!(loaded.certs[&slot()].serial[0], 2, "the one before is there");
-            assert!(store.read_bundle(&disk, &slot()).unwrap().is_some());
+            assert!(newest(&store, &disk).is_some());
         }
     }
 }
@@ -227,10 +232,10 @@ fn a_disk_that_fails_anywhere_keeps_what_it_has() {
             let said = store.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap_err();
             assert_eq!(said.why, why);
             assert!(!disk.files().iter().any(|path| is_temp(&name_of(path))), "{n}: {:?}", disk.files());
-            assert_eq!(store.read_bundle(&disk, &slot()).unwrap(), Some(bundle(1)), "{n}");
+            assert_eq!(newest(&store, &disk), Some(bundle(1)), "{n}");
             // Next time it goes well, into the same slot, so that the old one stays until then.
             store.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
-            assert_eq!(store.read_bundle(&disk, &slot()).unwrap(), Some(bundle(2)), "{n}");
+            assert_eq!(newest(&store, &disk), Some(bundle(2)), "{n}");
             assert_eq!(open(&disk).1.certs[&slot()], held(2));
         }
         let mut disk = lived(2);
@@ -280,7 +285,7 @@ fn garbage_in_any_file_is_set_aside_and_harms_no_other() {
                 _ => (2, 1, 1),
             };
             assert_eq!(there, expected, "{}", file.display());
-            let pair = store.read_bundle(&disk, &slot()).unwrap().unwrap();
+            let pair = newest(&store, &disk).unwrap();
             assert_eq!(pair.key[0], if name_of(&file) == "secp256r1.1" { 1 } else { 2 });
             assert_eq!(open(&disk).1.set_aside, [""; 0], "said once");
         }
@@ -428,11 +433,11 @@ fn the_ca_s_refusals_outlive_a_reboot() {
     assert_eq!(open(&rebooted).1.tried[&slot()], refused);
     // A wait that the CA imposes is kept even if it is all that is new.
     let imposed = Imposed { ca: CA.into(), until: at.plus(Span::hours(24)) };
-    let waiting = Tried { imposed: Some(imposed.clone()), ..both };
+    let waiting = Tried { imposed: vec![imposed.clone()], ..both };
     store.put_tried(&mut disk, &slot(), &waiting).unwrap();
     assert_eq!(disk.replaced().len(), 2);
     disk.reboot(Keep::Synced);
-    assert_eq!(open(&disk).1.tried[&slot()], Tried { imposed: Some(imposed), ..refused });
+    assert_eq!(open(&disk).1.tried[&slot()], Tried { imposed: vec![imposed], ..refused });
 }
 
 #[test]
@@ -448,6 +453,78 @@ fn that_it_was_told_is_believed_of_flash_alone() {
     disk.mend();
     assert!(disk.files().contains(&STATE.into()), "what can be kept is kept");
     assert_eq!(open(&disk).1.tried[&slot()].told, Some([1; 32]));
+}
+
+/// That it is owed again is worth no flash, and is known after a restart all the same.
+#[test]
+fn what_is_owed_again_stays_owed_over_a_restart() {
+    let mut disk = lived(1);
+    let (mut store, _) = open(&disk);
+    let owed = Tried { told: None, ..told(1) };
+    store.put_tried(&mut disk, &slot(), &owed).unwrap();
+    assert!(disk.replaced().is_empty(), "{:?}", disk.replaced());
+    let (mut store, loaded) = open(&disk);
+    assert_eq!(loaded.tried[&slot()].told, None);
+    store.put_tried(&mut disk, &slot(), &told(1)).unwrap();
+    assert_eq!(open(&disk).1.tried[&slot()].told, Some([1; 32]));
+    let exported = Tried { exported: vec!["/etc/tls/x.key".into()], ..told(1) };
+    store.put_tried(&mut disk, &slot(), &exported).unwrap();
+    assert_eq!(disk.replaced().len(), 1, "what was written somewhere must outlive a reboot");
+    disk.reboot(Keep::Synced);
+    assert_eq!(open(&disk).1.tried[&slot()].exported, exported.exported);
+}
+
+/// Both pairs go along, and what was exported.
+#[test]
+fn a_power_cut_while_renaming_loses_nothing() {
+    let (old, new) = (slot(), slot_of("new.example.org", KeyKind::P256));
+    let mut start = lived(2);
+    let exported = Tried { exported: vec!["/etc/tls/x.key".into()], ..told(2) };
+    open(&start).0.put_tried(&mut start, &old, &exported).unwrap();
+    start.mend();
+    let cuts = cut_everywhere(
+        &start,
+        |store, disk| store.rename(disk, &slot(), &slot_of("new.example.org", KeyKind::P256)),
+        |store, disk, loaded| {
+            let place = if loaded.certs.contains_key(&new) { &new } else { &old };
+            assert_eq!(loaded.certs[place], held(2), "never the one before");
+            let whole = !loaded.certs.contains_key(&old);
+            if whole {
+                let pairs: Vec<_> = store.pairs(disk, &new).unwrap().into_iter().map(|(held, _)| held).collect();
+                assert_eq!(pairs, [held(2), held(1)]);
+                assert_eq!(loaded.tried[&new].exported, exported.exported);
+            }
+            whole
+        },
+    );
+    assert!(cuts > 15, "{cuts}");
+}
+
+/// A daemon that only reads sees what the other one writes, moves nothing, and keeps what it told in a file of its own.
+#[test]
+fn a_store_of_another_daemon_is_only_read() {
+    let mut disk = lived(1);
+    disk.plant(&path("www.example.org/rsa.0"), b"garbage");
+    disk.plant(&path("www.example.org/.rsa.1.new"), b"half");
+    let look = |disk: &RamDisk| Store::look(Path::new(ROOT), Some(Path::new(STATE)), &mut disk.clone()).unwrap();
+    // On a device of its own: with a state file of its own.
+    disk.reboot(Keep::Synced);
+    let before = disk.files();
+    let (mut store, loaded) = look(&disk);
+    assert_eq!(loaded.certs.get(&slot()), Some(&held(1)));
+    assert_eq!(loaded.tried.get(&slot()), None, "that the other one has told is not that we have");
+    let said = &loaded.set_aside;
+    assert!(said.len() == 1 && said[0].ends_with("; left as it is, this daemon only reads"), "{said:?}");
+    disk.mend();
+    store.put_tried(&mut disk, &slot(), &told(1)).unwrap();
+    assert!(disk.replaced().is_empty(), "nothing of the store: {:?}", disk.replaced());
+    assert_eq!(look(&disk).1.tried.get(&slot()), Some(&told(1)));
+    let (mut writer, _) = Store::again(&store, &mut disk.copy(), false).unwrap();
+    writer.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap();
+    let (store, loaded) = store.again(&mut disk, true).unwrap();
+    assert_eq!(loaded.certs.get(&slot()), Some(&held(2)));
+    assert_eq!(store.read_bundle(&disk, &slot(), &held(2).sha256).unwrap(), Some(bundle(2)));
+    assert!(before.iter().all(|path| disk.files().contains(path)), "{:?}", disk.files());
 }
 
 #[test]
@@ -494,7 +571,7 @@ fn md_502_100_the_store_on_a_real_disk() {
     let (store, loaded) = Store::open(&root, Some(&state), &mut disk).unwrap();
     assert_eq!(loaded.set_aside, [""; 0]);
     assert_eq!(loaded.certs.into_iter().collect::<Vec<_>>(), [(long, held(4)), (slot(), held(3))]);
-    assert_eq!(store.read_bundle(&disk, &slot()).unwrap(), Some(bundle(3)));
+    assert_eq!(newest(&store, &disk), Some(bundle(3)));
     assert_eq!(loaded.tried[&slot()], failed(told(3), 1, held(3).since, trouble()));
     assert_eq!(loaded.accounts[CA], account(1));
     let mut seen = BTreeSet::new();
@@ -595,7 +672,7 @@ fn trouble_names_the_place_and_the_remedy() {
 #[test]
 fn holder() {
     let Ok(path) = std::env::var("EDGEMD_TEST_LOCK") else { return };
-    let held = lock(Path::new(&path)).unwrap();
+    let held = lock(Path::new(&path), Span::ZERO).unwrap();
     println!("\nlocked");
     let _ = std::io::stdin().read_line(&mut String::new());
     drop(held);
@@ -614,13 +691,18 @@ fn a_second_daemon_is_refused() {
         .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(output.any(|line| line.unwrap() == "locked"), "the child holds the lock");
-    let said = lock(&path).unwrap_err().to_string();
+    let said = lock(&path, Span::millis(150)).unwrap_err().to_string();
     assert!(said.contains(&path.display().to_string()), "{said}");
     assert!(said.contains(&format!("another edgemd with process id {} ", child.id())), "{said}");
-    // A daemon that is killed leaves nothing behind that would have to be cleared away.
+    // A daemon that is killed leaves nothing behind that would have to be cleared away; whoever waits has it then.
+    let waiting = std::thread::spawn({
+        let path = path.clone();
+        move || lock(&path, Span::mins(1)).map(drop)
+    });
     child.kill().unwrap();
     child.wait().unwrap();
-    let held = lock(&path).unwrap();
+    waiting.join().unwrap().unwrap();
+    let held = lock(&path, Span::ZERO).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "nothing is written");
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     drop(held);
@@ -737,4 +819,23 @@ fn the_counter_counts() {
         [0, 1, 2, 0, 0, 5]
     );
     assert_eq!(dice.throws(), 6);
+}
+
+/// A link in the place of an export is replaced, and what it led to is left alone.
+#[test]
+fn who_may_touch_a_real_file_and_a_link_is_replaced() {
+    let fresh = Fresh::new();
+    let (file, other) = (fresh.path().join("a.key"), fresh.path().join("other"));
+    let mut disk = SystemDisk;
+    assert_eq!(disk.access(&file).unwrap(), None);
+    std::fs::write(&other, "somebody else's").unwrap();
+    std::os::unix::fs::symlink(&other, &file).unwrap();
+    let group = std::fs::metadata(fresh.path()).unwrap().gid();
+    let wanted = Access { mode: 0o640, owner: None, group: Some(group) };
+    disk.replace(&file, b"secret", wanted).unwrap();
+    assert!(!std::fs::symlink_metadata(&file).unwrap().is_symlink());
+    assert_eq!(std::fs::read(&other).unwrap(), b"somebody else's");
+    let found = disk.access(&file).unwrap().unwrap();
+    assert!(wanted.is_met_by(found) && !Access::PRIVATE.is_met_by(found), "{found:?}");
+    assert!(!Access { group: Some(group + 1), ..wanted }.is_met_by(found));
 }

@@ -1,6 +1,6 @@
 //! An order in 200,000 storms of half-honest replies: whatever a CA, a network and a house do, some things never happen.
 
-use edgemd::rules::acme::flow::{Ask, Brief, Flow, Heard, How, Proof, Signer, Turn};
+use edgemd::rules::acme::flow::{Ask, Brief, Flow, Heard, How, Proof, Signer, Turn, Turns};
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::pem;
 use edgemd::words::config::Challenge;
@@ -36,6 +36,7 @@ fn two_hundred_thousand_storms() {
             (seen.serves, "answers served"),
             (seen.ready, "challenges answered"),
             (seen.kept, "accounts"),
+            (seen.replaced, "new keys"),
             (seen.bad_nonces, "refused nonces"),
             (seen.lost, "lost answers"),
             (seen.long, "orders of more than 30 turns"),
@@ -52,6 +53,7 @@ struct Seen {
     serves: u32,
     ready: u32,
     kept: u32,
+    replaced: u32,
     bad_nonces: u32,
     lost: u32,
     long: u32,
@@ -59,7 +61,7 @@ struct Seen {
 
 fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut run = Run { seed, serving: None, asked: Vec::new(), given: Vec::new(), nonces: 0 };
+    let mut run = Run { seed, serving: None, asked: Vec::new(), given: Vec::new(), nonces: 0, replaced: false };
     let mut flow = Flow::new(sky.brief(&mut dice));
     let mood = dice.below(40);
     let mut heard = if dice.below(500) == 0 { Heard::Done } else { Heard::Start };
@@ -82,6 +84,7 @@ fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
                 2 if dice.below(4) == 0 => Heard::Start,
                 _ => Heard::Reply(run.reply(&ask, sky, &mut dice, seen)),
             },
+            Turn::ReplaceKey if dice.below(20) > 0 => Heard::Key("thumb".into()),
             _ if dice.below(60 + mood) == 0 => Heard::Silence(Trouble::new("the storm", "not done")),
             _ => Heard::Done,
         };
@@ -98,6 +101,7 @@ struct Run {
     /// Nonces that were given.
     given: Vec<String>,
     nonces: u32,
+    replaced: bool,
 }
 
 impl Run {
@@ -119,10 +123,17 @@ impl Run {
                 let fine = *span >= Span::millis(100) && *span <= Span::mins(5);
                 assert!(fine && *span != POISON, "storm {seed}: a rest of {span}");
             }
-            Turn::Keep { account } => {
+            Turn::Keep { account, contacts } => {
                 assert!(!account.contains("poison"), "storm {seed}: {account}");
+                assert!(contacts.len() <= 1, "storm {seed}: {contacts:?}");
                 seen.kept += 1;
             }
+            Turn::ReplaceKey => {
+                seen.replaced += 1;
+                assert!(!self.replaced, "storm {seed}: two new keys");
+                self.replaced = true;
+            }
+            Turn::Left => panic!("storm {seed}: an order does not end the account"),
             Turn::Done(chain) => {
                 assert_eq!(self.serving, None, "storm {seed}: done, and still served");
                 assert_eq!(*chain, sky.chain, "storm {seed}");
@@ -219,6 +230,7 @@ impl Sky {
                 account: None,
                 key_was_shown: false,
                 contacts: Vec::new(),
+                told: Vec::new(),
                 agreement: None,
                 challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
             },
@@ -230,6 +242,9 @@ impl Sky {
         brief.names.truncate(1 + dice.below(2) as usize);
         brief.account = (dice.below(2) == 0).then(|| "https://ca/account/0".into());
         brief.key_was_shown = dice.below(2) == 0;
+        let contact =
+            |dice: &mut Dice| (dice.below(2) == 0).then(|| "mailto:a@example.org".into()).into_iter().collect();
+        (brief.contacts, brief.told) = (contact(dice), contact(dice));
         brief.agreement = (dice.below(4) != 0).then(|| "accepted".into());
         if dice.below(3) == 0 {
             brief.challenges.truncate(dice.below(3) as usize);
@@ -263,12 +278,20 @@ impl Sky {
                 _ => None,
             };
         }
+        if matches!(path, "/a" | "/o") && dice.below(25) == 0 {
+            let body = br#"{"type":"urn:ietf:params:acme:error:unauthorized"}"#;
+            return Reply { status: 403, body: body.to_vec(), ..Reply::default() };
+        }
         reply.body = match path {
             "/d" => self.directories[dice.below(4) as usize].clone(),
             "/a" => "{\"status\":\"valid\"}".into(),
             "/o" => order(if dice.below(10) == 0 { dice.status() } else { "pending" }),
             "/p" | "/f" => order(dice.status()),
             "/x" => self.pem.clone(),
+            _ if path.starts_with("/account/") => match dice.below(3) {
+                0 => "{\"status\":\"deactivated\"}".into(),
+                _ => "{\"status\":\"valid\"}".into(),
+            },
             "/z/0" => authorization(0, dice),
             "/z/1" => authorization(1, dice),
             _ => "{\"status\":\"processing\"}".into(),
@@ -278,7 +301,7 @@ impl Sky {
     }
 
     fn bad(&self, dice: &mut Dice) -> Reply {
-        let (status, body): (u16, &[u8]) = match dice.below(14) {
+        let (status, body): (u16, &[u8]) = match dice.below(15) {
             0 => (200, b"<html>"),
             1 => (200, b""),
             2 => (200, b"{\"status\":\"pen"),
@@ -291,7 +314,8 @@ impl Sky {
             9 => (200, b"[[[[[[[[[[[["),
             10 => (0, b"null"),
             11 => (200, b"{\"status\":7,\"identifier\":null,\"challenges\":{}}"),
-            12 => (65535, &[0xff, 0xfe, 0]),
+            12 => (403, br#"{"type":"urn:ietf:params:acme:error:unauthorized"}"#),
+            13 => (65535, &[0xff, 0xfe, 0]),
             _ => (404, b"{\"type\":3}"),
         };
         let retry_after = (dice.below(2) == 0).then(|| Span::secs(dice.below(100_000)));

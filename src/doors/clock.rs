@@ -1,9 +1,11 @@
 //! The clock, and the nap that is also the mailbox.
 
-use crate::rules::control::Say;
+use crate::rules::control::{Accounts, Say};
 use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,12 +14,19 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub enum Knock {
     /// Nobody: the nap is over.
     Nobody,
+    /// A line to a CA has something to be heard.
+    Answer,
     Reload(Box<Config>),
     Stop,
     /// Renew these MDs (all if none is named) and say how each ended.
     Renew {
         names: Vec<Name>,
         push: Push,
+        ended: Ended,
+    },
+    /// Show our accounts, or end one.
+    Accounts {
+        what: Accounts,
         ended: Ended,
     },
 }
@@ -33,7 +42,7 @@ pub enum Push {
     Force,
 }
 
-/// Where the ends of a renewal are said.
+/// Where it is said how that ended which somebody asked for.
 pub type Ended = smol::channel::Sender<Say>;
 
 pub trait Clock {
@@ -48,7 +57,14 @@ pub trait Clock {
 /// The machine's own clock, and the mailbox of the thread that naps by it.
 pub struct SystemClock {
     mailbox: Receiver<Knock>,
+    pulse: Arc<Pulse>,
+}
+
+/// The signs of life of whoever has the clock: between any two things that it does it asks for the time.
+pub struct Pulse {
     start: Instant,
+    /// The second, on the steady scale, until which nobody needs to wonder.
+    heard: AtomicU32,
 }
 
 /// The longest nap: the wall clock may have jumped meanwhile, and no deadline becomes one long sleep.
@@ -58,7 +74,29 @@ impl SystemClock {
     pub fn new(mailbox: Receiver<Knock>) -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
         let start = Instant::now();
-        Self { mailbox, start }
+        Self { mailbox, pulse: Arc::new(Pulse { start, heard: AtomicU32::new(0) }) }
+    }
+
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
+}
+
+impl Pulse {
+    /// How long nothing was heard; a nap counts from its end.
+    pub fn silence(&self) -> Span {
+        let heard = Span::secs(self.heard.load(Ordering::Relaxed).into());
+        self.steady().minus(heard)
+    }
+
+    /// Here I am, and may be silent for so long.
+    fn beat(&self, nap: Span) {
+        let until = self.steady().plus(nap).as_secs();
+        self.heard.store(u32::try_from(until).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn steady(&self) -> Span {
+        Span::millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -71,15 +109,21 @@ pub fn wall() -> Option<Unix> {
 
 impl Clock for SystemClock {
     fn now(&self) -> Option<Unix> {
+        self.pulse.beat(Span::ZERO);
         wall()
     }
 
     fn steady(&self) -> Span {
-        Span::millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.pulse.beat(Span::ZERO);
+        self.pulse.steady()
     }
 
     fn nap(&mut self, span: Span) -> Knock {
-        match self.mailbox.recv_timeout(span.min(LONGEST).duration()) {
+        let span = span.min(LONGEST);
+        self.pulse.beat(span);
+        let knock = self.mailbox.recv_timeout(span.duration());
+        self.pulse.beat(Span::ZERO);
+        match knock {
             Ok(knock) => knock,
             Err(RecvTimeoutError::Timeout) => Knock::Nobody,
             // Nobody is left who could ever knock: the program is ending.
@@ -105,6 +149,24 @@ mod tests {
         assert!(matches!(clock.nap(Span::ZERO), Knock::Renew { push: Push::Force, .. }));
         drop(sender);
         assert!(matches!(clock.nap(Span::days(400)), Knock::Stop), "and not after an hour");
+    }
+
+    /// With seconds for a scale; half of one is lost in the reading.
+    #[test]
+    fn a_nap_is_no_silence() {
+        let (_sender, mailbox) = channel();
+        let mut clock = SystemClock::new(mailbox);
+        let pulse = clock.pulse();
+        pulse.beat(Span::secs(100));
+        assert_eq!(pulse.silence(), Span::ZERO, "it naps");
+        pulse.heard.store(0, Ordering::Relaxed);
+        let pulse = Pulse { start: pulse.start - Span::secs(50).duration(), heard: AtomicU32::new(20) };
+        assert!(pulse.silence() >= Span::secs(30), "{:?}", pulse.silence());
+        clock.pulse = Arc::new(pulse);
+        clock.now();
+        assert!(clock.pulse.silence() < Span::secs(1));
+        clock.nap(Span::millis(1));
+        assert!(clock.pulse.silence() < Span::secs(1), "{:?}", clock.pulse.silence());
     }
 
     #[test]

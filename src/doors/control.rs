@@ -361,8 +361,11 @@ mod tests {
     #[test]
     fn what_is_no_request_gets_a_sentence() {
         let daemon = Daemon::new();
-        assert_eq!(daemon.raw(b"halt\n"), "unknown request \"halt\"; there are status, renew and reload\n= 2\n");
-        assert_eq!(daemon.raw(b""), "an empty request; there are status, renew and reload\n= 2\n");
+        assert_eq!(
+            daemon.raw(b"halt\n"),
+            "unknown request \"halt\"; there are status, renew, account and reload\n= 2\n"
+        );
+        assert_eq!(daemon.raw(b""), "an empty request; there are status, renew, account and reload\n= 2\n");
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");
         assert!(daemon.raw(b"status").ends_with("= 0\n"), "a line without its end");

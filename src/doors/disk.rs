@@ -1,11 +1,12 @@
 //! The disk: files that are whole or absent, whatever happens to the power.
 
 use crate::words::fault::Trouble;
+use crate::words::time::Span;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Who may touch a file.
@@ -25,6 +26,12 @@ impl Access {
 
     /// For a folder that everybody may look into, whatever the files in it are: 0755.
     pub const OPEN_FOLDER: Self = Self { mode: 0o755, owner: None, group: None };
+
+    /// Whether a file that may be touched by `found` is as this says.
+    pub fn is_met_by(self, found: Self) -> bool {
+        let same = |wanted: Option<u32>, found| wanted.is_none() || wanted == found;
+        self.mode == found.mode && same(self.owner, found.owner) && same(self.group, found.group)
+    }
 
     /// For a folder that is made for such a file: who may read the file may enter.
     fn of_folder(self) -> Self {
@@ -65,6 +72,8 @@ pub trait Disk {
     /// The names in a folder, sorted; none where there is no folder.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble>;
     fn has_dir(&self, dir: &Path) -> bool;
+    /// Who may touch a file, owner and group included; `None` where there is none.
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble>;
 
     /// After this the file holds `bytes`, after a power cut within it the old bytes or the new ones. Folders on the way
     /// are made.
@@ -161,6 +170,17 @@ impl Disk for SystemDisk {
 
     fn has_dir(&self, dir: &Path) -> bool {
         dir.is_dir()
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        match fs::metadata(path) {
+            Ok(about) => {
+                let (owner, group) = (Some(about.uid()), Some(about.gid()));
+                Ok(Some(Access { mode: about.mode() & 0o7777, owner, group }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(said("looking at", path, &error)),
+        }
     }
 }
 
@@ -273,10 +293,11 @@ pub fn plain_umask() {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read: closing the file ends the lock")] Option<File>);
 
-/// Takes the record lock on this file, making it (empty) and its folder where they are missing. The kernel ends the lock
-/// with the process, however that ends, and with the first of its descriptors of the file that is closed: nothing else
-/// may open the file.
-pub fn lock(path: &Path) -> Result<Lock, Trouble> {
+/// Takes the record lock on this file, making it (empty) and its folder where they are missing; a lock that another holds
+/// is waited for as long as `patience` lasts. The kernel ends the lock with the process, however that ends, and with the
+/// first of its descriptors of the file that is closed: nothing else may open the file.
+pub fn lock(path: &Path, patience: Span) -> Result<Lock, Trouble> {
+    const STEP: Span = Span::millis(100);
     SystemDisk.make_dirs(folder_of(path), Access::PRIVATE.of_folder())?;
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = match opened {
@@ -284,20 +305,30 @@ pub fn lock(path: &Path) -> Result<Lock, Trouble> {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Lock(None)),
         opened => opened.map_err(|error| said("locking", path, &error))?,
     };
-    // The holder may end between the refusal and the question who it is.
-    for _ in 0..3 {
+    let mut left = patience;
+    loop {
         match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Lock(Some(file))),
             Err(Errno::AGAIN | Errno::ACCESS) => {}
             Err(errno) => return Err(said("locking", path, &errno.into())),
         }
-        if let Ok(Some(holder)) = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
-            let who = holder.pid.map_or("in another container".into(), |pid| format!("with process id {pid}"));
+        let holder = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok().flatten();
+        let who = match holder {
+            Some(holder) => holder.pid.map_or("in another container".into(), |pid| format!("with process id {pid}")),
+            // It went away between the refusal and the question who it is.
+            None => "that is just ending".into(),
+        };
+        if left.is_zero() {
             return Err(Trouble::new(
                 format!("locking {}", path.display()),
                 format!("another edgemd {who} is at work in this store; stop that one, or use another MDStoreDir"),
             ));
         }
+        if left == patience {
+            log::info!("another edgemd {who} is at work in the store; waiting up to {patience} for its end");
+        }
+        #[allow(clippy::disallowed_methods, reason = "the lock has no other way to be waited for with a limit")]
+        std::thread::sleep(STEP.min(left).duration());
+        left = left.minus(STEP);
     }
-    Err(Trouble::new(format!("locking {}", path.display()), "another edgemd is at work in this store"))
 }

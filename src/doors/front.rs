@@ -4,6 +4,8 @@
 mod backend;
 mod conn;
 mod holder;
+mod passed;
+mod seats;
 
 use crate::rules::http1::Facade;
 use crate::streams::inlet::Inlet;
@@ -17,10 +19,11 @@ use backend::Names;
 use conn::{Desk, at_once, serve};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::task::{Context, Poll, ready};
+use core::task::Poll;
+pub use passed::Passed;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use smol::lock::Semaphore;
+use seats::Seats;
 use smol::{LocalExecutor, Task};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -59,6 +62,7 @@ pub struct Front {
     executor: Rc<LocalExecutor<'static>>,
     desk: Rc<Desk>,
     listeners: Vec<Listener>,
+    passed: Passed,
 }
 
 struct Listener {
@@ -84,11 +88,16 @@ impl Front {
             clock,
             facade: RefCell::default(),
             limits,
-            seats: Arc::new(Semaphore::new(limits.connections)),
+            seats: Seats::new(limits.connections),
             names: Names::default(),
             down: Cell::new(false),
         };
-        Self { executor, desk: Rc::new(desk), listeners: Vec::new() }
+        Self { executor, desk: Rc::new(desk), listeners: Vec::new(), passed: Passed::default() }
+    }
+
+    /// From here on these stand in for the listeners that they are for.
+    pub fn adopt(&mut self, passed: Passed) {
+        self.passed = passed;
     }
 
     /// Listens on the plain ones of these and on no others; listeners that stay are not closed. On trouble everything
@@ -103,17 +112,20 @@ impl Front {
                 fresh.push(listen);
             }
         }
-        let mut opened = self.open_all(&fresh);
+        let all: Vec<&Listen> = plain().collect();
+        let mut opened = self.open_all(&fresh, &all);
         let in_the_way = leave.iter().any(|old| fresh.iter().any(|new| new.port == old.bound.port()));
         if opened.is_err() && in_the_way {
             // One of ours holds the port in another way, `*` instead of an address: it has to go first.
             let olds: Vec<Listen> = leave.drain(..).map(|old| old.listen).collect();
-            opened = self.open_all(&fresh);
+            opened = self.open_all(&fresh, &all);
             if opened.is_err() {
-                leave = self.open_all(&olds.iter().collect::<Vec<_>>()).unwrap_or_default();
+                let olds: Vec<&Listen> = olds.iter().collect();
+                leave = self.open_all(&olds, &olds).unwrap_or_default();
             }
         }
         let result = opened.map(|opened| {
+            self.passed.say_unwanted(&all);
             listeners.extend(opened);
             leave.clear();
         });
@@ -127,15 +139,22 @@ impl Front {
         self.desk.facade.replace(Rc::new(facade));
     }
 
+    /// How many connections are open at once from now on; those that are stay.
+    pub fn seats(&self, count: usize) {
+        self.desk.seats.change(count);
+    }
+
     /// Where it listens now.
     pub fn bound(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.bound).collect()
     }
 
-    fn open_all(&self, wanted: &[&Listen]) -> Result<Vec<Listener>, Trouble> {
+    /// Opens these, or takes what was passed on for them; `wanted` is all that there shall be.
+    fn open_all(&self, fresh: &[&Listen], wanted: &[&Listen]) -> Result<Vec<Listener>, Trouble> {
         let mut opened = Vec::new();
-        for listen in wanted {
-            for socket in sockets(listen)? {
+        for listen in fresh {
+            let lent = self.passed.lend(listen, wanted)?;
+            for socket in if lent.is_empty() { sockets(listen)? } else { lent } {
                 let trouble = |error| Trouble::new(format!("listening on port {}", listen.port), error);
                 let bound = socket.local_addr().map_err(trouble)?;
                 let socket = Rc::new(Async::new_nonblocking(socket).map_err(trouble)?);
@@ -194,11 +213,10 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
 async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>) {
     const PAUSE: Span = Span::millis(250);
     loop {
-        let seat = desk.seats.acquire_arc().await;
-        let came =
-            poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(None), |socket| poll_accept(&socket, cx).map(Some)));
-        match came.await {
-            Some(Ok(stream)) => {
+        let seat = desk.seats.take().await;
+        let Some(came) = socket.upgrade().map(|socket| accept_now(&socket)) else { return };
+        match came {
+            Ok(stream) => {
                 let mut inlet = Inlet::default();
                 if at_once(&desk, &stream, &mut inlet) {
                     // Those who have been here for longer come first.
@@ -214,24 +232,24 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
                 };
                 executor.spawn(serving).detach();
             }
+            Err(Errno::WOULDBLOCK) => {
+                // Nobody sits while nobody is there: another listener may need the last seat.
+                drop(seat);
+                poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(()), |socket| socket.poll_readable(cx).map(drop)))
+                    .await;
+            }
             // Gone before it was taken.
-            Some(Err(Errno::CONNABORTED | Errno::INTR)) => {}
-            Some(Err(error)) => {
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => {
                 // Out of descriptors or memory: trying at once would only spin.
                 log::warn!("a connection could not be taken: {error}; next try in {PAUSE}");
                 Timer::after(PAUSE.duration()).await;
             }
-            None => return,
         }
     }
 }
 
 /// One system call where the library takes three: the new socket is born without blocking.
-fn poll_accept(socket: &Async<TcpListener>, cx: &mut Context<'_>) -> Poll<Result<TcpStream, Errno>> {
-    loop {
-        match rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Err(Errno::WOULDBLOCK) => ready!(socket.poll_readable(cx)).map_err(|_| Errno::IO)?,
-            came => return Poll::Ready(came.map(TcpStream::from)),
-        }
-    }
+fn accept_now(socket: &Async<TcpListener>) -> Result<TcpStream, Errno> {
+    rustix::net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).map(TcpStream::from)
 }

@@ -1,10 +1,13 @@
-//! The way to a CA: one connection for each errand, by a blocking client.
+//! The way to a CA: one connection for each errand, by a blocking client in a thread of its own.
+
+mod line;
 
 use crate::rules::acme::headers::retry_after;
 use crate::rules::acme::types::{Method, Reply, Request};
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use core::fmt;
+use line::ThreadLine;
 use rustls::crypto::ring::cipher_suite::*;
 use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
@@ -35,14 +38,21 @@ pub trait Wire {
     fn dial(&mut self, route: &Route) -> Result<Box<dyn Line>, Trouble>;
 }
 
-/// One errand's connection, closed when it is dropped.
-pub trait Line: Send {
-    fn call(&mut self, request: &Request) -> Result<Reply, Trouble>;
+/// One errand's connection, closed when it is dropped. It carries one call at a time, and nobody waits for it.
+pub trait Line {
+    /// Begins a call.
+    fn ask(&mut self, request: Request);
+    /// What came of it: once, when it is there.
+    fn heard(&mut self) -> Option<Result<Reply, Trouble>>;
 }
 
+/// Rung, from another thread, whenever some line has something to be heard.
+pub type Bell = Arc<dyn Fn() + Send + Sync>;
+
 /// The Internet.
-#[derive(Debug)]
-pub struct SystemWire;
+pub struct SystemWire {
+    bell: Bell,
+}
 
 /// How long a call may take, and its parts.
 struct Limits {
@@ -70,19 +80,27 @@ const IDLE: Span = Span::mins(6);
 const INPUT: usize = 16 << 10;
 const OUTPUT: usize = 8 << 10;
 
-impl Wire for SystemWire {
-    fn dial(&mut self, route: &Route) -> Result<Box<dyn Line>, Trouble> {
-        Ok(Box::new(SystemLine::new(route, Limits::default())?))
+impl SystemWire {
+    pub fn new(bell: Bell) -> Self {
+        Self { bell }
     }
 }
 
-struct SystemLine {
+impl Wire for SystemWire {
+    fn dial(&mut self, route: &Route) -> Result<Box<dyn Line>, Trouble> {
+        let client = Client::new(route, Limits::default())?;
+        Ok(Box::new(ThreadLine::start(client, self.bell.clone())?))
+    }
+}
+
+/// Makes calls and waits for their answers, each within its limits.
+struct Client {
     agent: Agent,
     limits: Limits,
     proxied: bool,
 }
 
-impl SystemLine {
+impl Client {
     fn new(route: &Route, limits: Limits) -> Result<Self, Trouble> {
         let roots = match &route.roots {
             Some(path) => read_roots(path)?,
@@ -123,8 +141,8 @@ fn provider() -> CryptoProvider {
         cipher_suites: suites(),
         kx_groups: vec![X25519, SECP256R1, SECP384R1],
         signature_verification_algorithms: SIGNATURES,
-        secure_random: &Client,
-        key_provider: &Client,
+        secure_random: &Ours,
+        key_provider: &Ours,
     }
 }
 
@@ -165,9 +183,9 @@ const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
 };
 
 #[derive(Debug)]
-struct Client;
+struct Ours;
 
-impl SecureRandom for Client {
+impl SecureRandom for Ours {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
         use ::ring::rand::{SecureRandom, SystemRandom};
         SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
@@ -175,7 +193,7 @@ impl SecureRandom for Client {
 }
 
 /// We never show a certificate to a CA, so nothing reads private keys here.
-impl KeyProvider for Client {
+impl KeyProvider for Ours {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("no certificate is shown to a CA".into()))
     }
@@ -201,8 +219,8 @@ fn read_roots(path: &Path) -> Result<RootCerts, Trouble> {
     Ok(RootCerts::new_with_certs(&roots))
 }
 
-impl Line for SystemLine {
-    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
+impl Client {
+    fn call(&self, request: &Request) -> Result<Reply, Trouble> {
         let answer = self.send(request).and_then(|answer| read(answer, request.method));
         answer.map_err(|error| {
             let place = place(&request.url);
@@ -210,9 +228,7 @@ impl Line for SystemLine {
             Trouble::new(doing, self.sentence(&error))
         })
     }
-}
 
-impl SystemLine {
     fn send(&self, request: &Request) -> Result<Response<Body>, Error> {
         let secure = request.url.starts_with("https://");
         let accept = request.accept.unwrap_or("*/*");
@@ -441,13 +457,45 @@ mod tests {
         Request { method, url, accept: None, body: Vec::new() }
     }
 
-    fn line() -> Box<dyn Line> {
-        SystemWire.dial(&Route::default()).unwrap()
+    fn client(route: &Route) -> Client {
+        Client::new(route, Limits::default()).unwrap()
     }
 
     fn fails(server: &Server, limits: Limits) -> String {
-        let mut line = SystemLine::new(&Route::default(), limits).unwrap();
-        line.call(&ask(Method::Get, server.url("/directory"))).unwrap_err().why
+        let client = Client::new(&Route::default(), limits).unwrap();
+        client.call(&ask(Method::Get, server.url("/directory"))).unwrap_err().why
+    }
+
+    /// A line whose answers ring here.
+    fn line() -> (Box<dyn Line>, Receiver<()>) {
+        let (ring, rung) = channel();
+        let bell = Arc::new(move || ring.send(()).unwrap_or(()));
+        (SystemWire::new(bell).dial(&Route::default()).unwrap(), rung)
+    }
+
+    #[test]
+    fn a_line_rings_when_there_is_something_to_be_heard() {
+        let server = Server::new(vec![ok("{}"), ok("[]")]);
+        let (mut line, rung) = line();
+        assert_eq!(line.heard(), None);
+        for body in ["{}", "[]"] {
+            line.ask(ask(Method::Get, server.url("/directory")));
+            rung.recv().unwrap();
+            assert_eq!(line.heard().unwrap().unwrap().body, body.as_bytes());
+            assert_eq!(line.heard(), None, "each answer once");
+        }
+        assert_eq!(server.connections(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_line_that_hangs() {
+        let server = Server::new(vec![Say::Silence]);
+        let (mut line, rung) = line();
+        line.ask(ask(Method::Get, server.url("/directory")));
+        server.heard.recv().unwrap();
+        assert_eq!(line.heard(), None);
+        drop(line);
+        assert_eq!(rung.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty), "the call goes on without anybody");
     }
 
     #[test]
@@ -463,7 +511,7 @@ mod tests {
             Say::Answer(answer.into()),
             Say::Answer(chunked.into()),
         ]);
-        let mut line = line();
+        let line = client(&Route::default());
         let reply = line.call(&ask(Method::Get, server.url("/directory"))).unwrap();
         assert_eq!((reply.status, &reply.body[..]), (200, &b"{}"[..]));
         let reply = line.call(&ask(Method::Head, server.url("/nonce"))).unwrap();
@@ -502,12 +550,12 @@ mod tests {
     fn only_a_directory_may_be_moved() {
         let moved = || Say::Answer("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".into());
         let server = Server::new(vec![moved(), moved(), moved(), ok("here")]);
-        let reply = line().call(&ask(Method::Get, server.url("/directory"))).unwrap();
+        let reply = client(&Route::default()).call(&ask(Method::Get, server.url("/directory"))).unwrap();
         assert_eq!(reply.body, b"here");
         let server = Server::new(vec![moved(), moved(), moved(), moved()]);
         assert_eq!(fails(&server, Limits::default()), "the CA redirects more than 3 times");
         let server = Server::new(vec![moved()]);
-        let reply = line().call(&ask(Method::Post, server.url("/order"))).unwrap();
+        let reply = client(&Route::default()).call(&ask(Method::Post, server.url("/order"))).unwrap();
         assert_eq!((reply.status, reply.location.as_deref()), (302, Some("/elsewhere")));
         assert_eq!(server.connections(), 1);
     }
@@ -525,9 +573,9 @@ mod tests {
         assert_eq!(fails(&Server::new(vec![Say::Silence]), short), "not done within 50ms");
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://user:secret@{unused}/directory");
-        let trouble = line().call(&ask(Method::Get, url)).unwrap_err();
+        let trouble = client(&Route::default()).call(&ask(Method::Get, url)).unwrap_err();
         assert_eq!(trouble.to_string(), format!("{unused}: Connection refused"));
-        let trouble = line().call(&ask(Method::Get, "https://nobody.invalid/".into())).unwrap_err();
+        let trouble = client(&Route::default()).call(&ask(Method::Get, "https://nobody.invalid/".into())).unwrap_err();
         assert!(trouble.to_string().starts_with("nobody.invalid: this host is not known"), "{trouble}");
     }
 
@@ -535,7 +583,7 @@ mod tests {
     fn a_proxy_is_asked_for_a_tunnel() {
         let through = |server: &Server| {
             let route = Route { roots: None, proxy: Some(server.url("")) };
-            SystemWire.dial(&route).unwrap().call(&ask(Method::Get, "http://ca.example/directory".into()))
+            client(&route).call(&ask(Method::Get, "http://ca.example/directory".into()))
         };
         let server = Server::new(vec![Say::Answer("HTTP/1.1 200 OK\r\n\r\n".into()), ok("{}")]);
         assert_eq!(through(&server).unwrap().body, b"{}");
@@ -546,7 +594,7 @@ mod tests {
         let trouble = through(&Server::new(vec![no])).unwrap_err().to_string();
         assert!(trouble.starts_with("ca.example through the proxy: the proxy refused: "), "{trouble}");
         let route = Route { roots: None, proxy: Some("::".into()) };
-        let trouble = SystemWire.dial(&route).err().unwrap().to_string();
+        let trouble = Client::new(&route, Limits::default()).err().unwrap().to_string();
         assert!(trouble.starts_with("using MDHttpProxy: "), "{trouble}");
     }
 
@@ -583,7 +631,7 @@ mod tests {
         let route = Route { roots: Some(file.clone()), proxy: None };
 
         let server = tls_server(vec![ok("{}"), ok("{}")], &mine);
-        let mut line = SystemWire.dial(&route).unwrap();
+        let line = client(&route);
         for _ in 0..2 {
             let url = format!("https://{}/directory", server.address);
             assert_eq!(line.call(&ask(Method::Get, url)).unwrap().body, b"{}");
@@ -595,7 +643,7 @@ mod tests {
             (&other, route, "the certificate of the CA's own server is for another name"),
         ] {
             let server = tls_server(vec![Say::Close], pair);
-            let mut line = SystemWire.dial(&route).unwrap();
+            let line = client(&route);
             let url = format!("https://{}/directory", server.address);
             let trouble = line.call(&ask(Method::Get, url)).unwrap_err();
             assert!(trouble.why.contains(says), "{trouble}");
@@ -604,7 +652,7 @@ mod tests {
 
         let dial = |path: &Path| {
             let route = Route { roots: Some(path.into()), proxy: None };
-            SystemWire.dial(&route).err().unwrap().to_string()
+            Client::new(&route, Limits::default()).err().unwrap().to_string()
         };
         let said = dial(&dir.join("absent.pem"));
         assert!(

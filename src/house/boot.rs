@@ -4,22 +4,25 @@
 use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
-use crate::doors::disk::{self, SystemDisk};
-use crate::doors::front::{self, Front};
+use crate::doors::disk::{self, Lock, SystemDisk};
+use crate::doors::front::{self, Front, Passed};
 use crate::doors::https::SystemWire;
 use crate::doors::script::SystemScript;
+use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
-use crate::house::store::Store;
+use crate::house::store::{Loaded, Store};
+use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
-use crate::rules::control::Say;
+use crate::rules::control::{Accounts, Say};
 use crate::rules::http1::Facade;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::config::Config;
 use crate::words::fault::{Fault, Trouble};
 use crate::words::name::Name;
+use crate::words::time::Span;
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
@@ -37,6 +40,8 @@ pub enum Stay {
     Daemon,
     /// Until these MDs (all if none is named) have nothing left to do; each end is printed.
     Once { names: Vec<Name>, push: Push },
+    /// Until our account with this CA is at its end; the only one if none is named. Nothing else is done meanwhile.
+    Leave { ca: Option<String> },
 }
 
 /// Exit codes; the last two are those of sysexits.h.
@@ -99,37 +104,44 @@ pub fn run(path: &str, stay: Stay) -> u8 {
     }
 }
 
-fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
-    let state = config.control.as_ref().and_then(|socket| socket.parent()).map(|dir| dir.join("state"));
-    let _lock = disk::lock(&config.store.join("lock"))?;
+fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
+    if matches!(stay, Stay::Leave { .. }) {
+        config.listen.clear();
+        config.initial_delay = Some(Span::days(1));
+        config.mds.iter_mut().for_each(|md| md.message = None);
+    }
     let mut disk = SystemDisk;
-    let (store, loaded) = Store::open(&config.store, state.as_deref(), &mut disk)?;
-    for line in &loaded.set_aside {
-        log::error!("{line}");
-    }
-    for notice in &config.notices {
-        log::warn!("{notice}");
-    }
-
+    let (lock, store, loaded) = unlock(&config, &mut disk)?;
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
     let sight = front::Shared { answers: shared.0.clone(), board: shared.1.clone(), clock: clock::wall };
     let mut front = Front::new(executor.clone(), sight);
+    front.adopt(Passed::take());
     front.face(Facade::new(&config));
+    front.seats(config.connections);
     front.listen(&config.listen)?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, front, shared.1.clone(), knocks.clone())));
+    let desk = FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone());
+    let desk = Rc::new(RefCell::new(desk));
+    // The desk has the lock: it stays for as long as the house does.
+    let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
+    let supervisor = Rc::new(if matches!(stay, Stay::Daemon) { Supervisor::from_env() } else { Supervisor::default() });
+    desk.borrow_mut().supervised_by(supervisor.clone());
     let _control = match stay {
         Stay::Daemon => {
             executor.spawn(signals(desk.clone(), stop, FINE)?).detach();
             let answer = Rc::new(move |request| desk.borrow_mut().answer(request));
             config.control.as_deref().map(|socket| Control::bind(&executor, socket, answer)).transpose()?
         }
-        Stay::Once { names, push } => {
+        Stay::Once { .. } | Stay::Leave { .. } => {
             let (ended, ends) = channel::unbounded();
-            let _ = knocks.send(Knock::Renew { names, push, ended });
+            let _ = knocks.send(match stay {
+                Stay::Once { names, push } => Knock::Renew { names, push, ended },
+                Stay::Leave { ca } => Knock::Accounts { what: Accounts::Deactivate { ca }, ended },
+                Stay::Daemon => Knock::Stop,
+            });
             executor.spawn(signals(desk, stop.clone(), FAILED)?).detach();
             executor.spawn(print(ends, stop)).detach();
             None
@@ -139,22 +151,53 @@ fn open(path: &str, config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
-    let keeper = (shared.0.clone(), shared.1);
+    let (keeper, bell) = (shared.clone(), knocks.clone());
+    let mut clock = SystemClock::new(mailbox);
+    let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let (mut clock, mut wire, mut dice) = (SystemClock::new(mailbox), SystemWire, SystemDice::default());
+        let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
+        let mut dice = SystemDice::default();
         let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);
     });
-    thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
+    let thread = thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
+    supervisor.ready();
+    if supervisor.is_there() {
+        executor.spawn(watch::tell(supervisor.clone(), shared.1, Keeping { thread, pulse })).detach();
+    }
 
     let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
+    supervisor.stopping();
     shared.0.withdraw_all();
     let _ = knocks.send(Knock::Stop);
     ending.end();
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
+}
+
+/// The store is ours, or another's who is named.
+pub fn lock(config: &Config) -> Result<Lock, Trouble> {
+    disk::lock(&config.store.join("lock"), config.patience())
+}
+
+/// The store, which nobody else may have while the lock is held; or another's, which is only read.
+fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
+    let state = config.state();
+    let (lock, (store, loaded)) = if config.only_reads() {
+        (None, Store::look(&config.store, state.as_deref(), disk)?)
+    } else {
+        let lock = lock(config)?;
+        (Some(lock), Store::open(&config.store, state.as_deref(), disk)?)
+    };
+    for line in &loaded.set_aside {
+        log::error!("{line}");
+    }
+    for notice in &config.notices {
+        log::warn!("{notice}");
+    }
+    Ok((lock, store, loaded))
 }
 
 /// How long the keeper may take to come to an end.

@@ -1,76 +1,199 @@
-//! One errand: an order, carried out turn by turn through the line to its CA and the answers on port 80. Between any two
-//! turns it can be left standing or be dropped; its answers go with it.
+//! One errand: a conversation with a CA, carried out turn by turn through the line to it and the answers on port 80.
+//! Between any two turns it can be left standing or be dropped; its answers go with it.
 
+use crate::doors::clock::Ended;
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
-use crate::rules::acme::flow::{Ask, Flow, Heard, Turn};
+use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
-use crate::words::cert::{Slot, Want, Why};
-use crate::words::fault::Failure;
+use crate::words::cert::{Account, Slot, Want, Why};
+use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
 use std::sync::Arc;
 
 pub struct Errand {
+    pub task: Task,
+    /// The directory URL of the CA.
+    pub ca: String,
+    account: AccountKey,
+    flow: Box<dyn Turns>,
+    heard: Heard,
+    line: Box<dyn Line>,
+    wait: Wait,
+    served: Served,
+}
+
+/// What it is for.
+pub enum Task {
+    Order(Order),
+    /// Our account there is to end; whoever asked for that is told how it went.
+    Leave {
+        ended: Ended,
+    },
+}
+
+pub struct Order {
     pub slot: Slot,
     pub why: Why,
     /// The want as it was when the order began.
     pub want: Want,
     /// The new certificate's key, PKCS#8.
     pub key: Vec<u8>,
-    /// Not to be taken up before this moment of the steady clock.
-    pub rests_until: Span,
-    account: AccountKey,
-    flow: Flow,
-    heard: Heard,
-    line: Box<dyn Line>,
-    served: Served,
+}
+
+/// What keeps an errand from its next turn; moments are those of the steady clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Nothing,
+    /// Its rest, up to this moment.
+    Rest(Span),
+    /// The answer to a call that was made at this moment.
+    Answer(Span),
+    /// An answer that should have been there by now.
+    Silence,
 }
 
 /// What came of a turn.
 pub enum Came {
-    /// There is more to do, at once or after the rest.
+    /// There is more to do, at once or later.
     Nothing,
-    /// The account exists at this URL: keep it before the next turn.
-    Account(String),
+    /// An answer is in place; [`Errand::refuse`] before the next turn if it shall not count.
+    Served(Proof),
+    /// The CA has been silent for so long that others should not count on it.
+    Silence,
+    /// The account exists at this URL and has these contacts: keep it before the next turn.
+    Account(String, Vec<String>),
+    /// The account needs another key before the next turn.
+    OldKey,
     /// The chain, DER, leaf first.
     Chain(Vec<Vec<u8>>),
+    /// The account is no more.
+    Left,
     Nowhere(Failure),
 }
 
+/// From here on a CA that has not answered is taken for one that hangs; a good one answers within a second.
+const SILENCE: Span = Span::secs(5);
+
+/// Later than anything.
+const NEVER: Span = Span::millis(u64::MAX);
+
 impl Errand {
     pub fn new(
-        (slot, want, why): (Slot, Want, Why),
-        key: Vec<u8>,
+        task: Task,
+        ca: String,
         account: AccountKey,
-        flow: Flow,
+        flow: Box<dyn Turns>,
         line: Box<dyn Line>,
         answers: Arc<Answers>,
     ) -> Self {
         let served = Served { answers, tokens: vec![] };
-        Self { slot, why, want, key, rests_until: Span::ZERO, account, flow, heard: Heard::Start, line, served }
+        let (heard, wait) = (Heard::Start, Wait::Nothing);
+        Self { task, ca, account, flow, heard, line, wait, served }
     }
 
-    /// Takes one turn; `steady` is the moment at which it is taken.
+    /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
     pub fn turn(&mut self, steady: Span) -> Came {
-        let heard = std::mem::replace(&mut self.heard, Heard::Done);
-        match self.flow.turn(heard) {
-            Turn::Call(ask) => self.heard = self.call(&ask),
-            Turn::Serve(proof) => self.served.put(&proof.token, &proof.key_authorization),
+        let goes_on = match self.wait {
+            Wait::Nothing => true,
+            Wait::Rest(until) => steady >= until,
+            Wait::Answer(_) | Wait::Silence => self.hears(),
+        };
+        if !goes_on {
+            return match self.wait {
+                Wait::Answer(since) if steady >= since.plus(SILENCE) => {
+                    self.wait = Wait::Silence;
+                    Came::Silence
+                }
+                _ => Came::Nothing,
+            };
+        }
+        self.wait = Wait::Nothing;
+        match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
+            Turn::Call(ask) => self.call(&ask, steady),
+            Turn::Serve(proof) => {
+                self.served.put(&proof.token, &proof.key_authorization);
+                return Came::Served(proof);
+            }
             Turn::Unserve(proof) => self.served.withdraw(&proof.token),
-            Turn::Rest(span) => self.rests_until = steady.plus(span),
-            Turn::Keep { account } => return Came::Account(account),
+            Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
+            Turn::Keep { account, contacts } => return Came::Account(account, contacts),
+            Turn::ReplaceKey => return Came::OldKey,
             Turn::Done(chain) => return Came::Chain(chain),
+            Turn::Left => return Came::Left,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
     }
 
-    fn call(&mut self, ask: &Ask) -> Heard {
-        let request = self.account.request(ask);
-        match request.and_then(|request| self.line.call(&request)) {
-            Ok(reply) => Heard::Reply(reply),
-            Err(trouble) => Heard::Silence(trouble),
+    /// The answer that was put in place a turn ago is of no use.
+    pub fn refuse(&mut self, why: Trouble) {
+        self.heard = Heard::Silence(why);
+    }
+
+    /// When it wants a turn that nobody else will call it to.
+    pub fn wakes_at(&self) -> Span {
+        match self.wait {
+            Wait::Nothing => Span::ZERO,
+            Wait::Rest(until) => until,
+            Wait::Answer(since) => since.plus(SILENCE),
+            Wait::Silence => NEVER,
         }
+    }
+
+    /// The order that it is for.
+    pub fn order(&self) -> Option<&Order> {
+        match &self.task {
+            Task::Order(order) => Some(order),
+            Task::Leave { .. } => None,
+        }
+    }
+
+    /// Whether it speaks with this account's key.
+    pub fn has_key(&self, account: &Account) -> bool {
+        AccountKey::from_pkcs8(&account.key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
+    }
+
+    /// From here on it speaks with another key.
+    pub fn replace_key(&mut self, key: Result<AccountKey, Trouble>) {
+        match key {
+            Ok(key) => {
+                self.heard = Heard::Key(key.thumbprint());
+                self.account = key;
+            }
+            Err(trouble) => self.heard = Heard::Silence(trouble),
+        }
+    }
+
+    /// Whether its CA hangs.
+    pub fn hangs(&self) -> bool {
+        self.wait == Wait::Silence
+    }
+
+    /// Its line, if there is a call on it that will come to an end some time.
+    pub fn hang_up(self) -> Option<Box<dyn Line>> {
+        matches!(self.wait, Wait::Answer(_) | Wait::Silence).then_some(self.line)
+    }
+
+    fn call(&mut self, ask: &Ask, steady: Span) {
+        match self.account.request(ask) {
+            Ok(request) => {
+                self.line.ask(request);
+                if !self.hears() {
+                    self.wait = Wait::Answer(steady);
+                }
+            }
+            Err(trouble) => self.heard = Heard::Silence(trouble),
+        }
+    }
+
+    fn hears(&mut self) -> bool {
+        match self.line.heard() {
+            Some(Ok(reply)) => self.heard = Heard::Reply(reply),
+            Some(Err(trouble)) => self.heard = Heard::Silence(trouble),
+            None => return false,
+        }
+        true
     }
 }
 

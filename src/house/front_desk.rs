@@ -2,7 +2,9 @@
 //! changes the listeners here and the wants at the keeper's; a renewal is handed on.
 
 use crate::doors::clock::{Knock, Push};
+use crate::doors::disk::{self, Lock};
 use crate::doors::front::Front;
+use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
 use crate::rules::control::{NO_SUCH_MD, Request, Say};
 use crate::rules::http1::Facade;
@@ -10,8 +12,10 @@ use crate::rules::status;
 use crate::words::board::{Board, Report};
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
+use crate::words::time::Span;
 use smol::channel::{self, Receiver, Sender};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
 pub struct FrontDesk {
@@ -22,15 +26,29 @@ pub struct FrontDesk {
     /// `MDServerStatus`: whether the view of all MDs is shown, as JSON and as a page.
     server_status: bool,
     front: Front,
+    /// On the store; `None` while it is only read.
+    lock: Option<Lock>,
     board: Arc<Board>,
     knocks: mpsc::Sender<Knock>,
+    supervisor: Rc<Supervisor>,
 }
 
 impl FrontDesk {
-    pub fn new(path: &str, config: &Config, front: Front, board: Arc<Board>, knocks: mpsc::Sender<Knock>) -> Self {
+    pub fn new(
+        path: &str,
+        config: &Config,
+        (front, lock): (Front, Option<Lock>),
+        board: Arc<Board>,
+        knocks: mpsc::Sender<Knock>,
+    ) -> Self {
         let (store, control) = (config.store.clone(), config.control.clone());
-        let server_status = config.server_status;
-        Self { config_path: path.into(), store, control, server_status, front, board, knocks }
+        let (server_status, supervisor) = (config.server_status, Rc::default());
+        Self { config_path: path.into(), store, control, server_status, front, lock, board, knocks, supervisor }
+    }
+
+    /// Who is told of each reload.
+    pub fn supervised_by(&mut self, supervisor: Rc<Supervisor>) {
+        self.supervisor = supervisor;
     }
 
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
@@ -38,6 +56,7 @@ impl FrontDesk {
         match request {
             Request::Status { json, name } => self.status(json, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
+            Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Reload => match self.reload() {
                 Ok(line) => end(&say, vec![line], boot::FINE),
                 Err(lines) => end(&say, lines, boot::FAILED),
@@ -48,6 +67,16 @@ impl FrontDesk {
 
     /// A new configuration is in force at once; a faulty one changes nothing.
     pub fn reload(&mut self) -> Result<String, Vec<String>> {
+        self.supervisor.reloading();
+        let result = self.change();
+        self.supervisor.ready();
+        if let Some(fault) = result.as_ref().err().and_then(|lines| lines.first()) {
+            self.supervisor.status(&format!("the old configuration stays in force: {fault}"));
+        }
+        result
+    }
+
+    fn change(&mut self) -> Result<String, Vec<String>> {
         let refused = |lines: Vec<String>| {
             for line in &lines {
                 log::error!("{line}");
@@ -57,19 +86,31 @@ impl FrontDesk {
         };
         let config = boot::config(&self.config_path)
             .map_err(|faults| refused(faults.iter().map(ToString::to_string).collect()))?;
+        if self.lock.is_none() && !config.only_reads() {
+            // Whoever waits here keeps everybody else waiting.
+            let lock = disk::lock(&self.store.join("lock"), Span::ZERO);
+            self.lock = Some(lock.map_err(|trouble| refused(vec![trouble.to_string()]))?);
+        }
         self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
         self.front.face(Facade::new(&config));
+        self.front.seats(config.connections);
         self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");
         }
-        if config.store != self.store || config.control != self.control {
-            log::warn!("MDStoreDir and MDControlSocket take effect at the next start");
-        }
-        let line = match config.mds.len() {
-            1 => "configuration reloaded: 1 MD".into(),
+        let mut line = match config.mds.len() {
+            1 => "configuration reloaded: 1 MD".to_string(),
             many => format!("configuration reloaded: {many} MDs"),
         };
+        for (directive, changed) in [
+            ("MDStoreDir", config.store != self.store),
+            ("MDControlSocket", config.control != self.control),
+            ("MDStoreLocks off", self.lock.is_some() && config.only_reads()),
+        ] {
+            if changed {
+                line += &format!("; {directive} takes effect at the next start");
+            }
+        }
         log::info!("{line}");
         let _ = self.knocks.send(Knock::Reload(Box::new(config)));
         Ok(line)

@@ -4,9 +4,9 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
-use crate::doors::https::Wire;
+use crate::doors::https::{Line, Wire};
 use crate::doors::script::Script;
-use crate::house::errand::{Came, Errand};
+use crate::house::errand::Errand;
 use crate::house::jobs::Jobs;
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
@@ -14,7 +14,9 @@ use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::cert::{Outcome, Slot, Step};
-use crate::words::config::Config;
+use crate::words::config::{Config, Md};
+use crate::words::fault::Trouble;
+use crate::words::message::Topic;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 use std::collections::BTreeSet;
@@ -36,6 +38,8 @@ pub struct Keeper<'a> {
     pub(super) lives: Lives,
     pub(super) answers: Arc<Answers>,
     pub(super) errands: Vec<Errand>,
+    /// Lines of errands that were dropped, with a call that has not come to its end.
+    pub(super) hung_up: Vec<Box<dyn Line>>,
     board: Arc<Board>,
     jobs: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
@@ -50,9 +54,6 @@ pub struct Keeper<'a> {
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
 }
-
-/// Orders under way at the same time: each holds a TLS connection, and the device has little memory.
-const ERRANDS: usize = 4;
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
 const LONGEST_NAP: Span = Span::hours(1);
@@ -78,6 +79,7 @@ impl<'a> Keeper<'a> {
             lives,
             answers,
             errands: vec![],
+            hung_up: vec![],
             board,
             jobs: Jobs::default(),
             quiet_until: Span::ZERO,
@@ -89,7 +91,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
-        keeper.owe_missing_exports();
+        keeper.look_at_exports();
         keeper.post();
         keeper
     }
@@ -99,10 +101,11 @@ impl<'a> Keeper<'a> {
         loop {
             let nap = self.work();
             match self.doors.clock.nap(nap) {
-                Knock::Nobody => {}
+                Knock::Nobody | Knock::Answer => {}
                 Knock::Stop => return,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
+                Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
             }
         }
     }
@@ -116,14 +119,14 @@ impl<'a> Keeper<'a> {
         }
         self.turns();
         let steady = self.doors.clock.steady();
-        let rests = self.errands.iter().map(|errand| errand.rests_until).min();
-        let until_rest = rests.map_or(LONGEST_NAP, |rest| rest.minus(steady));
+        let next_turn = self.errands.iter().map(Errand::wakes_at).min();
+        let until_turn = next_turn.map_or(LONGEST_NAP, |at| at.minus(steady));
         let until_look = match (self.now(), self.look_at) {
             (Some(now), Some(at)) => at.since(now),
             (Some(_), None) => LONGEST_NAP,
             (None, _) => CLOCKLESS_NAP,
         };
-        until_rest.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
+        until_turn.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
@@ -137,6 +140,9 @@ impl<'a> Keeper<'a> {
 
     /// Asks the rules about every want, and begins what they say.
     fn look(&mut self, now: Option<Unix>) {
+        if self.config.only_reads() {
+            self.reread();
+        }
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
@@ -160,46 +166,20 @@ impl<'a> Keeper<'a> {
         }
         self.look_at = next;
         self.tell(tells, now);
+        match self.now() {
+            Some(now) if steady >= self.quiet_until => {
+                let warning = self.warn(now);
+                self.look_at = [self.look_at, warning].into_iter().flatten().min();
+            }
+            Some(_) => self.look_by = self.look_by.min(self.quiet_until),
+            None => {}
+        }
         self.close_jobs(now);
         self.post();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
-        self.errands.iter().any(|errand| errand.slot == *slot)
-    }
-
-    /// Whether one more order can be begun now: there is room, and nobody else is about to make the CA's account.
-    pub(super) fn has_room_for(&self, ca: &str) -> bool {
-        let making = self.lives.account(ca).is_none_or(|account| account.url.is_none());
-        self.errands.len() < ERRANDS && !(making && self.errands.iter().any(|errand| errand.want.ca == ca))
-    }
-
-    /// Gives each errand that does not rest one turn.
-    fn turns(&mut self) {
-        let mut index = 0;
-        while let Some(errand) = self.errands.get_mut(index) {
-            let steady = self.doors.clock.steady();
-            if errand.rests_until > steady {
-                index += 1;
-                continue;
-            }
-            match errand.turn(steady) {
-                Came::Nothing => index += 1,
-                Came::Account(url) => {
-                    let ca = errand.want.ca.clone();
-                    self.keep_account(&ca, url);
-                    index += 1;
-                }
-                Came::Chain(chain) => {
-                    let errand = self.errands.remove(index);
-                    self.arrive(errand, chain);
-                }
-                Came::Nowhere(failure) => {
-                    let slot = self.errands.remove(index).slot;
-                    self.failed(&slot, Outcome::OrderFailed(failure));
-                }
-            }
-        }
+        self.errands.iter().filter_map(Errand::order).any(|order| order.slot == *slot)
     }
 
     /// Settles a failure, says it, and ends what was waiting for the step.
@@ -209,7 +189,21 @@ impl<'a> Keeper<'a> {
         log::warn!("{line}");
         self.save_tried(slot);
         self.jobs.end(slot, &line, false);
+        if let (Outcome::OrderFailed(_), Some(md)) = (&outcome, self.lives.md(&slot.md).cloned()) {
+            // That it could not be said is in the log.
+            let _ = self.say(&md, Topic::Errored);
+        }
         self.look_again();
+    }
+
+    /// The operator's command does not want an order for this MD to begin: no kind of it is tried for an hour.
+    pub(super) fn veto(&mut self, md: &Md, why: &Trouble) {
+        let now = self.now();
+        for slot in md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }) {
+            if !self.busy(&slot) && matches!(self.lives.step(&slot, now), Step::Order { .. }) {
+                self.failed(&slot, Outcome::Vetoed(why.clone()));
+            }
+        }
     }
 
     pub(super) fn succeeded(&mut self, slot: &Slot, outcome: &Outcome) {
@@ -230,26 +224,50 @@ impl<'a> Keeper<'a> {
 
     /// A changed configuration: orders for wants that are no more are dropped, everything else goes on.
     fn reload(&mut self, config: Config) {
+        let changes_hands = config.only_reads() != self.config.only_reads();
         self.lives.rewant(&config);
         self.config = config;
-        let lives = &self.lives;
-        self.errands.retain(|errand| lives.want(&errand.slot).is_some_and(|want| *want == errand.want));
+        if changes_hands {
+            self.reread();
+        }
+        self.drop_stale();
         self.inherit();
-        self.owe_missing_exports();
+        self.look_at_exports();
         self.look_again();
         self.post_all();
     }
 
-    /// An MD whose first name was removed or changed goes on with what it had.
+    /// An MD whose first name was removed or changed goes on with what it had; where another daemon writes the store, that
+    /// one sees to it.
     fn inherit(&mut self) {
+        if self.config.only_reads() {
+            return;
+        }
         for (new, old) in self.lives.heirs() {
             match self.store.rename(self.doors.disk, &old, &new) {
                 Ok(()) => {
                     log::info!("{}: goes on with the certificate of {}, which is no longer configured", new.md, old.md);
                     self.lives.inherit(&new, &old);
+                    self.save_tried(&new);
                 }
                 Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
             }
+        }
+    }
+
+    /// What the store holds now that somebody else may have written it.
+    fn reread(&mut self) {
+        match self.store.again(self.doors.disk, self.config.only_reads()) {
+            Ok((store, loaded)) => {
+                for line in &loaded.set_aside {
+                    log::error!("{line}");
+                }
+                self.store = store;
+                for line in self.lives.found(loaded) {
+                    log::info!("{line}");
+                }
+            }
+            Err(trouble) => log::error!("what is new in the store is not seen: {trouble}"),
         }
     }
 
@@ -321,7 +339,8 @@ impl<'a> Keeper<'a> {
         if had_clock != Some(now.is_some()) {
             return self.post_all();
         }
-        let busy = |slot: &Slot| self.errands.iter().any(|errand| errand.slot == *slot);
+        let errands = &self.errands;
+        let busy = |slot: &Slot| errands.iter().filter_map(Errand::order).any(|order| order.slot == *slot);
         for report in self.lives.news(now, busy) {
             self.board.repost(report);
         }

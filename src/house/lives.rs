@@ -4,11 +4,12 @@
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::kin::{self, Kin};
-use crate::rules::{plan, record};
+use crate::rules::{messages, plan, record};
 use crate::words::board::{CertReport, Diary, Entry, Next, Report};
-use crate::words::cert::{Account, Bundle, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
+use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
+use crate::words::message::Said;
 use crate::words::name::Name;
 use crate::words::time::Unix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,10 @@ pub struct Lives {
     order: Vec<Name>,
     certs: BTreeMap<Slot, Life>,
     accounts: BTreeMap<String, Account>,
+    /// What the MDs that may come to each CA give as their contacts.
+    contacts: BTreeMap<String, BTreeSet<String>>,
     diaries: BTreeMap<Name, Diary>,
+    said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
     /// Before this moment no clock is believed.
@@ -40,6 +44,22 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
+}
+
+/// An MD, its certificates, and what was said of it.
+pub struct Watched<'a> {
+    pub md: &'a Arc<Md>,
+    pub held: Vec<&'a Held>,
+    pub said: Said,
+    pub fingerprint: Fingerprint,
+}
+
+impl Watched<'_> {
+    /// When it is to be warned of next.
+    pub fn warn_at(&self, now: Unix) -> Option<Unix> {
+        let at = |held: &&Held| messages::warn_at(held, self.md.warn, &self.said, self.fingerprint, now);
+        self.held.iter().map(at).min()
+    }
 }
 
 impl Life {
@@ -63,7 +83,9 @@ impl Lives {
             floor: plan::floor(certs.values().filter_map(|life| life.held.as_ref())),
             certs,
             accounts: loaded.accounts,
+            contacts: BTreeMap::new(),
             diaries: BTreeMap::new(),
+            said: loaded.said,
             imposed: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
@@ -80,7 +102,11 @@ impl Lives {
         }
         self.order = config.mds.iter().map(|md| md.name.clone()).collect();
         self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
+        self.contacts.clear();
         for md in self.mds.values() {
+            for ca in &md.cas {
+                self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
+            }
             for mut want in md.wants(record::fingerprint(md)) {
                 let slot = want.slot();
                 let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
@@ -118,7 +144,9 @@ impl Lives {
         let life = self.certs.entry(new.clone()).or_default();
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
-        life.tried.told = None;
+        (life.tried.told, life.tried.notified) = (None, None);
+        life.tried.imposed = orphan.tried.imposed;
+        life.tried.exported = orphan.tried.exported;
         self.touch(&new.md);
     }
 
@@ -129,6 +157,12 @@ impl Lives {
 
     pub fn want(&self, slot: &Slot) -> Option<&Want> {
         self.certs.get(slot)?.want.as_ref()
+    }
+
+    /// The CA whose turn it is to be asked for this want.
+    pub fn ca(&self, slot: &Slot) -> Option<&str> {
+        let life = self.certs.get(slot)?;
+        Some(plan::ca(life.want.as_ref()?, &life.tried))
     }
 
     pub fn held(&self, slot: &Slot) -> Option<&Held> {
@@ -143,8 +177,32 @@ impl Lives {
         self.mds.get(name)
     }
 
+    /// In the order of the configuration.
+    pub fn names(&self) -> Vec<Name> {
+        self.order.clone()
+    }
+
+    pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
+        self.mds.values()
+    }
+
     pub fn account(&self, ca: &str) -> Option<&Account> {
         self.accounts.get(ca)
+    }
+
+    /// What anybody who may come to this CA gives as a contact.
+    pub fn contacts(&self, ca: &str) -> &BTreeSet<String> {
+        const NONE: &BTreeSet<String> = &BTreeSet::new();
+        self.contacts.get(ca).unwrap_or(NONE)
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    pub fn forget_account(&mut self, ca: &str) {
+        self.accounts.remove(ca);
+        self.touched.extend(self.order.iter().cloned());
     }
 
     pub fn keep_account(&mut self, account: Account) {
@@ -166,7 +224,8 @@ impl Lives {
     pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
         match self.certs.get(slot) {
             Some(Life { want: Some(want), held, tried, .. }) => {
-                plan::decide(want, held.as_ref(), tried, self.imposed.get(&want.ca).copied(), now)
+                let imposed = self.imposed.get(plan::ca(want, tried)).copied();
+                plan::decide(want, held.as_ref(), tried, imposed, now)
             }
             _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
         }
@@ -174,7 +233,7 @@ impl Lives {
 
     fn sum_up_waits(&mut self) {
         self.imposed.clear();
-        for imposed in self.certs.values().filter_map(|life| life.tried.imposed.as_ref()) {
+        for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
             let longest = self.imposed.entry(imposed.ca.clone()).or_default();
             *longest = imposed.until.max(*longest);
         }
@@ -201,6 +260,19 @@ impl Lives {
         life.unsaved = unsaved;
     }
 
+    /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
+    pub fn found(&mut self, loaded: Loaded) -> Vec<String> {
+        self.accounts = loaded.accounts;
+        let mut lines = vec![];
+        for (slot, held) in loaded.certs {
+            if self.held(&slot).is_none_or(|known| known.sha256 != held.sha256) {
+                lines.push(format!("{slot}: the store has a new certificate, until {}", held.not_after));
+                self.arrived(&slot, held, None);
+            }
+        }
+        lines
+    }
+
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
         life.tried = plan::settle(&want, &life.tried, outcome, now, 0);
@@ -212,25 +284,31 @@ impl Lives {
     pub fn failed(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>, throw: u32) -> String {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
+            Outcome::Vetoed(trouble) => format!("renewal put off: {trouble}"),
             Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
-            Outcome::Ordered | Outcome::Told(_) => String::new(),
+            Outcome::Ordered | Outcome::Notified(_) | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
         let unforced = Want { forced: false, ..want };
-        if matches!(outcome, Outcome::OrderFailed(_)) && plan::why(&unforced, life.held.as_ref(), now).is_none() {
+        let ordering = matches!(outcome, Outcome::OrderFailed(_) | Outcome::Vetoed(_));
+        if ordering && plan::why(&unforced, life.held.as_ref(), now).is_none() {
             // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
             next.order = life.tried.order.clone();
+            next.tell = life.tried.tell.clone();
         }
         life.tried = next;
         life.want = Some(unforced);
         self.sum_up_waits();
-        let next = match (outcome, self.step(slot, Some(now))) {
-            (Outcome::OrderFailed(_), Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
-            (Outcome::OrderFailed(_), _) => None,
+        let next = match (ordering, self.step(slot, Some(now))) {
+            (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
+            (true, _) => None,
             _ => self.tried(slot).and_then(|tried| tried.tell.until),
         };
-        let then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
+        let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
+        if let (Outcome::OrderFailed(_), Some(want)) = (outcome, self.want(slot).filter(|want| want.cas.len() > 1)) {
+            then.push_str(&format!(" at {}", self.tried(slot).map_or("", |tried| plan::ca(want, tried))));
+        }
         let entry = Entry { when: now, what: "errored", detail: what.clone() };
         self.diaries.entry(slot.md.clone()).or_default().note(entry);
         format!("{}: {what}; {then}", slot.md)
@@ -244,14 +322,35 @@ impl Lives {
         Some((life, want, now?))
     }
 
+    pub fn said(&self, md: &Name) -> Said {
+        self.said.get(md).cloned().unwrap_or_default()
+    }
+
+    pub fn keep_said(&mut self, md: &Name, said: Said) {
+        self.said.insert(md.clone(), said);
+    }
+
+    /// What an MD is to be warned of; `None` where nothing is held.
+    pub fn watched(&self, md: &Name) -> Option<Watched<'_>> {
+        let md = self.mds.get(md)?;
+        let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
+        let lives: Vec<&Life> = slots.filter_map(|slot| self.certs.get(&slot)).collect();
+        let fingerprint = lives.iter().find_map(|life| life.want.as_ref())?.fingerprint;
+        let held: Vec<&Held> = lives.iter().filter_map(|life| life.held.as_ref()).collect();
+        (!held.is_empty()).then(|| Watched { md, held, said: self.said(&md.name), fingerprint })
+    }
+
     pub fn note(&mut self, md: &Name, entry: Entry) {
         self.diaries.entry(md.clone()).or_default().note(entry);
     }
 
-    /// The exports are not what they should be: its news are owed again.
+    /// The exports are not what they should be: its news are owed again, if only to files that are to go.
     pub fn owe(&mut self, slot: &Slot) {
         if let Some(life) = self.certs.get_mut(slot) {
-            life.tried.told = None;
+            (life.tried.told, life.tried.notified) = (None, None);
+            if let Some(want) = life.want.as_mut() {
+                want.tells = true;
+            }
         }
     }
 
@@ -267,6 +366,11 @@ impl Lives {
     pub fn unsaved(&self) -> Vec<Slot> {
         let unsaved = |life: &Life| life.unsaved.is_some() || life.unsaved_tried.is_some();
         self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// The pair that is held there, while it is in memory alone.
+    pub fn unsaved_bundle(&self, slot: &Slot) -> Option<&Bundle> {
+        self.certs.get(slot)?.unsaved.as_ref().map(|(bundle, _)| bundle)
     }
 
     pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {
@@ -315,16 +419,22 @@ impl Lives {
         let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
         let lives: Vec<(Slot, &Life)> =
             slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
-        let account = md.cas.first().and_then(|ca| self.accounts.get(ca)).and_then(|account| account.url.clone());
+        let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
+        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
         });
         Report {
             md: md.clone(),
+            ca,
             account,
             certs: lives.iter().filter_map(|(slot, life)| self.cert_report(slot, life, now, busy(slot))).collect(),
             log: self.diaries.get(&md.name).cloned().unwrap_or_default(),
+            warning: self
+                .watched(&md.name)
+                .map(|watched| watched.said.warning_for(watched.fingerprint))
+                .unwrap_or_default(),
             trouble,
         }
     }
@@ -353,8 +463,19 @@ impl Lives {
             next,
             renew_at: now.filter(|_| incomplete).or_else(|| held.map(|held| plan::renew_at(want, held))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
-            tell: life.tried.tell.clone(),
+            tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
             told: !want.tells || held.is_some_and(|held| life.tried.told == Some(held.sha256)),
         })
     }
+}
+
+/// The CA that matters now: the one whose turn it is, where something is due; else the one that gave what is held.
+fn ca_of<'a>(md: &Md, lives: impl Iterator<Item = &'a Life> + Clone, now: Option<Unix>) -> String {
+    let due = lives.clone().find_map(|life| {
+        let want = life.want.as_ref()?;
+        let due = now.is_some_and(|now| plan::why(want, life.held.as_ref(), now).is_some());
+        due.then(|| plan::ca(want, &life.tried))
+    });
+    let giver = || lives.clone().find_map(|life| life.held.as_ref()).map(|held| held.ca.as_str());
+    due.or_else(giver).or(md.cas.first().map(String::as_str)).unwrap_or_default().into()
 }

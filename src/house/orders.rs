@@ -2,24 +2,26 @@
 
 use crate::doors::https::Route;
 use crate::doors::keys::{self, AccountKey};
-use crate::house::errand::Errand;
+use crate::house::errand::{Errand, Order, Task};
 use crate::house::keeper::Keeper;
 use crate::rules::acme::flow::{Brief, Flow};
 use crate::rules::x509;
 use crate::words::board::Entry;
-use crate::words::cert::{Account, Bundle, Held, Outcome, Slot, Want, Why};
+use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
 use crate::words::fault::{Failure, Trouble};
+use crate::words::message::Topic;
 
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
-        let Some(want) = self.lives.want(slot).cloned() else { return };
-        if !self.has_room_for(&want.ca) {
-            return;
+        let (Some(want), Some(md)) = (self.lives.want(slot).cloned(), self.lives.md(&slot.md).cloned()) else { return };
+        let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
+        if let Err(trouble) = self.say(&md, Topic::Renewing) {
+            return self.veto(&md, &trouble);
         }
-        log::info!("{}: ordering a certificate ({}) from {}: {why}", slot.md, want.kind, want.ca);
-        match self.set_out(slot, want, why) {
+        log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
+        match self.set_out(&md, want, ca, why) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -28,27 +30,26 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, slot: &Slot, want: Want, why: Why) -> Result<Errand, Trouble> {
-        let Some(md) = self.lives.md(&slot.md).cloned() else {
-            return Err(Trouble::new("looking for the MD", "it is no longer in the configuration"));
-        };
+    fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
         let key = keys::generate(want.kind)?;
         let csr = keys::request(&key, want.kind, &want.names)?;
-        let (account, is_new) = self.account_for(&want.ca, &md)?;
+        let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
-            directory: want.ca.clone(),
+            directory: ca.clone(),
             names: want.names.clone(),
             csr,
             thumbprint: account_key.thumbprint(),
             account: account.url,
             key_was_shown: !is_new,
-            contacts: md.contacts.clone(),
+            contacts: self.contacts(&ca, md),
+            told: account.contacts,
             agreement: md.agreement.clone(),
-            challenges: self.challenges(&md),
+            challenges: self.challenges(md),
         });
-        Ok(Errand::new((slot.clone(), want, why), key, account_key, flow, line, self.answers.clone()))
+        let task = Task::Order(Order { slot: want.slot(), why, want, key });
+        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, self.answers.clone()))
     }
 
     /// What can be answered here: what the operator listed, else what arrives.
@@ -60,56 +61,19 @@ impl Keeper<'_> {
         }
     }
 
-    /// The account at this CA, and whether its key was made just now. The key is stored before any CA sees it: should
-    /// the power go before the account's URL is known, the account is found again by its key.
-    fn account_for(&mut self, ca: &str, md: &Md) -> Result<(Account, bool), Trouble> {
-        if let Some(account) = self.lives.account(ca) {
-            return Ok((account.clone(), false));
-        }
-        let account = Account {
-            ca: ca.into(),
-            url: None,
-            key: AccountKey::generate()?,
-            contacts: md.contacts.clone(),
-            agreement: md.agreement.clone(),
-        };
-        self.put_account(account.clone(), "the new key is used all the same and stored later");
-        Ok((account, true))
-    }
-
-    /// The CA has told the account's URL: nothing else is done before it is stored.
-    pub(super) fn keep_account(&mut self, ca: &str, url: String) {
-        let Some(account) = self.lives.account(ca) else { return };
-        log::info!("account at {ca}: {url}");
-        let account = Account { url: Some(url), ..account.clone() };
-        self.put_account(account, "it is stored later, or found again by its key");
-        self.look_again();
-    }
-
-    fn put_account(&mut self, account: Account, then: &str) {
-        match self.store.put_account(self.doors.disk, &account) {
-            Ok(()) => _ = self.unsaved_accounts.remove(&account.ca),
-            Err(trouble) => {
-                log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
-                self.unsaved_accounts.insert(account.ca.clone());
-            }
-        }
-        self.lives.keep_account(account);
-    }
-
     /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
-    pub(super) fn arrive(&mut self, errand: Errand, chain: Vec<Vec<u8>>) {
-        match self.prove(&errand, &chain) {
-            Ok(held) => self.commit(&errand.slot, held, Bundle { key: errand.key, chain }),
-            Err(failure) => self.failed(&errand.slot, Outcome::OrderFailed(failure)),
+    pub(super) fn arrive(&mut self, order: Order, ca: &str, chain: Vec<Vec<u8>>) {
+        match self.prove(&order, ca, &chain) {
+            Ok(held) => self.commit(&order.slot, held, Bundle { key: order.key, chain }),
+            Err(failure) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
         }
     }
 
-    fn prove(&self, errand: &Errand, chain: &[Vec<u8>]) -> Result<Held, Failure> {
-        let want = &errand.want;
-        let public = keys::public_key(&errand.key, want.kind)?;
+    fn prove(&self, order: &Order, ca: &str, chain: &[Vec<u8>]) -> Result<Held, Failure> {
+        let want = &order.want;
+        let public = keys::public_key(&order.key, want.kind)?;
         let now = self.now();
-        Ok(x509::accept(chain, &public, &want.names, want.kind, &want.ca, now)?)
+        Ok(x509::accept(chain, &public, &want.names, want.kind, ca, now)?)
     }
 
     fn commit(&mut self, slot: &Slot, held: Held, bundle: Bundle) {

@@ -1,9 +1,11 @@
-//! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is.
+//! What `edgemd check` says would happen: the rules asked about each want, the store looked at and left as it is. And the
+//! accounts in it, for when there is no daemon to be asked.
 
 use crate::doors::clock;
-use crate::doors::disk::{Disk, Op, SystemDisk};
+use crate::doors::disk::{Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
+use crate::rules::account;
 use crate::words::cert::{Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
@@ -12,7 +14,11 @@ use std::path::Path;
 /// One line for each certificate.
 pub fn lines(config: &Config) -> Vec<String> {
     let mut glass = Glass(SystemDisk);
-    let (loaded, mut lines) = match Store::open(&config.store, None, &mut glass) {
+    let opened = match config.only_reads() {
+        true => Store::look(&config.store, config.state().as_deref(), &mut glass),
+        false => Store::open(&config.store, None, &mut glass),
+    };
+    let (loaded, mut lines) = match opened {
         Ok((_, loaded)) => (loaded, vec![]),
         Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
     };
@@ -26,7 +32,7 @@ pub fn lines(config: &Config) -> Vec<String> {
             let slot = Slot { md: md.name.clone(), family: kind.family() };
             let what = match lives.step(&slot, now) {
                 Step::Order { why } => {
-                    let ca = md.cas.first().map_or("", String::as_str);
+                    let ca = lives.ca(&slot).unwrap_or_default();
                     let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
                     format!("would order {} from {ca}: {why}", names.join(", "))
                 }
@@ -39,6 +45,12 @@ pub fn lines(config: &Config) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The accounts in the store, one line for each.
+pub fn accounts(config: &Config) -> Result<Vec<String>, Trouble> {
+    let (_, loaded) = Store::open(&config.store, None, &mut Glass(SystemDisk))?;
+    Ok(account::lines(loaded.accounts.values()))
 }
 
 /// A disk behind glass: it is read and never touched.
@@ -59,5 +71,9 @@ impl Disk for Glass {
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
         self.0.list(dir)
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        self.0.access(path)
     }
 }

@@ -4,21 +4,25 @@
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
 //! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
-//! <state>                             in RAM: all that was tried
+//! <state>                             in RAM: all that was tried, and said
 //! ```
 //! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
 //! ours are left alone.
 
 use crate::doors::disk::{Access, Disk, Op, is_temp, temp_of};
-use crate::rules::record;
+use crate::rules::acme::proving::SETUP_FAILURE;
+use crate::rules::record::{self, State};
 use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
+use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub struct Store {
     root: PathBuf,
+    /// Another daemon writes it; the state file is ours all the same.
+    only_read: bool,
     state_path: Option<PathBuf>,
     certs: BTreeMap<Slot, Newest>,
     /// By the stem of their files.
@@ -26,7 +30,7 @@ pub struct Store {
     /// As it stands in flash.
     flash: BTreeMap<Slot, Tried>,
     /// As it stands in the state file.
-    state: BTreeMap<Slot, Tried>,
+    state: State,
 }
 
 /// What stood in the store when it was opened.
@@ -34,6 +38,7 @@ pub struct Store {
 pub struct Loaded {
     pub certs: BTreeMap<Slot, Held>,
     pub tried: BTreeMap<Slot, Tried>,
+    pub said: BTreeMap<Name, Said>,
     /// By the CA's directory URL.
     pub accounts: BTreeMap<String, Account>,
     /// A sentence for each file that could not be used.
@@ -55,17 +60,37 @@ enum Side {
 
 impl Store {
     /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
-    pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Store, Loaded), Trouble> {
-        let mut store = Store {
+    pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
+        Self::load(root, state, disk, false)
+    }
+
+    /// Loads all that decodes of a store that another daemon writes, and moves nothing in it.
+    pub fn look(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
+        Self::load(root, state, disk, true)
+    }
+
+    /// The same again, as it is now: for `only_read` like [`Store::look`], else like [`Store::open`].
+    pub fn again(&self, disk: &mut dyn Disk, only_read: bool) -> Result<(Self, Loaded), Trouble> {
+        Self::load(&self.root, self.state_path.as_deref(), disk, only_read)
+    }
+
+    fn load(
+        root: &Path,
+        state: Option<&Path>,
+        disk: &mut dyn Disk,
+        only_read: bool,
+    ) -> Result<(Self, Loaded), Trouble> {
+        let mut store = Self {
             root: root.into(),
+            only_read,
             state_path: state.map(Into::into),
             certs: BTreeMap::new(),
             accounts: BTreeMap::new(),
             flash: BTreeMap::new(),
-            state: BTreeMap::new(),
+            state: State::default(),
         };
         let mut loaded = Loaded::default();
-        let mut reader = Reader { disk, set_aside: Vec::new() };
+        let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
         for text in reader.disk.list(&root.join("certs"))? {
             match Name::parse(&text, Labels::One) {
                 Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
@@ -73,21 +98,21 @@ impl Store {
             }
         }
         store.load_accounts(&mut reader, &mut loaded)?;
+        // What was tried and told there is another daemon's business.
+        if only_read {
+            store.flash.clear();
+        }
         store.load_state(&mut reader);
         loaded.set_aside = reader.set_aside;
         loaded.tried = store.merge(&loaded.certs);
+        loaded.said.clone_from(&store.state.said);
         Ok((store, loaded))
     }
 
-    /// Key and chain of what is held there.
-    pub fn read_bundle(&self, disk: &dyn Disk, slot: &Slot) -> Result<Option<Bundle>, Trouble> {
-        let Some(newest) = self.certs.get(slot) else { return Ok(None) };
-        let path = self.cert_path(slot, newest.side);
-        let Some(bytes) = disk.read(&path)? else { return Ok(None) };
-        match record::decode_cert(&bytes) {
-            Ok((_, _, bundle)) => Ok(Some(bundle)),
-            Err(why) => Err(Trouble::new(format!("reading {}", path.display()), why)),
-        }
+    /// Key and chain of the certificate with this SHA-256, if it is held there.
+    pub fn read_bundle(&self, disk: &dyn Disk, slot: &Slot, sha256: &[u8; 32]) -> Result<Option<Bundle>, Trouble> {
+        let pairs = self.pairs(disk, slot)?;
+        Ok(pairs.into_iter().find(|(held, _)| held.sha256 == *sha256).map(|(_, bundle)| bundle))
     }
 
     /// The one commit point of a certificate. The one before stays beside it until the next.
@@ -99,14 +124,43 @@ impl Store {
         Ok(())
     }
 
-    /// Moves what is held to another place: the new record stands before the old one goes.
+    /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
+    pub fn pairs(&self, disk: &dyn Disk, slot: &Slot) -> Result<Vec<(Held, Bundle)>, Trouble> {
+        let Some(newest) = self.certs.get(slot) else { return Ok(vec![]) };
+        let mut pairs = vec![];
+        for side in [newest.side, newest.side.other()] {
+            let path = self.cert_path(slot, side);
+            let Some(bytes) = disk.read(&path)? else { continue };
+            match record::decode_cert(&bytes) {
+                Ok((_, held, bundle)) => pairs.push((held, bundle)),
+                Err(why) if side == newest.side => {
+                    return Err(Trouble::new(format!("reading {}", path.display()), why));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// The files that were exported from there, as flash knows it.
+    pub fn exported(&self, slot: &Slot) -> &[String] {
+        self.flash.get(slot).map_or(&[], |tried| &tried.exported)
+    }
+
+    /// Moves what is held to another place: the new records stand before the old ones go.
     pub fn rename(&mut self, disk: &mut dyn Disk, old: &Slot, new: &Slot) -> Result<(), Trouble> {
-        let Some(newest) = self.certs.get(old) else { return Ok(()) };
-        let path = self.cert_path(old, newest.side);
-        let bytes = disk.read(&path)?.unwrap_or_default();
-        let (_, held, bundle) =
-            record::decode_cert(&bytes).map_err(|why| Trouble::new(format!("reading {}", path.display()), why))?;
-        self.put_cert(disk, new, &held, &bundle)?;
+        let pairs = self.pairs(disk, old)?;
+        // The newest goes first: should the power go too, nothing older stands in its place.
+        let places = [Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 }];
+        for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
+            let bytes = record::encode_cert(place.sequence, held, bundle);
+            disk.replace(&self.cert_path(new, place.side), &bytes, Access::PRIVATE)?;
+            self.certs.entry(new.clone()).or_insert(place);
+        }
+        let exported = self.exported(old).to_vec();
+        if !exported.is_empty() {
+            self.put_flash(disk, new, &Tried { exported, ..Tried::default() })?;
+        }
         self.remove(disk, old)
     }
 
@@ -119,10 +173,11 @@ impl Store {
                 disk.remove(&path)?;
             }
         }
-        if let (Some(_), Some(path)) = (self.state.remove(slot), &self.state_path) {
-            disk.replace(path, &record::encode_state(&self.state), Access::PRIVATE)?;
+        let mut state = self.state.clone();
+        match state.tried.remove(slot) {
+            Some(_) => self.write_state(disk, state),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes to each of the two places only what belongs there and is not there yet.
@@ -148,7 +203,22 @@ impl Store {
         Ok(())
     }
 
+    pub fn remove_account(&mut self, disk: &mut dyn Disk, ca: &str) -> Result<(), Trouble> {
+        let stem = record::file_stem(ca);
+        self.accounts.remove(&stem);
+        for side in [Side::Zero, Side::One] {
+            let path = self.account_path(&stem, side);
+            if disk.read(&path)?.is_some() {
+                disk.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put_flash(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
+        if self.only_read {
+            return Ok(());
+        }
         let there = self.flash.get(slot).cloned().unwrap_or_default();
         let lasting = lasting(tried, &there);
         if lasting != there {
@@ -158,15 +228,29 @@ impl Store {
         Ok(())
     }
 
+    /// What was said of an MD is worth no flash.
+    pub fn put_said(&mut self, disk: &mut dyn Disk, md: &Name, said: &Said) -> Result<(), Trouble> {
+        if self.state.said.get(md) == Some(said) {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        state.said.insert(md.clone(), said.clone());
+        self.write_state(disk, state)
+    }
+
     fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        let Some(path) = &self.state_path else { return Ok(()) };
         // What would be loaded for it after a restart.
-        let there = self.state.get(slot).or_else(|| self.flash.get(slot));
+        let there = self.state.tried.get(slot).or_else(|| self.flash.get(slot));
         if there.map_or(*tried == Tried::default(), |there| there == tried) {
             return Ok(());
         }
         let mut state = self.state.clone();
-        state.insert(slot.clone(), tried.clone());
+        state.tried.insert(slot.clone(), tried.clone());
+        self.write_state(disk, state)
+    }
+
+    fn write_state(&mut self, disk: &mut dyn Disk, state: State) -> Result<(), Trouble> {
+        let Some(path) = &self.state_path else { return Ok(()) };
         if let Some(dir) = path.parent() {
             // The control socket stands beside it, and a group may go there.
             disk.make_dirs(dir, Access::OPEN_FOLDER)?;
@@ -225,13 +309,17 @@ impl Store {
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 
-    /// That something was told is believed of flash alone, so that nothing is told too seldom; all else is newer in the
-    /// state file.
+    /// That something was told is believed of flash alone (of the state file where flash is another's), and that it is owed
+    /// again of either, so that nothing is told too seldom; all else is newer in the state file.
     fn merge(&self, certs: &BTreeMap<Slot, Held>) -> BTreeMap<Slot, Tried> {
         let mut all = self.flash.clone();
-        all.extend(self.state.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
+        all.extend(self.state.tried.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
         for (slot, tried) in &mut all {
-            tried.told = self.flash.get(slot).and_then(|there| there.told);
+            if !self.only_read {
+                let there = self.flash.get(slot);
+                tried.told = there.and_then(|there| there.told).filter(|_| tried.told.is_some());
+                tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
+            }
             // A success forgives, but its record does not say so: that would be a third file for a renewal.
             let since = certs.get(slot).map(|held| held.since);
             if tried.order.last_at.is_some_and(|at| Some(at) < since) {
@@ -259,16 +347,18 @@ impl Store {
 }
 
 /// What flash shall hold, given what it holds. Losing the net or a script is no reason to wear it; nor is it that
-/// something is forgiven, which can wait for the next real news.
+/// something is forgiven or owed again, which can wait for the next real news.
 fn lasting(tried: &Tried, there: &Tried) -> Tried {
-    let mut lasting = Tried { told: tried.told, imposed: tried.imposed.clone(), ..Tried::default() };
-    let mut news = lasting.told != there.told || (lasting.imposed.is_some() && lasting.imposed != there.imposed);
-    let source = match tried.order.last {
-        Some(Failure::Refusal(_)) => {
+    let (imposed, exported) = (tried.imposed.clone(), tried.exported.clone());
+    let mut lasting = Tried { told: tried.told.or(there.told), imposed, exported, ..Tried::default() };
+    let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
+    news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
+    let source = match &tried.order.last {
+        Some(Failure::Refusal(refusal)) if refusal.problem != SETUP_FAILURE => {
             news |= (tried.fingerprint, &tried.order) != (there.fingerprint, &there.order);
             tried
         }
-        Some(Failure::Trouble(_)) => there,
+        Some(_) => there,
         None => &lasting,
     };
     (lasting.fingerprint, lasting.order) = (source.fingerprint, source.order.clone());
@@ -304,6 +394,8 @@ impl Side {
 /// Reads what may be damaged.
 struct Reader<'a> {
     disk: &'a mut dyn Disk,
+    /// Nothing is moved or removed.
+    only_read: bool,
     set_aside: Vec<String>,
 }
 
@@ -343,6 +435,9 @@ impl Reader<'_> {
 
     /// One bad file of a name is kept for a person to look at; a later one takes its place.
     fn put_aside(&mut self, path: &Path, why: &str) {
+        if self.only_read {
+            return self.set_aside.push(format!("{}: {why}; left as it is, this daemon only reads", path.display()));
+        }
         let mut bad = path.as_os_str().to_owned();
         bad.push(".bad");
         let moved = self.disk.act(Op::Rename { from: path, to: Path::new(&bad) });
@@ -358,7 +453,7 @@ impl Reader<'_> {
     fn sweep(&mut self, dir: &Path, mut names: Vec<String>) -> Vec<String> {
         names.retain(|name| {
             let leftover = is_temp(name);
-            if leftover {
+            if leftover && !self.only_read {
                 let _ = self.disk.act(Op::Unlink(&dir.join(name)));
             }
             !leftover

@@ -13,6 +13,17 @@ pub enum Request {
         force: bool,
     },
     Reload,
+    Account(Accounts),
+}
+
+/// What is to be done with our accounts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Accounts {
+    Show,
+    /// End the one with this CA; the only one if none is named.
+    Deactivate {
+        ca: Option<String>,
+    },
 }
 
 /// A request line as it arrived.
@@ -38,11 +49,14 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("status") => status(words)?,
         Some("renew") => renew(words)?,
         Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
-        Some(word) => return Err(format!("unknown request \"{word}\"; there are status, renew and reload")),
-        None => return Err("an empty request; there are status, renew and reload".into()),
+        Some("account") => Request::Account(accounts(words)?),
+        Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
+        None => return Err(format!("an empty request; there are {REQUESTS}")),
     };
     Ok(Asked::Command(request))
 }
+
+const REQUESTS: &str = "status, renew, account and reload";
 
 fn page(path: &str) -> Option<Request> {
     let name = match path.strip_prefix("md-status")? {
@@ -77,6 +91,16 @@ fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
     Ok(Request::Renew { names, force })
 }
 
+/// The words after `account`.
+pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts, String> {
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Ok(Accounts::Show),
+        (Some("deactivate"), ca, None) => Ok(Accounts::Deactivate { ca: ca.map(str::to_owned) }),
+        (Some("deactivate"), ..) => Err("account deactivate takes one CA".into()),
+        (Some(word), ..) => Err(unknown("account", word)),
+    }
+}
+
 fn no_more<'a>(verb: &str, mut words: impl Iterator<Item = &'a str>) -> Result<(), String> {
     words.next().map_or(Ok(()), |word| Err(unknown(verb, word)))
 }
@@ -94,11 +118,13 @@ impl Request {
             Self::Renew { names, force: false } => ("renew".to_owned(), names.as_slice()),
             Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
             Self::Reload => ("reload".to_owned(), [].as_slice()),
+            Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
+            Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
         };
         for name in names {
             let odd = |c: char| c.is_ascii_whitespace() || c.is_control();
             if name.is_empty() || name.starts_with('-') || name.contains(odd) {
-                return Err(format!("{name:?} is no name of an MD"));
+                return Err(format!("{name:?} is no name"));
             }
             line.push(' ');
             line.push_str(name);
@@ -119,6 +145,10 @@ mod tests {
         Request::Renew { names: names.iter().map(|name| (*name).to_owned()).collect(), force }
     }
 
+    fn deactivate(ca: Option<&str>) -> Request {
+        Request::Account(Accounts::Deactivate { ca: ca.map(str::to_owned) })
+    }
+
     #[test]
     fn commands() {
         for (line, request) in [
@@ -129,6 +159,9 @@ mod tests {
             ("renew", renew(&[], false)),
             ("renew --force b.example.org a.example.org", renew(&["b.example.org", "a.example.org"], true)),
             ("reload\n", Request::Reload),
+            ("account", Request::Account(Accounts::Show)),
+            ("account deactivate\r\n", deactivate(None)),
+            ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
         ] {
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line:?}");
         }
@@ -137,14 +170,16 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew and reload"),
-            ("halt", "unknown request \"halt\"; there are status, renew and reload"),
-            ("STATUS", "unknown request \"STATUS\"; there are status, renew and reload"),
+            ("", "an empty request; there are status, renew, account and reload"),
+            ("halt", "unknown request \"halt\"; there are status, renew, account and reload"),
+            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account and reload"),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
             ("renew -f", "renew does not know \"-f\""),
             ("reload now", "reload does not know \"now\""),
-            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew and reload"),
+            ("account end", "account does not know \"end\""),
+            ("account deactivate a b", "account deactivate takes one CA"),
+            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account and reload"),
         ] {
             assert_eq!(read(line.as_bytes()), Err(why.to_owned()), "{line:?}");
         }
@@ -175,12 +210,15 @@ mod tests {
             renew(&[], true),
             renew(&["a.example.org", "2001:db8::1"], false),
             Request::Reload,
+            Request::Account(Accounts::Show),
+            deactivate(None),
+            deactivate(Some("LetsEncrypt")),
         ] {
             let line = request.line().unwrap();
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line}");
         }
         for name in ["", "-x", "a b", "a\nreload"] {
-            assert!(renew(&[name], false).line().unwrap_err().ends_with("is no name of an MD"), "{name:?}");
+            assert!(renew(&[name], false).line().unwrap_err().ends_with("is no name"), "{name:?}");
         }
     }
 }

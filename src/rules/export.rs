@@ -2,7 +2,7 @@
 
 use crate::rules::pem;
 use crate::words::cert::{Bundle, KeyKind};
-use crate::words::config::Layout;
+use crate::words::config::{Layout, Md};
 use crate::words::name::Name;
 
 /// One file of an export.
@@ -49,24 +49,42 @@ fn rows(layout: Layout) -> &'static [(&'static str, &'static str, Part)] {
     }
 }
 
-/// The files for one certificate. `extra` is the kind of a certificate that is not the MD's first: it goes by its own
-/// name beside the first one's.
+/// The kind of this family, if its certificate is not the MD's first: it goes by a name of its own beside the first one's.
+pub fn extra(md: &Md, family: &str) -> Option<KeyKind> {
+    md.keys.iter().skip(1).copied().find(|kind| kind.family() == family)
+}
+
+/// The files for one certificate.
 pub fn files(layout: Layout, md: &Name, extra: Option<KeyKind>, bundle: &Bundle) -> Vec<PemFile> {
-    let certs: Vec<String> = bundle.chain.iter().map(|der| pem::encode("CERTIFICATE", der)).collect();
-    let key = pem::encode("PRIVATE KEY", &bundle.key);
-    let (leaf, chain) = certs.split_at(certs.len().min(1));
     let file = |(begin, end, part): &(&str, &str, Part)| PemFile {
         name: name(begin, end, md, extra),
-        text: match part {
-            Part::Leaf => leaf.concat(),
-            Part::Chain => chain.concat(),
-            Part::Full => certs.concat(),
-            Part::Key => key.clone(),
-            Part::FullAndKey => certs.concat() + &key,
-        },
+        text: text(*part, bundle),
         secret: matches!(part, Part::Key | Part::FullAndKey),
     };
     rows(layout).iter().map(file).collect()
+}
+
+/// The names of these files.
+pub fn names(layout: Layout, md: &Name, extra: Option<KeyKind>) -> impl Iterator<Item = String> {
+    rows(layout).iter().map(move |(begin, end, _)| name(begin, end, md, extra))
+}
+
+/// Whether a file with these bytes is one that a layout has for this pair.
+pub fn is_of(bytes: &[u8], bundle: &Bundle) -> bool {
+    use Part::{Chain, Full, FullAndKey, Key, Leaf};
+    [Full, Key, FullAndKey, Leaf, Chain].into_iter().any(|part| text(part, bundle).as_bytes() == bytes)
+}
+
+fn text(part: Part, bundle: &Bundle) -> String {
+    let certs = || bundle.chain.iter().map(|der| pem::encode("CERTIFICATE", der));
+    let key = || pem::encode("PRIVATE KEY", &bundle.key);
+    match part {
+        Part::Leaf => certs().take(1).collect(),
+        Part::Chain => certs().skip(1).collect(),
+        Part::Full => certs().collect(),
+        Part::Key => key(),
+        Part::FullAndKey => certs().chain([key()]).collect(),
+    }
 }
 
 fn name(begin: &str, end: &str, md: &Name, extra: Option<KeyKind>) -> String {
@@ -154,6 +172,22 @@ mod tests {
             files(Layout::Live, &md, None, &Bundle { key: vec![1], chain: vec![] }).len() == 4,
             "no chain, no harm"
         );
+    }
+
+    #[test]
+    fn what_is_ours_is_told_from_what_is_not() {
+        let md = Name::parse("a.example", Labels::Two).unwrap();
+        let bundle = |key: u8| Bundle { key: vec![key], chain: vec![vec![2], vec![3]] };
+        for layout in [Layout::Pair, Layout::Combined, Layout::Acme, Layout::Live] {
+            let files = files(layout, &md, None, &bundle(1));
+            assert!(files.iter().all(|file| is_of(file.text.as_bytes(), &bundle(1))));
+            assert!(files.iter().all(|file| !file.secret || !is_of(file.text.as_bytes(), &bundle(9))));
+            let listed: Vec<_> = names(layout, &md, None).collect();
+            assert_eq!(listed, files.into_iter().map(|file| file.name).collect::<Vec<_>>());
+        }
+        for text in ["", "x", "-----BEGIN CERTIFICATE-----"] {
+            assert!(!is_of(text.as_bytes(), &bundle(1)), "{text:?}");
+        }
     }
 
     #[test]

@@ -404,9 +404,11 @@ mod tests {
     fn board(mds: &[Md], held: &[(&[&str], Unix)]) -> Board {
         let reports = mds.iter().enumerate().map(|(at, md)| Report {
             md: Arc::new(md.clone()),
+            ca: String::new(),
             account: None,
             certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
             log: Diary::default(),
+            warning: Default::default(),
             trouble: None,
         });
         let board = Board::default();

@@ -1,17 +1,19 @@
 //! The one function that decides, and the one that learns: [`decide`] names the next step for a want, [`settle`] says
-//! what to remember of how it went. Neither reads a clock or throws dice; both come in as values.
+//! what to remember of how it went. Neither reads a clock or throws dice; both come in as values. [`ca`] says whose turn
+//! it is where several CAs are configured.
 
 use crate::rules::acme::problem::{Patience, patience};
-use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why};
+use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why, Window};
 use crate::words::fault::Failure;
 use crate::words::time::{Span, Unix};
 
-/// The next step for one want. `imposed` is the end of the longest wait that its CA has asked of us, for whichever want
-/// it did so. The same values give the same step.
+/// The next step for one want. `imposed` is the end of the longest wait that the CA whose turn it is ([`ca`]) has asked
+/// of us, for whichever want it did so. The same values give the same step.
 pub fn decide(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
     let owed = want.tells && held.is_some_and(|held| tried.told != Some(held.sha256));
-    let tell_at = owed.then(|| pending(tried.tell.until, now).unwrap_or(now));
+    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
+    let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
     if tell_at == Some(now) {
         return Step::Tell;
     }
@@ -20,6 +22,15 @@ pub fn decide(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<U
         Some(why) if order_at <= now => Step::Order { why },
         _ => Step::Wait { until: order_at.min(tell_at.unwrap_or(NEVER)) },
     }
+}
+
+/// The CA whose turn it is: after so many failures the next one of the list gets as many tries, and so on round. A success
+/// leaves no failures, so the next renewal begins with the first.
+pub fn ca<'a>(want: &'a Want, tried: &Tried) -> &'a str {
+    let failures = if tried.fingerprint == want.fingerprint { tried.order.failures } else { 0 };
+    let turns = usize::try_from(failures / want.failover.max(1)).unwrap_or(usize::MAX);
+    let place = turns.checked_rem(want.cas.len()).unwrap_or(0);
+    want.cas.get(place).map_or("", String::as_str)
 }
 
 /// When no event is in sight: the nap's own limits wake the loop long before it.
@@ -33,7 +44,7 @@ fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Uni
 }
 
 /// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
-fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
+pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
     until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
 }
 
@@ -47,7 +58,7 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::OtherKey)
     } else if !held.covers(&want.names) {
         Some(Why::Renamed)
-    } else if held.ca != want.ca {
+    } else if !want.cas.contains(&held.ca) {
         Some(Why::OtherCa)
     } else if held.not_after <= now {
         Some(Why::Expired)
@@ -60,12 +71,16 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
     }
 }
 
-/// When a certificate enters its renewal window. A window as long as the life would order one after the other without
-/// end; it counts as half of it.
+/// When a certificate enters its renewal window.
 pub fn renew_at(want: &Want, held: &Held) -> Unix {
-    let window = want.window.of(held.life());
-    let window = if window >= held.life() { held.life().percent(50) } else { window };
-    held.not_after.minus(window)
+    held.not_after.minus(tail(held, want.window))
+}
+
+/// The end of a certificate's life that lies in the window. One as long as the life would order one certificate after
+/// the other without end; it counts as half of it.
+pub fn tail(held: &Held, window: Window) -> Span {
+    let tail = window.of(held.life());
+    if tail >= held.life() { held.life().percent(50) } else { tail }
 }
 
 /// The wall clock, if it can be believed: not before `floor` (what is known to have passed), and not twenty years later.
@@ -93,27 +108,41 @@ const RELEASED: u64 = 1_793_491_200;
 /// What to remember after a step. `throw` is an even throw of 0 to [`THROW`]` - 1`: the jitter is fixed here, once.
 pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u32) -> Tried {
     let mut next = tried.clone();
-    next.imposed = next.imposed.filter(|imposed| pending(Some(imposed.until), now).is_some());
+    next.imposed.retain(|imposed| pending(Some(imposed.until), now).is_some());
     if next.fingerprint != want.fingerprint {
         next.fingerprint = want.fingerprint;
-        next.order = Backoff::default();
+        (next.order, next.tell) = Default::default();
     }
     match outcome {
         Outcome::Ordered => next.order = Backoff::default(),
         Outcome::OrderFailed(failure) => {
+            let asked = ca(want, &next);
             next.order = failed(&next.order, failure, want.retry, now, throw);
             if let Failure::Refusal(refusal) = failure
                 && let Some(span) = refusal.retry_after
             {
-                // The CA's wait outranks ours in both directions.
-                let until = now.plus(span.min(Span::hours(24)));
-                next.order.until = Some(until);
-                next.imposed = Some(Imposed { ca: want.ca.clone(), until });
+                let until = now.plus(span.max(Span::secs(1)).min(Span::hours(24)));
+                next.imposed.retain(|imposed| imposed.ca != asked);
+                next.imposed.push(Imposed { ca: asked.into(), until });
+                // The CA's wait outranks ours in both directions, as long as it is this CA that we wait for.
+                if ca(want, &next) == asked {
+                    next.order.until = Some(until);
+                }
             }
         }
-        Outcome::Told(sha256) => {
+        Outcome::Vetoed(trouble) => {
+            // No failure of the CA's: it is counted where the other commands are, and the next try is at the end of it.
+            next.order.until = Some(now.plus(VETO));
+            let until = next.tell.until;
+            next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
+            next.tell.until = until;
+        }
+        Outcome::Notified(sha256) => next.notified = Some(*sha256),
+        Outcome::Told { sha256, exported } => {
             next.told = Some(*sha256);
+            next.notified = None;
             next.tell = Backoff::default();
+            next.exported.clone_from(exported);
         }
         Outcome::TellFailed(trouble) => {
             next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
@@ -122,10 +151,14 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
     next
 }
 
+/// How long a veto is respected.
+const VETO: Span = Span::hours(1);
+
 /// The number of faces of the dice that [`settle`] wants thrown.
 pub const THROW: u32 = 1001;
 
-fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
+/// One more failure, and the wait that follows it.
+pub fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
     let failures = before.failures.saturating_add(1);
     let until = now.plus(back_off(failures, patience(failure), retry, throw));
     Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
@@ -146,11 +179,13 @@ fn back_off(failures: u32, patience: Patience, retry: Span, throw: u32) -> Span 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::{KeyKind, Window};
-    use crate::words::fault::{Refusal, Trouble};
+    use crate::words::cert::KeyKind;
+    use crate::words::fault::{Hook, Refusal, Trouble};
     use crate::words::name::{Labels, Name};
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
+    const CA: &str = "https://ca.example/dir";
+    const OTHER: &str = "https://other.example/dir";
 
     fn name(text: &str) -> Name {
         Name::parse(text, Labels::One).unwrap()
@@ -161,7 +196,8 @@ mod tests {
             md: name("a.example"),
             names: vec![name("a.example")],
             kind: KeyKind::P256,
-            ca: "https://ca.example/dir".into(),
+            cas: vec![CA.into()],
+            failover: 5,
             window: Window::Percent(33),
             driven: true,
             tells: true,
@@ -175,7 +211,7 @@ mod tests {
         Held {
             names: vec![name("a.example")],
             kind: KeyKind::P256,
-            ca: "https://ca.example/dir".into(),
+            ca: CA.into(),
             not_before: from,
             not_after: until,
             since: from,
@@ -190,7 +226,7 @@ mod tests {
             for tells in [true, false] {
                 for forced in [true, false] {
                     for window in [Window::Percent(33), Window::Fixed(Span::days(10)), Window::Fixed(Span::days(400))] {
-                        for ca in ["https://ca.example/dir", "https://other.example/dir"] {
+                        for cas in [vec![CA], vec![OTHER], vec![OTHER, CA]] {
                             for names in [vec![name("a.example")], vec![name("a.example"), name("b.example")]] {
                                 for kind in [KeyKind::P256, KeyKind::Rsa(2048)] {
                                     all.push(Want {
@@ -198,7 +234,7 @@ mod tests {
                                         tells,
                                         forced,
                                         window,
-                                        ca: ca.into(),
+                                        cas: cas.iter().map(|ca| (*ca).into()).collect(),
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -301,7 +337,8 @@ mod tests {
             }
             Step::Tell => {
                 let held = held.unwrap_or_else(|| panic!("told of nothing: {}", shown()));
-                assert!(want.tells && tried.told != Some(held.sha256) && !ahead(tried.tell.until), "{}", shown());
+                let own = tried.fingerprint == want.fingerprint && ahead(tried.tell.until);
+                assert!(want.tells && tried.told != Some(held.sha256) && !own, "{}", shown());
             }
             Step::Order { why: reason } => {
                 assert!(want.driven, "{}", shown());
@@ -381,6 +418,33 @@ mod tests {
         assert_eq!(waits(&refused("caa", None), 500, 2), secs(&[86_400, 86_400]));
     }
 
+    /// Every failure up to the fortieth and the millionth, with every kind of throw: `min(retry · 2^(n-1), cap)`, give or
+    /// take a half.
+    #[test]
+    fn the_whole_sequence_within_its_bounds() {
+        let (hour, day, retry) = (3_600_000_u128, 86_400_000_u128, 30_000_u128);
+        for (outcome, cap) in [
+            (offline(), Some(hour)),
+            (refused("rateLimited", None), Some(day)),
+            (refused("serverInternal", None), Some(day)),
+            (refused("malformed", None), None),
+            (refused("externalAccountRequired", None), None),
+        ] {
+            for n in (1..=40).chain([1_000_000]) {
+                let base = cap.map_or(day, |cap| (retry << (n - 1).min(60)).min(cap));
+                for throw in (0..THROW).step_by(50) {
+                    let order = Backoff { failures: n - 1, ..Backoff::default() };
+                    let before = Tried { fingerprint: want().fingerprint, order, ..Tried::default() };
+                    let after = settle(&want(), &before, &outcome, NOW, throw).order;
+                    let wait = u128::from(after.until.unwrap().since(NOW).as_millis());
+                    assert_eq!(wait, base * u128::from(500 + throw) / 1000, "failure {n}, throw {throw}");
+                    assert!(wait >= base / 2 && wait <= base + base / 2, "failure {n}, throw {throw}");
+                    assert_eq!(after.failures, n);
+                }
+            }
+        }
+    }
+
     /// CVE-2025-55753: a doubling that overflowed to nothing.
     #[test]
     fn a_million_failures_still_wait() {
@@ -402,14 +466,64 @@ mod tests {
         assert_eq!(short.order.until, Some(NOW.plus(Span::secs(3))));
         let long = settle(&want(), &Tried::default(), &refused("rateLimited", Some(Span::days(9))), NOW, 0);
         let day = NOW.plus(Span::hours(24));
-        assert_eq!(long.imposed, Some(Imposed { ca: want().ca, until: day }));
+        assert_eq!(long.imposed, [Imposed { ca: CA.into(), until: day }]);
 
         let other = Want { fingerprint: [2; 8], ..want() };
-        let imposed = long.imposed.as_ref().map(|imposed| imposed.until);
+        let imposed = Some(day);
         assert_eq!(decide(&other, None, &long, imposed, Some(NOW)), Step::Wait { until: day });
         assert_eq!(decide(&other, None, &long, None, Some(NOW)), Step::Order { why: Why::Missing });
         assert_eq!(decide(&want(), None, &long, None, Some(NOW)), Step::Wait { until: day });
         assert_eq!(decide(&want(), None, &long, imposed, Some(day)), Step::Order { why: Why::Missing });
+    }
+
+    #[test]
+    fn after_so_many_failures_it_is_the_next_ca_s_turn() {
+        let want = Want { cas: vec![CA.into(), OTHER.into(), "third".into()], failover: 2, ..want() };
+        let mut tried = Tried::default();
+        let mut asked = vec![];
+        for _ in 0..8 {
+            asked.push(ca(&want, &tried));
+            tried = settle(&want, &tried, &offline(), NOW, 500);
+        }
+        assert_eq!(asked, [CA, CA, OTHER, OTHER, "third", "third", CA, CA]);
+        assert_eq!(ca(&want, &tried), OTHER);
+        let changed = Want { fingerprint: [2; 8], ..want.clone() };
+        assert_eq!(ca(&changed, &tried), CA, "a changed configuration begins with the first");
+        tried = settle(&want, &tried, &Outcome::Ordered, NOW, 500);
+        assert_eq!(ca(&want, &tried), CA, "a success, too");
+        for cas in [vec![], vec![CA.into()]] {
+            let want = Want { cas, failover: 0, ..want.clone() };
+            let order = Backoff { failures: u32::MAX, ..Backoff::default() };
+            let tried = Tried { fingerprint: want.fingerprint, order, ..Tried::default() };
+            assert_eq!(ca(&want, &tried), want.cas.first().map_or("", String::as_str));
+        }
+    }
+
+    /// A wait is the affair of the CA that imposed it: the next one is asked when our own back-off is over, and each is
+    /// left alone for as long as it said itself.
+    #[test]
+    fn one_ca_s_wait_is_not_another_s() {
+        let want = Want { cas: vec![CA.into(), OTHER.into()], failover: 1, ..want() };
+        let waiting = |hours: u64| refused("rateLimited", Some(Span::hours(hours)));
+        let first = settle(&want, &Tried::default(), &waiting(10), NOW, 500);
+        assert_eq!(ca(&want, &first), OTHER);
+        assert_eq!(first.order.until, Some(NOW.plus(Span::secs(30))), "our own");
+        let then = NOW.plus(Span::secs(30));
+        assert_eq!(decide(&want, None, &first, None, Some(then)), Step::Order { why: Why::Missing });
+        let second = settle(&want, &first, &waiting(2), then, 500);
+        let until = [(CA, NOW.plus(Span::hours(10))), (OTHER, then.plus(Span::hours(2)))];
+        assert_eq!(second.imposed, until.map(|(ca, until)| Imposed { ca: ca.into(), until }));
+        assert_eq!(ca(&want, &second), CA);
+        let later = then.plus(Span::hours(3));
+        let third = settle(&want, &second, &offline(), later, 500);
+        assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
+    }
+
+    /// A CA that asks for no wait at all is not hammered.
+    #[test]
+    fn a_wait_of_nothing_is_a_second() {
+        let tried = settle(&want(), &Tried::default(), &refused("serverInternal", Some(Span::ZERO)), NOW, 0);
+        assert_eq!(tried.order.until, Some(NOW.plus(Span::secs(1))));
     }
 
     #[test]
@@ -424,17 +538,47 @@ mod tests {
         assert_eq!(settle(&other, &tried, &offline(), NOW, 500).order.failures, 1);
     }
 
+    fn told(held: &Held) -> Outcome {
+        Outcome::Told { sha256: held.sha256, exported: vec!["/etc/tls/a.example.crt".into()] }
+    }
+
+    #[test]
+    fn a_veto_lasts_an_hour_and_is_no_failure_of_the_ca_s() {
+        let veto = || Outcome::Vetoed(Trouble::new("MDMessageCmd renewing", "exited with 1").with(Hook::Message));
+        let mut tried = settle(&want(), &Tried::default(), &veto(), NOW, 0);
+        let hour = NOW.plus(Span::hours(1));
+        assert_eq!(decide(&want(), None, &tried, None, Some(NOW)), Step::Wait { until: hour });
+        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        assert_eq!((tried.order.failures, tried.tell.failures, tried.tell.until), (0, 1, None));
+        tried = settle(&want(), &tried, &veto(), hour, 1000);
+        let until = hour.plus(Span::hours(1));
+        assert_eq!(decide(&want(), None, &tried, None, Some(hour)), Step::Wait { until });
+        let other = Want { fingerprint: [2; 8], ..want() };
+        assert_eq!(decide(&other, None, &tried, None, Some(hour)), Step::Order { why: Why::Missing });
+        // What is held meanwhile is told of at once.
+        let held = held(NOW.minus(Span::days(80)), NOW.plus(Span::days(10)));
+        assert_eq!(decide(&want(), Some(&held), &tried, None, Some(hour)), Step::Tell);
+    }
+
     #[test]
     fn telling_is_owed_until_it_is_done() {
         let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
-        let mut tried = Tried::default();
+        let mut tried = Tried { fingerprint: want().fingerprint, ..Tried::default() };
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Tell);
         tried = settle(&want(), &tried, &Outcome::TellFailed(Trouble::new("hook", "exit status 1")), NOW, 500);
         let again = NOW.plus(Span::secs(30));
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: again });
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(again)), Step::Tell);
-        tried = settle(&want(), &tried, &Outcome::Told(held.sha256), NOW, 500);
-        assert_eq!((tried.told, tried.tell.failures), (Some(held.sha256), 0));
+        let other = Want { fingerprint: [2; 8], ..want() };
+        assert_eq!(
+            decide(&other, Some(&held), &tried, None, Some(NOW)),
+            Step::Tell,
+            "a changed command is tried at once"
+        );
+        tried = settle(&want(), &tried, &Outcome::Notified(held.sha256), NOW, 500);
+        assert_eq!((tried.told, tried.notified, tried.tell.failures), (None, Some(held.sha256), 1));
+        tried = settle(&want(), &tried, &told(&held), NOW, 500);
+        assert_eq!((tried.told, tried.notified, tried.tell.failures), (Some(held.sha256), None, 0));
         let due = renew_at(&want(), &held);
         assert_eq!(decide(&want(), Some(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
     }

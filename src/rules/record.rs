@@ -9,6 +9,7 @@
 
 use crate::words::cert::{Account, Bundle, Fingerprint, Held, Slot, Tried};
 use crate::words::config::Md;
+use crate::words::message::Said;
 use crate::words::name::Name;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -45,16 +46,23 @@ pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
     open(&ACCOUNT, bytes)
 }
 
-/// The state file: everything that was tried, for as long as the device is up.
-pub fn encode_state(state: &BTreeMap<Slot, Tried>) -> Vec<u8> {
-    let rows: Vec<(&Name, &str, &Tried)> = state.iter().map(|(slot, tried)| (&slot.md, slot.family, tried)).collect();
-    seal(&STATE, &rows)
+/// The state file: everything that was tried and said, for as long as the device is up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub tried: BTreeMap<Slot, Tried>,
+    pub said: BTreeMap<Name, Said>,
+}
+
+pub fn encode_state(state: &State) -> Vec<u8> {
+    let tried = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
+    seal(&STATE, &(tried.collect::<Vec<_>>(), &state.said))
 }
 
 /// Key families that this program does not know are left out.
-pub fn decode_state(bytes: &[u8]) -> Result<BTreeMap<Slot, Tried>, String> {
-    let rows: Vec<(Name, String, Tried)> = open(&STATE, bytes)?;
-    Ok(rows.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried))).collect())
+pub fn decode_state(bytes: &[u8]) -> Result<State, String> {
+    let (rows, said): (Vec<(Name, String, Tried)>, _) = open(&STATE, bytes)?;
+    let tried = rows.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried)));
+    Ok(State { tried: tried.collect(), said })
 }
 
 /// Changes with anything that the operator wrote for this MD.
@@ -153,6 +161,7 @@ mod tests {
     use crate::words::cert::{Imposed, KeyKind, Window};
     use crate::words::config::{Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
+    use crate::words::message::Topic;
     use crate::words::name::Labels;
     use crate::words::time::{Span, Unix};
 
@@ -179,7 +188,7 @@ mod tests {
 
     fn tried() -> Tried {
         let mut tried = Tried { fingerprint: [3; 8], told: Some([1; 32]), ..Tried::default() };
-        tried.imposed = Some(Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) });
+        tried.imposed = vec![Imposed { ca: "https://ca.example/directory".into(), until: Unix::from_secs(9) }];
         let mut refusal = Refusal::ours("new order", "urn:ietf:params:acme:error:rateLimited", "too many");
         refusal.status = Some(429);
         refusal.retry_after = Some(Span::secs(7));
@@ -201,10 +210,14 @@ mod tests {
         }
     }
 
-    fn state() -> BTreeMap<Slot, Tried> {
-        [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)]
-            .map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried()))
-            .into()
+    fn state() -> State {
+        let slots =
+            [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)];
+        let last = [(Topic::Renewed, Unix::from_secs(9)), (Topic::Errored, Unix::from_millis(u64::MAX))].into();
+        State {
+            tried: slots.map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried())).into(),
+            said: [(name("example.org"), Said { last, warning: tried().tell, fingerprint: [3; 8] })].into(),
+        }
     }
 
     type Same = fn(&[u8]) -> Result<bool, String>;
@@ -277,8 +290,8 @@ mod tests {
     #[test]
     fn a_family_of_a_later_version_is_left_out() {
         let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
-        let read = decode_state(&seal(&STATE, &rows)).unwrap();
-        assert_eq!(read.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
+        let read = decode_state(&seal(&STATE, &(rows, state().said))).unwrap();
+        assert_eq!(read.tried.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The status in its two forms: JSON with mod_md's key names, and sentences for people.
 
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Held, KeyKind};
+use crate::words::cert::{Backoff, Held, KeyKind};
 use crate::words::config::{DriveMode, RequireHttps};
-use crate::words::fault::Failure;
+use crate::words::fault::{Failure, Hook};
 use crate::words::time::Unix;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ pub fn md_json(report: &Report) -> Value {
         "name": md.name.as_str(),
         "domains": md.names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
         "contacts": md.contacts,
-        "ca": { "url": md.cas.first(), "urls": md.cas, "proto": "ACME", "account": report.account },
+        "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
         "state": state,
         "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
         "renew-window": md.window.to_string(),
@@ -123,9 +123,12 @@ fn valid_json(from: Unix, until: Unix) -> Value {
 
 fn is_under_way(report: &Report) -> bool {
     let under_way = |cert: &CertReport| {
-        cert.order.failures > 0 || cert.next == Next::Ordering || (cert.held.is_some() && !cert.told)
+        cert.order.failures > 0
+            || cert.tell.failures > 0
+            || cert.next == Next::Ordering
+            || (cert.held.is_some() && !cert.told)
     };
-    report.certs.iter().any(under_way)
+    report.warning.failures > 0 || report.certs.iter().any(under_way)
 }
 
 /// The renewal under way, or the one whose news are still owed.
@@ -134,11 +137,11 @@ fn renewal_json(report: &Report) -> Option<Value> {
     if !is_under_way(report) {
         return None;
     }
-    let errors = certs
-        .iter()
-        .fold(0_u32, |sum, cert| sum.saturating_add(cert.order.failures).saturating_add(cert.tell.failures));
-    let tried = certs.iter().flat_map(|cert| [(&cert.order, false), (&cert.tell, true)]);
-    let last = tried.filter(|(backoff, _)| backoff.last.is_some()).max_by_key(|(backoff, _)| backoff.last_at);
+    let errors = certs.iter().fold(report.warning.failures, |sum, cert| {
+        sum.saturating_add(cert.order.failures).saturating_add(cert.tell.failures)
+    });
+    let tried = certs.iter().flat_map(|cert| [&cert.order, &cert.tell]).chain([&report.warning]);
+    let last = tried.filter(|backoff| backoff.last.is_some()).max_by_key(|backoff| backoff.last_at);
     let next = certs.iter().filter_map(|cert| if let Next::At(at) = cert.next { Some(at) } else { None }).min();
     let entries: Vec<Value> = report
         .log
@@ -154,17 +157,13 @@ fn renewal_json(report: &Report) -> Option<Value> {
     });
     if let Value::Object(map) = &mut value {
         put(map, "next-run", next.map(Unix::http_date));
-        let failure = last.and_then(|(backoff, telling)| Some((backoff.last.as_ref()?, telling)));
-        put(map, "last", failure.map(|(failure, telling)| last_json(failure, telling)));
-        put(map, "last-run", last.and_then(|(backoff, _)| backoff.last_at).map(Unix::http_date));
+        put(map, "last", last.and_then(|backoff| backoff.last.as_ref()).map(last_json));
+        put(map, "last-run", last.and_then(|backoff| backoff.last_at).map(Unix::http_date));
     }
     Some(value)
 }
 
-/// Where mod_md files a command that did not do its work.
-const NOTIFY_PROBLEM: &str = "urn:org:apache:httpd:log:AH10108:";
-
-fn last_json(failure: &Failure, telling: bool) -> Value {
+fn last_json(failure: &Failure) -> Value {
     match failure {
         Failure::Refusal(refusal) => {
             let subproblems: Vec<Value> = refusal
@@ -189,16 +188,40 @@ fn last_json(failure: &Failure, telling: bool) -> Value {
                 "activity": trouble.doing,
             });
             if let Value::Object(map) = &mut last {
-                put(map, "problem", telling.then_some(NOTIFY_PROBLEM));
+                put(map, "problem", trouble.hook.map(Hook::problem));
             }
             last
         }
     }
 }
 
+/// All of it in one line: how many MDs are well, and the first trouble or else the next renewal.
+pub fn line(reports: &[Report]) -> String {
+    let mut well = 0_usize;
+    let mut trouble = None;
+    for report in reports {
+        let (lines, is_well) = text(report);
+        well += usize::from(is_well);
+        if !is_well && trouble.is_none() {
+            // What went wrong stands indented below what is held.
+            let wrong = lines.iter().rev().find_map(|line| line.strip_prefix("    "));
+            let what = wrong.map(|wrong| format!("{}: {wrong}", report.md.name));
+            trouble = what.or_else(|| lines.first().cloned());
+        }
+    }
+    let next = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.renew_at).min();
+    let then = trouble.map_or_else(|| next().map(|at| format!("next renewal from {at}")), Some);
+    let then = then.map(|then| format!("; {then}")).unwrap_or_default();
+    match reports.len() {
+        0 => "no MD is configured".into(),
+        1 if well == 1 => format!("1 MD is well{then}"),
+        many => format!("{well} of {many} MDs are well{then}"),
+    }
+}
+
 /// One line for each certificate, and whether all is well.
 pub fn text(report: &Report) -> (Vec<String>, bool) {
-    let mut well = report.trouble.is_none();
+    let mut well = report.trouble.is_none() && report.warning.failures == 0;
     let mut lines = vec![];
     for cert in &report.certs {
         let name = &report.md.name;
@@ -210,17 +233,19 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         // What we don't drive a person has to.
         well &= cert.why.is_none() || report.md.driven();
         lines.push(format!("{name} [{}]: {held}; {}", cert.kind, next(report, cert)));
-        for (what, backoff) in [("order", &cert.order), ("notification", &cert.tell)] {
-            if let Some(last) = backoff.last.as_ref().filter(|_| backoff.failures > 0) {
-                lines.push(match backoff.failures {
-                    1 => format!("    {what} failed once: {last}"),
-                    many => format!("    {what} failed {many} times, last: {last}"),
-                });
-            }
-        }
+        lines.extend([("order", &cert.order), ("notification", &cert.tell)].into_iter().filter_map(failed));
     }
+    lines.extend(failed(("warning", &report.warning)));
     lines.extend(report.trouble.iter().map(|trouble| format!("    {trouble}")));
     (lines, well)
+}
+
+fn failed((what, backoff): (&str, &Backoff)) -> Option<String> {
+    let last = backoff.last.as_ref().filter(|_| backoff.failures > 0)?;
+    Some(match backoff.failures {
+        1 => format!("    {what} failed once: {last}"),
+        many => format!("    {what} failed {many} times, last: {last}"),
+    })
 }
 
 fn next(report: &Report, cert: &CertReport) -> String {

@@ -3,31 +3,63 @@
 use crate::words::cert::{Backoff, Held, KeyKind, Why};
 use crate::words::config::Md;
 use crate::words::time::Unix;
+use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// In the order of the configuration.
 #[derive(Default, Debug)]
-pub struct Board(Mutex<Vec<Report>>);
+pub struct Board(Mutex<Posted>);
+
+#[derive(Default, Debug)]
+struct Posted {
+    /// In the order of the configuration.
+    reports: Vec<Report>,
+    /// Whether something was posted since the watcher looked, and who that is.
+    news: bool,
+    watcher: Option<Waker>,
+}
 
 impl Board {
     pub fn post(&self, reports: Vec<Report>) {
-        *self.lock() = reports;
+        self.change(|posted| *posted = reports);
     }
 
     /// Puts one MD's report in the place of its older one.
     pub fn repost(&self, report: Report) {
-        if let Some(place) = self.lock().iter_mut().find(|old| old.md.name == report.md.name) {
-            *place = report;
-        }
+        self.change(|posted| {
+            if let Some(place) = posted.iter_mut().find(|old| old.md.name == report.md.name) {
+                *place = report;
+            }
+        });
     }
 
     pub fn read<T>(&self, view: impl FnOnce(&[Report]) -> T) -> T {
-        view(&self.lock())
+        view(&self.lock().reports)
+    }
+
+    /// Ready when something was posted since it last was; for one who waits.
+    pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut posted = self.lock();
+        if core::mem::take(&mut posted.news) {
+            return Poll::Ready(());
+        }
+        posted.watcher = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Report>)) {
+        let mut posted = self.lock();
+        change(&mut posted.reports);
+        posted.news = true;
+        let watcher = posted.watcher.take();
+        drop(posted);
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
     }
 
     /// A panic ends the process, so a poisoned lock is never met; should it be, the list is whole all the same.
-    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -36,10 +68,14 @@ impl Board {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub md: Arc<Md>,
-    /// The account's URL at the configured CA.
+    /// The CA that is asked next, or else the one that gave what is held.
+    pub ca: String,
+    /// Our account's URL there.
     pub account: Option<String>,
     pub certs: Vec<CertReport>,
     pub log: Diary,
+    /// What came of warning that a certificate runs out.
+    pub warning: Backoff,
     /// Something that a person must see to and that belongs to no try: the store can't be written.
     pub trouble: Option<String>,
 }

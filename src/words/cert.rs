@@ -76,8 +76,10 @@ pub struct Want {
     pub md: Name,
     pub names: Vec<Name>,
     pub kind: KeyKind,
-    /// The directory URL of the CA that it shall come from.
-    pub ca: String,
+    /// The directory URLs of the CAs that it may come from, in the order in which they are tried.
+    pub cas: Vec<String>,
+    /// After how many failures the next one of them is tried.
+    pub failover: u32,
     pub window: Window,
     /// Whether we may talk to the CA about it at all.
     pub driven: bool,
@@ -200,14 +202,19 @@ pub struct Backoff {
 /// What was tried for a want, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Tried {
-    /// The want that `order` speaks of; for any other one it counts as never tried.
+    /// The want that `order` and `tell` speak of; for any other one they count as never tried.
     pub fingerprint: Fingerprint,
     pub order: Backoff,
-    /// A wait that a CA imposed. It belongs to the CA and not to the want: a changed configuration does not forgive it.
-    pub imposed: Option<Imposed>,
+    /// The waits that CAs imposed, one each. They belong to the CA and not to the want: a changed configuration does not
+    /// forgive them.
+    pub imposed: Vec<Imposed>,
     /// The certificate (its SHA-256) whose telling is done.
     pub told: Option<[u8; 32]>,
+    /// The one for which MDNotifyCmd has answered 0 while more of its telling is still owed.
+    pub notified: Option<[u8; 32]>,
     pub tell: Backoff,
+    /// The files that were exported when it was told, each with its whole path.
+    pub exported: Vec<String>,
 }
 
 /// `ca` (a directory URL) does not want to hear from us before `until`.
@@ -248,7 +255,7 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Missing => "there is no certificate",
             Self::Renamed => "the certificate does not cover all names",
-            Self::OtherCa => "the certificate is from another CA than the configured one",
+            Self::OtherCa => "the certificate is from no CA that is configured",
             Self::OtherKey => "the certificate has another kind of key",
             Self::Expired => "the certificate has expired",
             Self::Due => "the certificate is in its renewal window",
@@ -263,7 +270,14 @@ pub enum Outcome {
     /// A new certificate was committed.
     Ordered,
     OrderFailed(Failure),
-    /// Exports are in place and the script has answered 0, for the certificate with this SHA-256.
-    Told([u8; 32]),
+    /// The operator's command does not want an order to begin now.
+    Vetoed(Trouble),
+    /// MDNotifyCmd has answered 0, for the certificate with this SHA-256.
+    Notified([u8; 32]),
+    /// The exports (these paths) are in place and all commands have answered 0, for the certificate with this SHA-256.
+    Told {
+        sha256: [u8; 32],
+        exported: Vec<String>,
+    },
     TellFailed(Trouble),
 }

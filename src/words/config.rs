@@ -37,6 +37,26 @@ pub struct Config {
     pub notices: Vec<String>,
 }
 
+impl Config {
+    /// Whether another daemon writes the store: `MDStoreLocks off`, and nothing is driven here.
+    pub fn only_reads(&self) -> bool {
+        self.locks.is_none() && !self.mds.iter().any(Md::driven)
+    }
+
+    /// How long to wait for the store's lock.
+    pub fn patience(&self) -> Span {
+        self.locks.unwrap_or(Self::PATIENCE)
+    }
+
+    /// What `MDStoreLocks on` means.
+    const PATIENCE: Span = Span::secs(5);
+
+    /// What need not outlive a boot is kept beside the control socket.
+    pub fn state(&self) -> Option<PathBuf> {
+        Some(self.control.as_ref()?.parent()?.join("state"))
+    }
+}
+
 /// Nothing is managed, and every setting has its default.
 impl Default for Config {
     fn default() -> Self {
@@ -53,7 +73,7 @@ impl Default for Config {
             certificate_status: true,
             server_status: true,
             connections: 256,
-            locks: Some(Span::secs(5)),
+            locks: Some(Self::PATIENCE),
             notices: vec![],
         }
     }
@@ -157,10 +177,11 @@ impl Md {
             md: self.name.clone(),
             names: self.names.clone(),
             kind: *kind,
-            ca: self.cas.first().cloned().unwrap_or_default(),
+            cas: self.cas.clone(),
+            failover: self.failover,
             window: self.window,
             driven: self.driven(),
-            tells: self.export.is_some() || self.notify.is_some(),
+            tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
             forced: false,
             retry: self.retry,
             fingerprint,

@@ -84,11 +84,35 @@ impl fmt::Display for Refusal {
 pub struct Trouble {
     pub doing: String,
     pub why: String,
+    /// The command that did not do its work, if that is what it was.
+    pub hook: Option<Hook>,
+}
+
+/// One of the operator's commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Hook {
+    Notify,
+    Message,
+}
+
+impl Hook {
+    /// Where mod_md files it.
+    pub fn problem(self) -> &'static str {
+        match self {
+            Self::Notify => "urn:org:apache:httpd:log:AH10108:",
+            Self::Message => "urn:org:apache:httpd:log:AH10109:",
+        }
+    }
 }
 
 impl Trouble {
     pub fn new(doing: impl Into<String>, why: impl fmt::Display) -> Self {
-        Self { doing: doing.into(), why: why.to_string() }
+        Self { doing: doing.into(), why: why.to_string(), hook: None }
+    }
+
+    /// The same, as that of a command's.
+    pub fn with(self, hook: Hook) -> Self {
+        Self { hook: Some(hook), ..self }
     }
 }
 

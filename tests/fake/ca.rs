@@ -1,7 +1,9 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
+use super::hands::Hands;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use edgemd::doors::clock::{Clock, Knock};
 use edgemd::doors::https::{Line, Route, Wire};
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
@@ -23,10 +25,12 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
-/// The directory of every fake CA.
+/// The directory of a fake CA, unless it says otherwise.
 pub const DIRECTORY: &str = "https://ca.example/directory";
 
 const BASE: &str = "https://ca.example";
+/// How long a client waits for a CA that is silent.
+const SILENCE: Span = Span::secs(30);
 const ERROR: &str = "urn:ietf:params:acme:error:";
 
 #[derive(Clone)]
@@ -42,6 +46,10 @@ pub struct Weather {
     pub lose_reply_every: u32,
     /// No connection at all.
     pub down: bool,
+    /// Connections, but never a word.
+    pub hangs: bool,
+    /// How long each answer takes.
+    pub takes: Span,
     /// Answers whose path begins so are spoilt.
     pub spoil: Option<(&'static str, Bad)>,
     pub wrong_key: bool,
@@ -55,6 +63,10 @@ pub struct Weather {
     pub terms: Option<&'static str>,
     /// Validation fails whatever is served.
     pub reject: bool,
+    /// A contact that the CA does not take.
+    pub bad_contact: Option<&'static str>,
+    /// Orders are refused as if the account were at fault, which it is not.
+    pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
 }
@@ -66,6 +78,8 @@ impl Default for Weather {
             reuse: Reuse::Never,
             lose_reply_every: 0,
             down: false,
+            hangs: false,
+            takes: Span::ZERO,
             spoil: None,
             wrong_key: false,
             wrong_names: false,
@@ -75,6 +89,8 @@ impl Default for Weather {
             backdate: Span::hours(1),
             terms: Some("https://ca.example/terms"),
             reject: false,
+            bad_contact: None,
+            denies_orders: false,
             prompt: false,
         }
     }
@@ -108,6 +124,7 @@ pub struct Issued {
 }
 
 struct Ca {
+    base: &'static str,
     now: Box<dyn Fn() -> Unix + Send>,
     answers: Arc<Answers>,
     weather: Weather,
@@ -130,6 +147,8 @@ struct Account {
     contacts: Value,
     /// Its URL is not answered any more.
     forgotten: bool,
+    /// It was deactivated: the CA does not hear it any more, and takes its key for no other.
+    ended: bool,
 }
 
 struct Order {
@@ -165,12 +184,18 @@ type Answer = Result<Reply, No>;
 impl FakeCa {
     /// `now` is the CA's own clock; it looks for http-01 answers in `answers`, as if it fetched them.
     pub fn new(now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+        Self::at(BASE, now, answers)
+    }
+
+    /// Another CA.
+    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Fake CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap().der().to_vec();
         Self(Arc::new(Mutex::new(Ca {
+            base,
             now: Box::new(now),
             answers,
             weather: Weather::default(),
@@ -188,8 +213,9 @@ impl FakeCa {
         })))
     }
 
+    /// A wire to this CA alone, on which every call takes no time.
     pub fn wire(&self) -> FakeWire {
-        FakeWire(self.clone())
+        FakeWire { cas: vec![self.clone()], hands: Hands::at(None) }
     }
 
     pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
@@ -217,12 +243,24 @@ impl FakeCa {
     }
 
     pub fn accounts(&self) -> usize {
-        self.lock().accounts.iter().filter(|account| !account.forgotten).count()
+        self.lock().accounts.iter().filter(|account| !account.forgotten && !account.ended).count()
     }
 
     /// What the newest account gave as its contacts.
     pub fn contacts(&self) -> Value {
         self.lock().accounts.last().map(|account| account.contacts.clone()).unwrap_or_default()
+    }
+
+    /// How many accounts were deactivated.
+    pub fn ended_accounts(&self) -> usize {
+        self.lock().accounts.iter().filter(|account| account.ended).count()
+    }
+
+    /// The CA deactivates its accounts.
+    pub fn end_accounts(&self) {
+        for account in &mut self.lock().accounts {
+            account.ended = true;
+        }
     }
 
     /// The CA lost its accounts.
@@ -237,30 +275,65 @@ impl FakeCa {
     }
 }
 
-pub struct FakeWire(FakeCa);
+/// A wire to several CAs; the time that a call takes passes on these hands.
+#[derive(Clone)]
+pub struct FakeWire {
+    pub cas: Vec<FakeCa>,
+    pub hands: Hands,
+}
 
-impl Wire for FakeWire {
-    fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
-        self.0.lock().lines += 1;
-        Ok(Box::new(FakeLine(self.0.clone())))
+impl FakeWire {
+    fn ca(&self, url: &str) -> Option<&FakeCa> {
+        self.cas.iter().find(|ca| url.starts_with(ca.lock().base))
     }
 }
 
-struct FakeLine(FakeCa);
+impl Wire for FakeWire {
+    fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
+        Ok(Box::new(FakeLine { wire: self.clone(), call: None, used: false }))
+    }
+}
+
+struct FakeLine {
+    wire: FakeWire,
+    /// The call under way, and when its answer is there.
+    call: Option<(Request, Span)>,
+    used: bool,
+}
 
 impl Line for FakeLine {
-    fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
-        self.0.lock().call(request)
+    fn ask(&mut self, request: Request) {
+        let weather = self.wire.ca(&request.url).map(|ca| ca.lock().weather.clone()).unwrap_or_default();
+        let takes = if weather.hangs { SILENCE } else { weather.takes };
+        if takes > Span::ZERO {
+            self.wire.hands.knock_in(takes, Knock::Answer);
+        }
+        if let (false, Some(ca)) = (self.used, self.wire.ca(&request.url)) {
+            ca.lock().lines += 1;
+            self.used = true;
+        }
+        assert_eq!(self.call, None, "one call at a time");
+        self.call = Some((request, self.wire.hands.steady().plus(takes)));
+    }
+
+    fn heard(&mut self) -> Option<Result<Reply, Trouble>> {
+        let now = self.wire.hands.steady();
+        let (request, _) = self.call.take_if(|(_, at)| *at <= now)?;
+        let nobody = || Err(Trouble::new("nobody", "this host is not known"));
+        Some(self.wire.ca(&request.url).map_or_else(nobody, |ca| ca.lock().call(&request)))
     }
 }
 
 impl Ca {
     fn call(&mut self, request: &Request) -> Result<Reply, Trouble> {
-        let doing = "ca.example";
+        let doing = self.base.trim_start_matches("https://");
         if self.weather.down {
             return Err(Trouble::new(doing, "connection refused"));
         }
-        let path = request.url.strip_prefix(BASE).unwrap_or("/elsewhere").to_string();
+        if self.weather.hangs {
+            return Err(Trouble::new(doing, format!("silent for {SILENCE}")));
+        }
+        let path = request.url.strip_prefix(self.base).unwrap_or("/elsewhere").to_string();
         self.log.push(format!("{} {path}", format!("{:?}", request.method).to_uppercase()));
         let spoilt = self.weather.spoil.clone().filter(|(begin, _)| path.starts_with(begin));
         let mut reply = match spoilt {
@@ -312,11 +385,12 @@ impl Ca {
     }
 
     fn directory(&self) -> Reply {
+        let base = self.base;
         let meta = match self.weather.terms {
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
-        let at = |path: &str| format!("{BASE}{path}");
+        let at = |path: &str| format!("{base}{path}");
         ok(
             200,
             &json!({
@@ -371,9 +445,13 @@ impl Ca {
                 Ok(([vec![4], x, y].concat(), None))
             }
             (None, Some(kid)) if !by_key => {
-                let index = kid.strip_prefix("https://ca.example/account/").and_then(|text| text.parse().ok());
+                let index = kid.strip_prefix(self.base).and_then(|rest| rest.strip_prefix("/account/"));
+                let index = index.and_then(|text| text.parse().ok());
                 let known = index.and_then(|index: usize| Some((index, self.accounts.get(index)?)));
                 match known {
+                    Some((_, account)) if account.ended => {
+                        Err(No(403, "unauthorized", "the account is deactivated".into()))
+                    }
                     Some((index, account)) if !account.forgotten => Ok((account.point.clone(), Some(index))),
                     _ => Err(No(400, "accountDoesNotExist", "no such account".into())),
                 }
@@ -383,9 +461,14 @@ impl Ca {
     }
 
     fn new_account(&mut self, point: &[u8], payload: &[u8]) -> Answer {
+        let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
+        check_contacts(&payload, self.weather.bad_contact)?;
         let (status, index) = match known {
+            Some(index) if self.accounts[index].ended => {
+                return Err(No(403, "unauthorized", "the account of this key is deactivated".into()));
+            }
             Some(index) => (200, index),
             None if payload["onlyReturnExisting"] == true => {
                 return Err(No(400, "accountDoesNotExist", "no account has this key".into()));
@@ -396,12 +479,18 @@ impl Ca {
             None => {
                 let thumbprint = Jwk::p256(point).unwrap().thumbprint();
                 let contacts = payload["contact"].clone();
-                self.accounts.push(Account { point: point.into(), thumbprint, contacts, forgotten: false });
+                self.accounts.push(Account {
+                    point: point.into(),
+                    thumbprint,
+                    contacts,
+                    forgotten: false,
+                    ended: false,
+                });
                 (201, self.accounts.len() - 1)
             }
         };
         let mut reply = ok(status, &json!({"status": "valid"}));
-        reply.location = Some(format!("{BASE}/account/{index}"));
+        reply.location = Some(format!("{base}/account/{index}"));
         Ok(reply)
     }
 
@@ -413,17 +502,21 @@ impl Ca {
         let owner = match verb {
             "order" | "finalize" | "certificate" => self.orders.get(index).map(|order| order.account),
             "authorization" | "challenge" => self.authorizations.get(index).map(|a| a.account),
+            "account" => Some(index),
             _ => Some(account),
         };
         if owner.ok_or_else(nothing)? != account {
             return Err(No(403, "unauthorized", "that is another account's".into()));
         }
-        let reads = matches!(verb, "order" | "authorization" | "certificate");
+        let reads =
+            matches!(verb, "order" | "authorization" | "certificate") || (verb == "account" && payload.is_empty());
         if reads != payload.is_empty() {
             return Err(No(400, "malformed", "POST-as-GET has an empty payload, all else has not".into()));
         }
         match verb {
+            "new-order" if self.weather.denies_orders => Err(No(403, "unauthorized", "not for you".into())),
             "new-order" => self.new_order(account, payload),
+            "account" => self.change_account(account, payload),
             "order" => Ok(self.order(index)),
             "authorization" => Ok(self.authorization(index)),
             "challenge" => self.challenge(index, words.next().unwrap_or_default()),
@@ -441,7 +534,21 @@ impl Ca {
         }
     }
 
+    /// RFC 8555 §7.3.2, §7.3.6.
+    fn change_account(&mut self, account: usize, payload: &[u8]) -> Answer {
+        let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
+        check_contacts(&payload, self.weather.bad_contact)?;
+        let account = &mut self.accounts[account];
+        if payload["contact"].is_array() {
+            account.contacts = payload["contact"].clone();
+        }
+        account.ended = payload["status"] == "deactivated";
+        let status = if account.ended { "deactivated" } else { "valid" };
+        Ok(ok(200, &json!({"status": status, "contact": account.contacts})))
+    }
+
     fn new_order(&mut self, account: usize, payload: &[u8]) -> Answer {
+        let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let identifiers = payload["identifiers"].as_array().cloned().unwrap_or_default();
         if identifiers.is_empty() {
@@ -478,7 +585,7 @@ impl Ca {
         let index = self.orders.len() - 1;
         let mut reply = self.order(index);
         reply.status = 201;
-        reply.location = Some(format!("{BASE}/order/{index}"));
+        reply.location = Some(format!("{base}/order/{index}"));
         Ok(reply)
     }
 
@@ -488,6 +595,7 @@ impl Ca {
     }
 
     fn order(&mut self, index: usize) -> Reply {
+        let base = self.base;
         let invalid = |index: &usize| matches!(self.authorizations[*index].verdict, Some((Verdict::Invalid, 0)));
         let open = match &self.orders[index].authorizations {
             authorizations if authorizations.iter().any(invalid) => "invalid",
@@ -504,13 +612,13 @@ impl Ca {
         };
         let order = &self.orders[index];
         let authorizations: Vec<String> =
-            order.authorizations.iter().map(|index| format!("{BASE}/authorization/{index}")).collect();
+            order.authorizations.iter().map(|index| format!("{base}/authorization/{index}")).collect();
         let mut body = json!({
             "status": status, "identifiers": order.identifiers, "authorizations": authorizations,
-            "finalize": format!("{BASE}/finalize/{index}"), "expires": "2038-01-01T00:00:00Z",
+            "finalize": format!("{base}/finalize/{index}"), "expires": "2038-01-01T00:00:00Z",
         });
         if status == "valid" {
-            body["certificate"] = format!("{BASE}/certificate/{index}").into();
+            body["certificate"] = format!("{base}/certificate/{index}").into();
         }
         self.not_yet(ok(200, &body), status != "valid")
     }
@@ -523,6 +631,7 @@ impl Ca {
     }
 
     fn authorization(&mut self, index: usize) -> Reply {
+        let base = self.base;
         let count = self.count as usize;
         let authorization = &mut self.authorizations[index];
         let status = match &mut authorization.verdict {
@@ -540,7 +649,7 @@ impl Ca {
             .map(|kind| {
                 let asked = authorization.asked == *kind;
                 let mut challenge = json!({
-                    "type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "token": authorization.token,
+                    "type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "token": authorization.token,
                     "status": if !asked { "pending" } else if status == "pending" { "processing" } else { status },
                 });
                 if asked && status == "invalid" {
@@ -568,6 +677,7 @@ impl Ca {
 
     /// RFC 8555 §7.5.1; the CA looks at once and tells the verdict after some polls.
     fn challenge(&mut self, index: usize, kind: &str) -> Answer {
+        let base = self.base;
         let found = self.answers.find(&self.authorizations[index].token);
         let thumbprint = &self.accounts[self.authorizations[index].account].thumbprint;
         let expected = format!("{}.{thumbprint}", self.authorizations[index].token);
@@ -580,7 +690,7 @@ impl Ca {
         authorization.asked = ["http-01", "tls-alpn-01", "dns-01"].into_iter().find(|word| *word == kind).unwrap_or("");
         Ok(ok(
             200,
-            &json!({"type": kind, "url": format!("{BASE}/challenge/{index}/{kind}"), "status": "processing",
+            &json!({"type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "status": "processing",
                 "token": authorization.token}),
         ))
     }
@@ -639,6 +749,12 @@ impl Ca {
         self.issued.push(Issued { names: names.into_iter().collect(), not_before, not_after, der });
         chain
     }
+}
+
+fn check_contacts(payload: &Value, bad: Option<&str>) -> Result<(), No> {
+    let bad =
+        payload["contact"].as_array().into_iter().flatten().find(|contact| contact.as_str() == bad && bad.is_some());
+    bad.map_or(Ok(()), |contact| Err(No(400, "invalidContact", format!("no mail can be sent to {contact}"))))
 }
 
 fn calendar(moment: Unix) -> OffsetDateTime {

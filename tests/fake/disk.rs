@@ -4,7 +4,7 @@
 //! `/run` is gone with the power.
 
 use super::locked;
-use edgemd::doors::disk::{Disk, Op};
+use edgemd::doors::disk::{Access, Disk, Op};
 use edgemd::words::fault::Trouble;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ enum Node {
 struct File {
     bytes: Vec<u8>,
     safe: Vec<u8>,
-    mode: u32,
+    access: Access,
 }
 
 #[derive(Clone, Copy)]
@@ -147,8 +147,15 @@ impl RamDisk {
         let medium = locked(&self.0);
         match medium.names.get(path)? {
             Node::Dir => medium.folders.get(path).copied(),
-            Node::File(number) => Some(medium.files[*number].mode),
+            Node::File(number) => Some(medium.files[*number].access.mode),
         }
+    }
+
+    /// Somebody says who may touch a file.
+    pub fn hand_over(&self, path: &Path, access: Access) {
+        let mut medium = locked(&self.0);
+        let Some(Node::File(number)) = medium.names.get(path).copied() else { panic!("no such file: {path:?}") };
+        medium.files[number].access = access;
     }
 
     /// Puts a file there to last, folders and all, behind the program's back.
@@ -157,7 +164,7 @@ impl RamDisk {
         for dir in path.ancestors().skip(1) {
             medium.names.insert(dir.into(), Node::Dir);
         }
-        let number = medium.create(bytes, 0o600);
+        let number = medium.create(bytes, Access::PRIVATE);
         medium.files[number].safe = bytes.into();
         medium.names.insert(path.into(), Node::File(number));
         for name in path.ancestors() {
@@ -202,8 +209,8 @@ impl Medium {
         self.doom(Fate::None);
     }
 
-    fn create(&mut self, bytes: &[u8], mode: u32) -> usize {
-        self.files.push(File { bytes: bytes.into(), safe: Vec::new(), mode });
+    fn create(&mut self, bytes: &[u8], access: Access) -> usize {
+        self.files.push(File { bytes: bytes.into(), safe: Vec::new(), access });
         self.files.len() - 1
     }
 
@@ -247,7 +254,7 @@ impl Medium {
                 if self.names.get(path) == Some(&Node::Dir) {
                     return Err("it is a folder");
                 }
-                let number = self.create(bytes, access.mode);
+                let number = self.create(bytes, access);
                 self.names.insert(path.into(), Node::File(number));
             }
             Op::Sync(path) => {
@@ -320,6 +327,15 @@ impl Disk for RamDisk {
         }
         let within = medium.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(within.filter_map(|path| path.file_name()?.to_str().map(String::from)).collect())
+    }
+
+    fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
+        let medium = locked(&self.0);
+        match medium.names.get(path) {
+            _ if medium.dead => Err(Trouble::new(format!("looking at {}", path.display()), "there is no power")),
+            Some(Node::File(number)) => Ok(Some(medium.files[*number].access)),
+            _ => Ok(None),
+        }
     }
 
     fn has_dir(&self, dir: &Path) -> bool {

@@ -14,6 +14,7 @@ struct Inner {
     hands: Hands,
     heard: Vec<(Option<Unix>, Event)>,
     manners: Vec<Manner>,
+    denied: Option<&'static str>,
     takes: Span,
 }
 
@@ -27,7 +28,13 @@ enum Manner {
 impl Ear {
     pub fn new(hands: &Hands) -> Self {
         let hands = hands.clone();
-        Self(Arc::new(Mutex::new(Inner { hands, heard: Vec::new(), manners: Vec::new(), takes: Span::ZERO })))
+        Self(Arc::new(Mutex::new(Inner {
+            hands,
+            heard: Vec::new(),
+            manners: Vec::new(),
+            denied: None,
+            takes: Span::ZERO,
+        })))
     }
 
     /// The next calls are answered with 1.
@@ -38,6 +45,17 @@ impl Ear {
     /// And the next ones after these not at all.
     pub fn hang(&self, times: usize) {
         locked(&self.0).manners.extend(vec![Manner::Hang; times]);
+    }
+
+    /// From now on each call with a word that begins so is answered with 1.
+    pub fn deny(&self, word: impl Into<Option<&'static str>>) {
+        locked(&self.0).denied = word.into();
+    }
+
+    /// What was heard since the `from`-th call: the program's own name, then the event or the MD.
+    pub fn words(&self, from: usize) -> Vec<String> {
+        let name = |argv: &[String]| argv.get(1).or(argv.first()).cloned().unwrap_or_default();
+        self.heard().iter().skip(from).map(|(_, event)| name(&event.argv)).collect()
     }
 
     /// How long each answer takes.
@@ -57,7 +75,11 @@ impl Script for Ear {
         let mut inner = locked(&self.0);
         let now = inner.hands.now();
         inner.heard.push((now, event.clone()));
-        let manner = if inner.manners.is_empty() { None } else { Some(inner.manners.remove(0)) };
+        let denied = inner.denied.is_some_and(|word| event.argv.iter().any(|said| said.starts_with(word)));
+        let manner = match inner.manners.is_empty() {
+            true => denied.then_some(Manner::Refuse),
+            false => Some(inner.manners.remove(0)),
+        };
         let doing = format!("running {}", event.argv.first().map_or("", String::as_str));
         let overdue = inner.takes > event.limit;
         inner.hands.turn(if manner == Some(Manner::Hang) { event.limit } else { inner.takes.min(event.limit) });

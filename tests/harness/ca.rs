@@ -54,6 +54,7 @@ pub struct Ca {
     tee: Tee,
     pebble: Child,
     _names: Child,
+    dns: u16,
     /// Where the CA looks for http-01 answers, and for tls-alpn-01 ones.
     pub http: Port,
     pub tls: Port,
@@ -73,7 +74,7 @@ impl Ca {
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
         let here = SocketAddr::from((HERE, pebble.port(HERE)));
         let manage = SocketAddr::from((MANAGE, pebble.port(MANAGE)));
-        Self { tee: Tee::to(here), pebble, _names: names, http, tls, here, manage, folder }
+        Self { tee: Tee::to(here), pebble, _names: names, dns, http, tls, here, manage, folder }
     }
 
     /// The URL of its directory.
@@ -115,6 +116,16 @@ impl Ca {
         let said =
             log.lines().rev().find_map(|line| line.split_once("There are now ")?.1.strip_suffix(" accounts in memory"));
         said.map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    /// It starts anew and has forgotten everything.
+    pub fn restart(&mut self, knobs: &Knobs) {
+        self.tee.close();
+        self.pebble.kill();
+        self.pebble = pebble(&self.folder, knobs, self.dns, &self.http, &self.tls);
+        self.here = SocketAddr::from((HERE, self.pebble.port(HERE)));
+        self.manage = SocketAddr::from((MANAGE, self.pebble.port(MANAGE)));
+        self.tee.reopen(self.here);
     }
 
     /// It can't be reached until [`Ca::back`].

@@ -27,6 +27,11 @@ impl Child {
         Self { process, log, ended: None }
     }
 
+    /// Takes one that was started in another way and writes to the same log.
+    pub fn adopt(folder: &Folder, name: &str, process: std::process::Child) -> Self {
+        Self { process, log: folder.join(&format!("{name}.log")), ended: None }
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }

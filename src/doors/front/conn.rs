@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::backend::{self, Names, Unreachable};
+use super::seats::Seats;
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
 use crate::streams::answer::{self, Answer, Manner, send};
@@ -14,7 +15,6 @@ use crate::words::config::Backend;
 use crate::words::time::Unix;
 use async_io::Async;
 use core::cell::{Cell, RefCell};
-use smol::lock::Semaphore;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Desk {
     pub clock: fn() -> Option<Unix>,
     pub facade: RefCell<Rc<Facade>>,
     pub limits: Limits,
-    pub seats: Arc<Semaphore>,
+    pub seats: Rc<Seats>,
     pub names: Names,
     /// The back end failed the last time; said once in the log.
     pub down: Cell<bool>,

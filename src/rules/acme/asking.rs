@@ -1,6 +1,6 @@
 //! One question until it is answered: with a nonce, again when the nonce was refused, again when the answer was lost.
 
-use crate::rules::acme::problem::{UNEXPECTED, is, refusal};
+use crate::rules::acme::problem::{UNEXPECTED, is, refusal, tame};
 use crate::rules::acme::turns::{Ask, Heard, How, Signer};
 use crate::rules::acme::types::Reply;
 use crate::words::fault::{Failure, Refusal, Trouble};
@@ -86,7 +86,7 @@ impl Asking {
             (Some(Open::Directory(_)), Heard::Reply(reply)) => Word::Answer { reply, again: false },
             (Some(Open::Nonce(question)), Heard::Reply(reply)) => self.fetched(question, &reply),
             (Some(Open::Signed(question)), Heard::Reply(reply)) => self.answered(question, reply, doing),
-            (Some(_), Heard::Start | Heard::Done) => Word::Failed(out_of_turn(doing)),
+            (Some(_), Heard::Start | Heard::Done | Heard::Key(_)) => Word::Failed(out_of_turn(doing)),
         }
     }
 
@@ -142,6 +142,16 @@ impl Asking {
 
 pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
+}
+
+/// A CA that is spoken to over https must not send us elsewhere in the clear.
+pub fn absolute(directory: &str, doing: &str, what: &str, url: &str) -> Result<(), Refusal> {
+    let plain = url.starts_with("http://") && !directory.starts_with("https://");
+    if (plain || url.starts_with("https://")) && url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let why = format!("the CA gave \"{}\" as the address of {what}, which is no absolute https URL", tame(url));
+    Err(Refusal::ours(doing, UNEXPECTED, why))
 }
 
 /// One or more characters of RFC 4648 §5, without padding.

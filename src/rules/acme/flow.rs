@@ -1,22 +1,22 @@
 //! One order as turns: the house tells what it heard, the flow says what to do next. No key, clock, socket or dice.
 
-use crate::rules::acme::asking::{Asking, Question, Word, is_success, out_of_turn};
+mod account;
+
+use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
 use crate::rules::acme::pace::Pace;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
-use crate::rules::acme::proving::{Candidate, MISMATCH, READING, candidates, name_of, rejected};
-use crate::rules::acme::types::{
-    Authorization, Directory, Finalize, Identifier, NewAccount, NewOrder, Order, Problem, Reply,
-};
+use crate::rules::acme::proving::{Candidate, MISMATCH, READING, SETUP_FAILURE, candidates, name_of, rejected};
+use crate::rules::acme::types::{Authorization, Directory, Finalize, Identifier, NewOrder, Order, Problem, Reply};
 use crate::rules::pem::decode_chain;
 use crate::rules::x509::requested;
-use crate::words::fault::{ACME_ERROR, Failure, Refusal, Trouble};
+use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-pub use crate::rules::acme::turns::{Ask, Brief, Heard, How, Proof, Signer, Turn};
+pub use crate::rules::acme::turns::{Ask, Brief, Heard, How, Proof, Signer, Turn, Turns};
 
 /// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
@@ -27,8 +27,12 @@ pub struct Flow {
     pace: Pace,
     directory: Directory,
     account: Option<String>,
+    /// The contacts that the CA knows.
+    told: Vec<String>,
     /// An account that the CA forgets right after it was made is not made a second time.
     account_is_fresh: bool,
+    /// Whether the CA may have seen the key before this order; a new one is refused for another reason.
+    key_is_old: bool,
     /// The order's own URL: it comes with newOrder and never again.
     order: String,
     finalize: Option<String>,
@@ -53,6 +57,10 @@ enum Stage {
     FindAccount,
     MakeAccount,
     KeepAccount,
+    TellContacts,
+    /// Something was denied: is it because of the account?
+    LookAtAccount,
+    ReplaceKey,
     NewOrder,
     Authorization,
     Serve,
@@ -78,6 +86,8 @@ impl Flow {
     pub fn new(brief: Brief) -> Self {
         Self {
             account: brief.account.clone(),
+            told: brief.told.clone(),
+            key_is_old: brief.account.is_some() || brief.key_was_shown,
             brief,
             stage: Stage::Start,
             asking: Asking::default(),
@@ -97,27 +107,14 @@ impl Flow {
         }
     }
 
-    /// Takes what was heard of the last turn and says the next one. `Done` and `Fail` are the last.
-    pub fn turn(&mut self, heard: Heard) -> Turn {
-        let doing = self.doing();
-        let next = match self.asking.hear(heard, &doing) {
-            Word::Call(ask) => Ok(Turn::Call(ask)),
-            Word::Answer { reply, again } => self.answered(&doing, &reply, again),
-            Word::Failed(failure) => Err(failure),
-            Word::Other(heard) => self.told(&doing, heard),
-        };
-        next.unwrap_or_else(|failure| self.fail(failure))
-    }
-
     fn answered(&mut self, doing: &str, reply: &Reply, again: bool) -> Next {
         let no = (!is_success(reply.status)).then(|| refusal(doing, reply));
         match (self.stage, no) {
             (Stage::Directory, None) => self.read_directory(json(doing, reply)?),
-            (Stage::FindAccount, Some(no)) if is(&no, "accountDoesNotExist") => self.make_account(),
-            (Stage::FindAccount | Stage::MakeAccount, None) => self.keep_account(doing, reply),
-            (Stage::NewOrder, Some(no)) if is(&no, "accountDoesNotExist") && !self.account_is_fresh => {
-                self.make_account()
+            (Stage::FindAccount | Stage::MakeAccount | Stage::TellContacts | Stage::LookAtAccount, no) => {
+                self.heard_of_account(doing, reply, no)
             }
+            (Stage::NewOrder, Some(no)) => self.doubt_account(no),
             (Stage::NewOrder, None) => self.read_new_order(doing, reply),
             (Stage::Authorization, None) => self.read_authorization(doing, reply),
             (Stage::Challenge, None) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
@@ -142,10 +139,11 @@ impl Flow {
     }
 
     /// What was heard of a turn that asked the CA nothing.
-    fn told(&mut self, doing: &str, heard: Heard) -> Next {
+    fn done(&mut self, doing: &str, heard: Heard) -> Next {
         match (self.stage, heard) {
             (Stage::Start, Heard::Start) => self.start(doing),
-            (Stage::KeepAccount, Heard::Done) => self.new_order(),
+            (Stage::KeepAccount, Heard::Done) => self.use_account(),
+            (Stage::ReplaceKey, Heard::Key(thumbprint)) => self.replaced_key(thumbprint),
             (Stage::Serve, Heard::Done) => self.answer_challenge(doing),
             (Stage::Serve, Heard::Silence(why)) => Ok(self.give_up_candidate(&why)),
             (Stage::Unset, Heard::Done | Heard::Silence(_)) => self.serve(),
@@ -176,59 +174,16 @@ impl Flow {
             let why = "None of the ACME challenge methods configured for this domain are suitable.";
             return Err(Refusal::ours("choosing a challenge", MISMATCH, why).into());
         }
-        self.absolute(doing, "its directory", &self.brief.directory)?;
+        absolute(&self.brief.directory, doing, "its directory", &self.brief.directory)?;
         self.stage = Stage::Directory;
         Ok(Turn::Call(self.asking.directory(&self.brief.directory)))
     }
 
     fn read_directory(&mut self, directory: Directory) -> Next {
-        self.absolute("reading the directory", "newNonce", &directory.new_nonce)?;
+        absolute(&self.brief.directory, "reading the directory", "newNonce", &directory.new_nonce)?;
         self.asking.nonces_from(&directory.new_nonce);
         self.directory = directory;
-        if self.account.is_some() {
-            self.new_order()
-        } else if self.brief.key_was_shown {
-            self.find_account()
-        } else {
-            self.make_account()
-        }
-    }
-
-    /// RFC 8555 §7.3.1: the CA knows an account by its key.
-    fn find_account(&mut self) -> Next {
-        let payload = NewAccount { only_return_existing: true, ..NewAccount::default() };
-        self.post_by_key(Stage::FindAccount, &payload)
-    }
-
-    fn make_account(&mut self) -> Next {
-        let terms_of_service_agreed = self.terms_are_agreed()?;
-        let contact = self.brief.contacts.clone();
-        let payload = NewAccount { contact: &contact, terms_of_service_agreed, ..NewAccount::default() };
-        self.post_by_key(Stage::MakeAccount, &payload)
-    }
-
-    fn terms_are_agreed(&self) -> Result<bool, Refusal> {
-        let terms = self.directory.meta.as_ref().and_then(|meta| meta.terms_of_service.as_deref());
-        let agreement = self.brief.agreement.as_deref();
-        let Some(terms) = terms else { return Ok(agreement.is_some()) };
-        if agreement.is_some_and(|agreed| agreed.eq_ignore_ascii_case("accepted") || agreed == terms) {
-            return Ok(true);
-        }
-        let mut why = format!("the CA requires you to accept the terms-of-service as specified in {}", tame(terms));
-        if let Some(agreed) = agreement {
-            why.push_str(&format!("; MDCertificateAgreement names others, {agreed}"));
-        } else {
-            why.push_str("; if you do, write \"MDCertificateAgreement accepted\"");
-        }
-        Err(Refusal::ours("making an account", &format!("{ACME_ERROR}userActionRequired"), why))
-    }
-
-    fn keep_account(&mut self, doing: &str, reply: &Reply) -> Next {
-        let account = self.location(doing, "the account", reply)?;
-        self.account = Some(account.clone());
-        self.account_is_fresh = true;
-        self.stage = Stage::KeepAccount;
-        Ok(Turn::Keep { account })
+        self.begin_account()
     }
 
     fn new_order(&mut self) -> Next {
@@ -295,7 +250,7 @@ impl Flow {
 
     /// Another type may work; if none is left, this is the reason to tell.
     fn give_up_candidate(&mut self, why: &Trouble) -> Turn {
-        let no = Refusal::ours(&self.doing(), "challenge-setup-failure", why.to_string());
+        let no = Refusal::ours(&self.doing(), SETUP_FAILURE, why.to_string());
         let turn = self.fail(no.into());
         self.stage = Stage::Unset;
         turn
@@ -378,17 +333,10 @@ impl Flow {
         }
     }
 
-    fn post_by_key(&mut self, stage: Stage, payload: &NewAccount<'_>) -> Next {
-        let url = self.directory.new_account.clone();
-        self.stage = stage;
-        self.absolute(&self.doing(), "newAccount", &url)?;
-        Ok(Turn::Call(self.asking.signed(Question::new(&url, text(payload), Signer::Key))))
-    }
-
     fn post(&mut self, stage: Stage, url: String, payload: String) -> Next {
         self.stage = stage;
         let doing = self.doing();
-        self.absolute(&doing, "the next step", &url)?;
+        absolute(&self.brief.directory, &doing, "the next step", &url)?;
         let account = self.account.clone().ok_or_else(|| out_of_turn(&doing))?;
         let mut question = Question::new(&url, payload, Signer::Account(account));
         if stage == Stage::Certificate {
@@ -401,25 +349,17 @@ impl Flow {
         let Some(url) = &reply.location else {
             return Err(Refusal::ours(doing, UNEXPECTED, format!("the CA did not say where {what} is (no Location)")));
         };
-        self.absolute(doing, what, url)?;
+        absolute(&self.brief.directory, doing, what, url)?;
         Ok(url.clone())
-    }
-
-    /// A CA that is spoken to over https must not send us elsewhere in the clear.
-    fn absolute(&self, doing: &str, what: &str, url: &str) -> Result<(), Refusal> {
-        let plain = url.starts_with("http://") && !self.brief.directory.starts_with("https://");
-        if (plain || url.starts_with("https://")) && url.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(());
-        }
-        let why = format!("the CA gave \"{}\" as the address of {what}, which is no absolute https URL", tame(url));
-        Err(Refusal::ours(doing, UNEXPECTED, why))
     }
 
     fn doing(&self) -> String {
         let fixed = match self.stage {
             Stage::Start | Stage::Directory => "reading the directory",
             Stage::FindAccount => "finding the account",
-            Stage::MakeAccount | Stage::KeepAccount => "making an account",
+            Stage::MakeAccount | Stage::KeepAccount | Stage::ReplaceKey => "making an account",
+            Stage::TellContacts => "changing the account's contacts",
+            Stage::LookAtAccount => "looking at the account",
             Stage::NewOrder => "placing the order",
             Stage::Authorization => READING,
             Stage::Finalize => "finalizing the order",
@@ -437,6 +377,19 @@ impl Flow {
             }
         };
         fixed.into()
+    }
+}
+
+impl Turns for Flow {
+    fn turn(&mut self, heard: Heard) -> Turn {
+        let doing = self.doing();
+        let next = match self.asking.hear(heard, &doing) {
+            Word::Call(ask) => Ok(Turn::Call(ask)),
+            Word::Answer { reply, again } => self.answered(&doing, &reply, again),
+            Word::Failed(failure) => Err(failure),
+            Word::Other(heard) => self.done(&doing, heard),
+        };
+        next.unwrap_or_else(|failure| self.fail(failure))
     }
 }
 

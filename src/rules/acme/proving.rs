@@ -77,6 +77,9 @@ fn mismatch(doing: &str, offered: &[Offered], brief: &Brief) -> Refusal {
 
 pub const MISMATCH: &str = "challenge-mismatch";
 
+/// An answer could not be put in place here; the CA was not asked about it.
+pub const SETUP_FAILURE: &str = "challenge-setup-failure";
+
 /// Why an authorization will never become valid: the CA's own words about the challenge, if it left any.
 pub fn rejected(authorization: &Authorization, name: &Name) -> Refusal {
     let challenges = authorization.challenges.iter().filter_map(|offer| match offer {

@@ -20,15 +20,23 @@ pub struct Brief {
     pub account: Option<String>,
     /// Whether the CA may know the account key although its URL is not known here.
     pub key_was_shown: bool,
-    /// `mailto:` URLs.
+    /// The `mailto:` URLs that the CA shall know.
     pub contacts: Vec<String>,
+    /// Those that it knows.
+    pub told: Vec<String>,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
     /// The types that can be answered here, the preferred first.
     pub challenges: Vec<Challenge>,
 }
 
-/// What the flow is told.
+/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left` and `Fail`
+/// are the last.
+pub trait Turns {
+    fn turn(&mut self, heard: Heard) -> Turn;
+}
+
+/// What a conversation is told.
 #[derive(Clone, Debug)]
 pub enum Heard {
     Start,
@@ -38,6 +46,8 @@ pub enum Heard {
     Silence(Trouble),
     /// The last turn, which had no answer to give, is done.
     Done,
+    /// The account has a new key, with this thumbprint.
+    Key(String),
 }
 
 /// What is to be done next.
@@ -47,12 +57,17 @@ pub enum Turn {
     Serve(Proof),
     Unserve(Proof),
     Rest(Span),
-    /// The account exists at this URL: keep it before anything else.
+    /// The account exists at this URL, and the CA knows these contacts: keep it before anything else.
     Keep {
         account: String,
+        contacts: Vec<String>,
     },
+    /// The account's key is of no more use at this CA: make a new one.
+    ReplaceKey,
     /// The chain, DER, leaf first, as the CA gave it.
     Done(Vec<Vec<u8>>),
+    /// There is no account of ours any more.
+    Left,
     Fail(Failure),
 }
 

@@ -62,6 +62,18 @@ pub struct NewAccount<'a> {
     pub only_return_existing: bool,
 }
 
+/// RFC 8555 §7.3.2: the whole list; an empty one is a list, too.
+#[derive(Serialize, Debug)]
+pub struct Contacts<'a> {
+    pub contact: &'a [String],
+}
+
+/// RFC 8555 §7.1.2, as far as it tells us anything.
+#[derive(Deserialize, Debug)]
+pub struct AccountState {
+    pub status: String,
+}
+
 fn no_contact(contact: &&[String]) -> bool {
     contact.is_empty()
 }

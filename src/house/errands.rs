@@ -1,0 +1,92 @@
+//! The errands under way: who may set out, whose turn it is, and what came of it.
+
+use crate::house::errand::{Came, Errand, Task};
+use crate::house::keeper::Keeper;
+use crate::rules::acme::turns::Proof;
+use crate::words::cert::{Account, Outcome};
+use crate::words::config::Md;
+
+/// Orders under way at the same time: each holds a thread and a TLS connection, and the device has little memory. Those
+/// that a hanging CA holds up don't count, so that they hold up nobody else; but there is an end to them, too.
+const ERRANDS: usize = 4;
+const LINES: usize = 16;
+
+impl Keeper<'_> {
+    /// Whether an order for this MD can be begun now: there is room, the CA does not hang, nobody is about to end the
+    /// account there, and nobody else is at work with it if the order is to make or change it.
+    pub(super) fn has_room_for(&self, ca: &str, md: &Md) -> bool {
+        let busy = self.errands.iter().filter(|errand| !errand.hangs()).count();
+        if busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES {
+            return false;
+        }
+        let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
+        let changes = !self.lives.account(ca).is_some_and(as_it_is);
+        let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
+        !there.any(|errand| changes || errand.hangs() || errand.order().is_none())
+    }
+
+    /// Gives each errand that nothing keeps from it one turn.
+    pub(super) fn turns(&mut self) {
+        self.hung_up.retain_mut(|line| line.heard().is_none());
+        let mut index = 0;
+        while let Some(errand) = self.errands.get_mut(index) {
+            let came = errand.turn(self.doors.clock.steady());
+            match came {
+                Came::Nothing => index += 1,
+                Came::Served(proof) => {
+                    self.tell_of_answer(index, &proof);
+                    index += 1;
+                }
+                Came::Silence => {
+                    // Its place is free for others.
+                    self.look_again();
+                    index += 1;
+                }
+                Came::Account(url, contacts) => {
+                    let ca = errand.ca.clone();
+                    self.keep_account(&ca, url, contacts);
+                    index += 1;
+                }
+                Came::OldKey => {
+                    self.replace_key(index);
+                    index += 1;
+                }
+                Came::Chain(_) | Came::Left | Came::Nowhere(_) => {
+                    let errand = self.errands.remove(index);
+                    self.over(errand, came);
+                }
+            }
+        }
+    }
+
+    /// An answer is in place; whoever is told of it may object.
+    fn tell_of_answer(&mut self, index: usize, proof: &Proof) {
+        let order = self.errands.get(index).and_then(Errand::order);
+        let Some(md) = order.and_then(|order| self.lives.md(&order.slot.md)).cloned() else { return };
+        if let (Err(trouble), Some(errand)) = (self.say_setup(&md, proof), self.errands.get_mut(index)) {
+            errand.refuse(trouble);
+        }
+    }
+
+    /// An errand has come to its end.
+    fn over(&mut self, errand: Errand, came: Came) {
+        match (errand.task, came) {
+            (Task::Order(order), Came::Chain(chain)) => self.arrive(order, &errand.ca, chain),
+            (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
+            (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
+            (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),
+            (Task::Order(_), _) => {}
+        }
+    }
+
+    /// Drops the orders for wants that are no more.
+    pub(super) fn drop_stale(&mut self) {
+        for errand in std::mem::take(&mut self.errands) {
+            if errand.order().is_none_or(|order| self.lives.want(&order.slot) == Some(&order.want)) {
+                self.errands.push(errand);
+            } else {
+                self.hung_up.extend(errand.hang_up());
+            }
+        }
+    }
+}

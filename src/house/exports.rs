@@ -1,0 +1,127 @@
+//! Exports: PEM files for other programs. Those of a certificate are in place before anybody is told of it; those that a
+//! changed configuration has left behind go when everybody was.
+
+use crate::doors::disk::{Access, Disk};
+use crate::house::keeper::Keeper;
+use crate::house::store::Store;
+use crate::rules::export::{self, PemFile};
+use crate::words::cert::{Bundle, Slot};
+use crate::words::config::{Export, Md};
+use crate::words::fault::Trouble;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+impl Keeper<'_> {
+    /// Writes the files of this certificate that are not there as they should be. A script may fail for days; the flash
+    /// under the exports is not to pay for that.
+    pub(super) fn export(&mut self, md: &Md, slot: &Slot) -> Result<(), Trouble> {
+        for (path, access, file) in self.files(md, slot)? {
+            if is_there(self.doors.disk, &path, &file, access) {
+                continue;
+            }
+            let path = Path::new(&path);
+            if let Some(dir) = path.parent() {
+                self.doors.disk.make_dirs(dir, Access::OPEN_FOLDER)?;
+            }
+            self.doors.disk.replace(path, file.text.as_bytes(), access)?;
+        }
+        Ok(())
+    }
+
+    /// Exports that are missing or differ are owed again, and so are files that are to go: after a boot where their folder
+    /// is in memory, after a change of place, layout or owner. Without a clock nobody can be told yet, but who starts
+    /// meanwhile shall find them.
+    pub(super) fn look_at_exports(&mut self) {
+        let now = self.now();
+        for slot in self.lives.wanted() {
+            let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
+            let Some(sha256) = self.lives.held(&slot).map(|held| held.sha256) else { continue };
+            let disk = &*self.doors.disk;
+            let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
+            let in_place = self.files(&md, &slot).is_ok_and(|files| files.iter().all(there));
+            // What is not told of yet is owed anyway, and who was notified of it already need not hear of it twice.
+            let tells = self.lives.want(&slot).is_some_and(|want| want.tells);
+            let tried = self.lives.tried(&slot).filter(|tried| !tells || tried.told == Some(sha256));
+            let left = tried.is_some_and(|tried| tried.exported != paths(&md, &slot));
+            if in_place && !left {
+                continue;
+            }
+            self.lives.owe(&slot);
+            if let (None, Err(trouble)) = (now, self.export(&md, &slot)) {
+                log::error!("{}: not exported: {trouble}", slot.md);
+            }
+        }
+    }
+
+    /// Removes what this certificate's export consisted of before and does no longer. The result is what it consists of.
+    pub(super) fn clear_exports(&mut self, md: &Md, slot: &Slot) -> Vec<String> {
+        let expected = paths(md, slot);
+        let mut left = self.lives.tried(slot).map(|tried| tried.exported.clone()).unwrap_or_default();
+        left.retain(|path| !expected.contains(path));
+        if left.is_empty() {
+            return expected;
+        }
+        let kinds = self.lives.mds().flat_map(|md| md.keys.iter().map(|kind| (md.clone(), kind.family())));
+        let in_use: BTreeSet<String> =
+            kinds.flat_map(|(md, family)| paths(&md, &Slot { md: md.name.clone(), family })).collect();
+        left.retain(|path| !in_use.contains(path));
+        let mut bundles: Vec<Bundle> = self.lives.unsaved_bundle(slot).cloned().into_iter().collect();
+        match self.store.pairs(self.doors.disk, slot) {
+            Ok(pairs) => bundles.extend(pairs.into_iter().map(|(_, bundle)| bundle)),
+            Err(trouble) => log::error!("{}: {trouble}", slot.md),
+        }
+        for path in ours(self.doors.disk, &left, &bundles) {
+            match self.doors.disk.remove(Path::new(path)) {
+                Ok(()) => log::info!("{}: removed {path}, which is no longer exported", slot.md),
+                Err(trouble) => log::error!("{}: {path} is no longer exported, but stays: {trouble}", slot.md),
+            }
+        }
+        expected
+    }
+
+    /// The files of one certificate's export, each with its path and who may touch it.
+    fn files(&self, md: &Md, slot: &Slot) -> Result<Vec<(String, Access, PemFile)>, Trouble> {
+        let (Some(export), Some(held)) = (&md.export, self.lives.held(slot)) else { return Ok(vec![]) };
+        let bundle = match self.lives.unsaved_bundle(slot) {
+            Some(bundle) => Some(bundle.clone()),
+            None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
+        };
+        let bundle = bundle.ok_or_else(|| Trouble::new("exporting", "the record is no longer in the store"))?;
+        let files = export::files(export.layout, &md.name, export::extra(md, slot.family), &bundle);
+        Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
+    }
+}
+
+/// Which of the files that were exported from this place are still ours: their content is that of a pair that is held
+/// there now or was before.
+pub fn exported(store: &Store, disk: &dyn Disk, slot: &Slot) -> Result<Vec<String>, Trouble> {
+    let bundles: Vec<Bundle> = store.pairs(disk, slot)?.into_iter().map(|(_, bundle)| bundle).collect();
+    Ok(ours(disk, store.exported(slot), &bundles).into_iter().cloned().collect())
+}
+
+fn ours<'a>(disk: &dyn Disk, paths: &'a [String], bundles: &[Bundle]) -> Vec<&'a String> {
+    let ours = |bytes: &[u8]| bundles.iter().any(|bundle| export::is_of(bytes, bundle));
+    let is_ours = |path: &&String| matches!(disk.read(Path::new(path)), Ok(Some(bytes)) if ours(&bytes));
+    paths.iter().filter(is_ours).collect()
+}
+
+/// The paths of one certificate's export.
+fn paths(md: &Md, slot: &Slot) -> Vec<String> {
+    let Some(export) = &md.export else { return vec![] };
+    export::names(export.layout, &md.name, export::extra(md, slot.family)).map(|name| whole(export, &name)).collect()
+}
+
+fn whole(export: &Export, name: &str) -> String {
+    export.dir.join(name).to_string_lossy().into_owned()
+}
+
+fn access(export: &Export, file: &PemFile) -> Access {
+    let mode = if file.secret { export.mode } else { Access::PUBLIC.mode };
+    Access { mode, owner: export.owner, group: export.group }
+}
+
+fn is_there(disk: &dyn Disk, path: &str, file: &PemFile, access: Access) -> bool {
+    let path = Path::new(path);
+    let same = matches!(disk.read(path), Ok(Some(bytes)) if bytes == file.text.as_bytes());
+    same && matches!(disk.access(path), Ok(Some(found)) if access.is_met_by(found))
+}

@@ -1,0 +1,132 @@
+//! Our accounts: which contacts one of them shall have, which one an operator means, and how they are shown.
+
+use crate::rules::conf::url;
+use crate::words::cert::{Account, KeyKind};
+use std::collections::BTreeSet;
+
+/// As many as the larger CAs take.
+const MOST_CONTACTS: usize = 10;
+
+/// The contacts that an account shall have when an MD with these (`mine`) is about to use it. An account is shared, so
+/// what it has stays for as long as some MD at this CA wants it; another MD's are not added for it, because the CA may
+/// refuse them.
+pub fn contacts(has: &[String], mine: &[String], wanted: &BTreeSet<String>) -> Vec<String> {
+    let mut all: Vec<String> = has.iter().filter(|contact| wanted.contains(*contact)).cloned().collect();
+    for contact in mine {
+        if !all.contains(contact) {
+            all.push(contact.clone());
+        }
+    }
+    // Whoever uses it is among them.
+    all.drain(..all.len().saturating_sub(MOST_CONTACTS));
+    all
+}
+
+/// One line for each: the CA, the account there, its contacts; never a key.
+pub fn lines<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<String> {
+    let mut lines: Vec<String> = accounts
+        .map(|account| {
+            let url = account.url.as_deref().unwrap_or("its key is made, the account not yet");
+            let contacts = account.contacts.join(", ");
+            let contacts = if contacts.is_empty() { "no contact" } else { &contacts };
+            format!("{}: {url}; {contacts}", account.ca)
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.push(NONE.into());
+    }
+    lines
+}
+
+const NONE: &str = "there is no account; the first order makes one";
+
+/// The account that is meant by a CA's URL or known name, or by nothing where there is only one.
+pub fn pick<'a>(accounts: impl Iterator<Item = &'a Account>, ca: Option<&str>) -> Result<&'a Account, String> {
+    let accounts: Vec<&Account> = accounts.collect();
+    let Some(text) = ca else {
+        return match accounts[..] {
+            [one] => Ok(one),
+            [] => Err(NONE.into()),
+            _ => Err("there are accounts with several CAs; name the one whose account is to end".into()),
+        };
+    };
+    let known = url::ca(text).ok();
+    let urls = [KeyKind::P256, KeyKind::Rsa(2048)].map(|kind| known.as_ref().map_or(text, |known| known.url(kind)));
+    let found = accounts.into_iter().find(|account| urls.contains(&account.ca.as_str()));
+    found.ok_or_else(|| format!("there is no account with the CA {text:?}; `edgemd account` lists them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> Vec<String> {
+        text.split_whitespace().map(String::from).collect()
+    }
+
+    #[test]
+    fn what_an_account_has_stays_while_somebody_wants_it() {
+        for (has, mine, wanted, shall) in [
+            ("", "a", "a b", "a"),
+            ("a", "a", "a", "a"),
+            ("a", "b", "a b", "a b"),
+            ("a b", "a", "a b", "a b"),
+            ("a", "b", "b", "b"),
+            ("a", "", "", ""),
+            ("a", "", "a", "a"),
+            ("", "", "a", ""),
+        ] {
+            let wanted = list(wanted).into_iter().collect();
+            assert_eq!(contacts(&list(has), &list(mine), &wanted), list(shall), "{has}, {mine}, {wanted:?}");
+        }
+        let many: Vec<String> = (0..30).map(|n| format!("mailto:{n}@example.org")).collect();
+        let shall = contacts(&many[..20], &many[25..26], &many.iter().cloned().collect());
+        assert_eq!(shall, [&many[11..20], &many[25..26]].concat());
+    }
+
+    fn account(ca: &str, url: Option<&str>, contacts: &str) -> Account {
+        Account { ca: ca.into(), url: url.map(Into::into), key: vec![7], contacts: list(contacts), agreement: None }
+    }
+
+    #[test]
+    fn each_account_has_a_line() {
+        let accounts = [
+            account(
+                "https://ca.example/dir",
+                Some("https://ca.example/acct/1"),
+                "mailto:a@x.example mailto:b@x.example",
+            ),
+            account("https://other.example/dir", None, ""),
+        ];
+        assert_eq!(
+            lines(accounts.iter()),
+            [
+                "https://ca.example/dir: https://ca.example/acct/1; mailto:a@x.example, mailto:b@x.example",
+                "https://other.example/dir: its key is made, the account not yet; no contact",
+            ]
+        );
+        assert_eq!(lines([].iter()), ["there is no account; the first order makes one"]);
+    }
+
+    #[test]
+    fn the_account_that_is_meant() {
+        let letsencrypt = account("https://acme-v02.api.letsencrypt.org/directory", None, "");
+        let rsa = account("https://acme.ssl.com/sslcom-dv-rsa", None, "");
+        let own = account("https://ca.example/dir", None, "");
+        let all = [letsencrypt.clone(), rsa.clone(), own.clone()];
+        let picked = |list: &'static [Account], ca: Option<&str>| pick(list.iter(), ca);
+        let (all, one): (&'static [Account], &'static [Account]) = (all.to_vec().leak(), vec![own.clone()].leak());
+        assert_eq!(picked(one, None), Ok(&own));
+        assert_eq!(picked(all, Some("letsencrypt")), Ok(&letsencrypt));
+        assert_eq!(picked(all, Some("SSLcom")), Ok(&rsa));
+        assert_eq!(picked(all, Some("https://ca.example/dir")), Ok(&own));
+        for (list, ca, why) in [
+            (&[][..], None, "there is no account; the first order makes one"),
+            (all, None, "there are accounts with several CAs; name the one whose account is to end"),
+            (all, Some("Google"), "there is no account with the CA \"Google\"; `edgemd account` lists them"),
+            (all, Some("x\n"), "there is no account with the CA \"x\\n\"; `edgemd account` lists them"),
+        ] {
+            assert_eq!(picked(list, ca), Err(why.into()));
+        }
+    }
+}

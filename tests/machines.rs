@@ -25,17 +25,16 @@ fn main() {
     let names = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
     for name in names {
         let begun = Instant::now();
-        let lines = Tour::new(&name).walk();
-        lines.iter().for_each(|line| println!("{name}: {line}"));
+        Tour::new(&name).walk();
         println!("{name}: all of it in {:.0} s", begun.elapsed().as_secs_f32());
     }
 }
 
 struct Tour {
+    name: String,
     device: Machine,
     ca: Ca,
     roots: Vec<CertificateDer<'static>>,
-    lines: Vec<String>,
 }
 
 impl Tour {
@@ -50,20 +49,23 @@ impl Tour {
         let config = format!(
             "MDCertificateAuthority {}\nMDCACertificateFile /etc/edgemd/ca.pem\nMDCertificateAgreement accepted\n\
              MDContactEmail admin@example.org\nMDInitialDelay 0\nMDExport /etc/ssl/edgemd combined\n\
-             MDNotifyCmd /etc/edgemd/reload-ui\nMDPortMap http:80 https:-\n",
+             MDNotifyCmd /etc/init.d/S50lighttpd reload\nMDPortMap http:80 https:-\n",
             ca.directory_at(HOST)
         );
         device.install("etc/edgemd.conf", 0o644, config.as_bytes());
         let roots = ca.issuing_root();
-        Self { device, ca, roots, lines: Vec::new() }
+        Self { name: name.to_owned(), device, ca, roots }
     }
 
-    fn walk(mut self) -> Vec<String> {
+    fn walk(mut self) {
         let first = self.order();
         self.reboot(&first);
         self.without_clock(&first);
         self.device.shut_down();
-        self.lines
+    }
+
+    fn say(&self, line: &str) {
+        println!("{}: {line}", self.name);
     }
 
     /// Fresh from the factory: no certificate is asked for before an operator does, and that is once the clock is right.
@@ -72,15 +74,17 @@ impl Tour {
         let idle = self.usage();
         self.configure(NAME);
         if !self.device.has_time() {
-            self.device.run("edgemd reload");
+            self.reload();
             self.judges_nothing(&[NAME]);
             assert_eq!(self.ca.requests(), [""; 0], "asked by a device that knows no time");
         }
-        let (before, mark) = (self.device.flash_at_rest(), self.mark());
+        let before = self.device.flash_at_rest();
         self.device.set_clock();
+        let mark = self.mark();
+        self.reload();
         let served = self.until_served("");
         self.until_quiet(NAME);
-        self.lines.push(format!("served {} after an order of {} requests", served.serial, self.ca.requests().len()));
+        self.say(&format!("served {} after an order of {} requests", served.serial, self.ca.requests().len()));
         self.measured("order", &idle, &before, &mark);
         self.stays_idle();
         served
@@ -93,13 +97,14 @@ impl Tour {
         if !self.device.has_time() {
             self.judges_nothing(&[NAME]);
             self.device.set_clock();
+            self.reload();
         }
         self.until_quiet(NAME);
         assert_eq!(self.until_served("").serial, first.serial, "served after a reboot");
         assert_eq!(self.ca.requests().len(), requests, "requests after a reboot");
-        self.lines.push(format!("served {} after a reboot, the CA's requests still {requests}", first.serial));
+        self.say(&format!("served {} after a reboot, the CA's requests still {requests}", first.serial));
         let idle = self.usage();
-        self.lines.push(format!("{:<8} {:.2} MiB (peak {:.2})", "started", idle.rss, idle.peak));
+        self.say(&format!("{:<8} {:.2} MiB (peak {:.2})", "started", idle.rss, idle.peak));
     }
 
     /// A boot in 1970, with one more name to be ordered: that waits until the clock is set.
@@ -113,8 +118,9 @@ impl Tour {
         self.judges_nothing(&[NAME, LATE]);
         assert_eq!(self.until_served("").serial, first.serial, "served in 1970");
         assert_eq!(self.ca.requests().len(), requests, "requests in 1970");
-        self.lines.push(format!("served {} in 1970, the CA's requests still {requests}", first.serial));
+        self.say(&format!("served {} in 1970, the CA's requests still {requests}", first.serial));
         self.device.set_clock();
+        self.reload();
         self.until_quiet(LATE);
         assert!(self.ca.requests().len() > requests, "it was ordered when the clock was set");
         self.renew(first);
@@ -125,19 +131,24 @@ impl Tour {
         self.device.run(&format!("edgemd renew --force {NAME}"));
         let second = self.until_served(&first.serial);
         self.until_quiet(NAME);
-        self.lines.push(format!("served {} after a renewal", second.serial));
+        self.say(&format!("served {} after a renewal", second.serial));
         self.measured("renewal", &usage, &before, &mark);
     }
 
     fn boot(&mut self, what: &str, battery: Battery) {
         let took = self.device.boot(battery).as_secs_f32();
-        self.lines.push(format!("booted {what} in {took:.1} s"));
+        self.say(&format!("booted {what} in {took:.1} s"));
         until("the daemon answers", SOON, || (self.device.attempt("edgemd status").0 != 69).then_some(()));
     }
 
     /// The operator's hand: one more MD, in flash with the rest.
     fn configure(&mut self, name: &str) {
         self.device.run(&format!("echo MDomain {name} >>/etc/edgemd.conf"));
+    }
+
+    /// Has the daemon read its configuration, and look at the clock: a time server's client calls it, too.
+    fn reload(&mut self) {
+        self.device.run("edgemd reload");
     }
 
     fn judges_nothing(&mut self, names: &[&str]) {
@@ -176,10 +187,10 @@ impl Tour {
     }
 
     fn usage(&mut self) -> Usage {
-        let stat = self.device.run("cat /proc/$(cat /run/edgemd.pid)/stat");
+        let stat = self.device.run("cat /proc/$(pidof edgemd)/stat");
         let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
         let ticks: f32 = fields[11..13].iter().map(|ticks| ticks.parse::<f32>().expect("ticks")).sum();
-        let status = self.device.run("cat /proc/$(cat /run/edgemd.pid)/status");
+        let status = self.device.run("cat /proc/$(pidof edgemd)/status");
         let mib = |key| {
             let value = status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next());
             value.and_then(|kib| kib.parse::<f32>().ok()).expect("KiB") / 1024.0
@@ -191,7 +202,8 @@ impl Tour {
         let after = self.usage();
         let files = self.device.run(&format!("find / -xdev -type f -newer {mark}"));
         let bytes = changed(flash, &self.device.flash_at_rest());
-        self.lines.push(format!(
+        assert!(what != "idle" || (files.is_empty() && bytes == 0), "{files}, {bytes} bytes of flash while idle");
+        self.say(&format!(
             "{what:<8} {:.2} CPU s, {:.2} MiB before, {:.2} after, peak {:.2}; {} files, {bytes} bytes of flash: {}",
             after.cpu - before.cpu,
             before.rss,

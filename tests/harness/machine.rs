@@ -86,9 +86,9 @@ impl Machine {
         ));
         command.args(["-serial", "chardev:console"]);
         let (http, https) = (self.http, self.https.number());
-        command.arg("-netdev").arg(format!(
-            "user,id=net,hostfwd=tcp:127.0.0.1:{http}-:80,hostfwd=tcp:127.0.0.1:{https}-:443"
-        ));
+        command
+            .arg("-netdev")
+            .arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{http}-:80,hostfwd=tcp:127.0.0.1:{https}-:443"));
         let clock = if battery == Battery::Full { "utc" } else { "1970-01-01T00:00:00" };
         command.args(["-rtc", &format!("base={clock}")]);
         let mut emulator = Child::start(&self.folder, "emulator", &mut command);
@@ -97,7 +97,10 @@ impl Machine {
             None => UnixStream::connect(&socket).ok(),
         });
         self.running = Some(Running { emulator, console: stream });
-        self.hear("<ready>", BOOTED);
+        self.hear("its programs run", BOOTED, |line| {
+            assert!(!line.starts_with("init: "), "{line}");
+            (line == "<ready>").then_some(())
+        });
         begun.elapsed()
     }
 
@@ -114,8 +117,9 @@ impl Machine {
         // A terminal takes no longer line.
         assert!(line.len() < 4000 && !line.contains('\n'), "one line of shell");
         self.say(line);
-        let said = self.hear_code(line, DONE);
-        (said.0, said.1.trim().to_owned())
+        let code = |said: &str| said.strip_prefix('<')?.strip_suffix('>')?.parse().ok();
+        let (code, said) = self.hear(line, DONE, code);
+        (code, said.trim().to_owned())
     }
 
     /// Ends its programs in good order and switches it off.
@@ -152,10 +156,9 @@ impl Machine {
         theirs.abs_diff(now()) < 86_400
     }
 
-    /// What a time server's answer brings about.
     #[track_caller]
     pub fn set_clock(&mut self) {
-        self.run(&format!("date -s @{} && edgemd reload", now()));
+        self.run(&format!("date -s @{}", now()));
     }
 
     /// What its web UI shows, if these vouch for it.
@@ -212,19 +215,9 @@ impl Machine {
         running.console.write_all(format!("{line}\n").as_bytes()).expect("a console");
     }
 
-    /// Waits for a line on its console, and returns those before it.
+    /// Waits for a line on its console, and returns what it means and the lines before it.
     #[track_caller]
-    fn hear(&mut self, line: &str, limit: Duration) -> String {
-        self.hear_until(line, limit, |heard| (heard == line).then_some(())).1
-    }
-
-    #[track_caller]
-    fn hear_code(&mut self, command: &str, limit: Duration) -> (i32, String) {
-        self.hear_until(command, limit, |heard| heard.strip_prefix('<')?.strip_suffix('>')?.parse().ok())
-    }
-
-    #[track_caller]
-    fn hear_until<T>(&mut self, what: &str, limit: Duration, end: impl Fn(&str) -> Option<T>) -> (T, String) {
+    fn hear<T>(&mut self, what: &str, limit: Duration, end: impl Fn(&str) -> Option<T>) -> (T, String) {
         let running = self.running.as_mut().expect("it is on");
         let (begun, mut before, mut line) = (Instant::now(), String::new(), Vec::new());
         running.console.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
@@ -257,7 +250,7 @@ impl Machine {
         eprintln!("{}", lines[lines.len().saturating_sub(150)..].join("\n"));
         for line in [
             "cat /etc/edgemd.conf",
-            "cat /run/edgemd.log /run/lighttpd.log",
+            "logread",
             "edgemd status",
             "ls -lR /var/lib/edgemd /etc/ssl",
             "dmesg | tail -n 20; free; date",
@@ -295,7 +288,8 @@ fn ends_with_halt(log: &str) -> bool {
 }
 
 fn ends_with_code(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_end().ends_with(b">") && bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().is_some_and(|line| line.starts_with(b"<"))
+    bytes.trim_ascii_end().ends_with(b">")
+        && bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().is_some_and(|line| line.starts_with(b"<"))
 }
 
 /// Seconds since 1970.

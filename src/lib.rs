@@ -55,6 +55,7 @@ pub mod words {
 /// Floor 1, thinking: values in, values out.
 pub mod rules {
     pub mod account;
+    pub mod challenge;
     pub mod control;
     pub mod export;
     pub mod forward;
@@ -67,6 +68,7 @@ pub mod rules {
     pub mod proxy_header;
     pub mod record;
     pub mod redirect;
+    pub mod served;
     pub mod status;
     pub mod x509;
     /// One order with a CA.
@@ -118,6 +120,7 @@ pub mod doors {
     pub mod https;
     pub mod keys;
     pub mod log;
+    pub mod look;
     pub mod script;
     pub mod supervisor;
     pub mod text;
@@ -144,6 +147,7 @@ pub mod house {
     pub mod store;
     pub mod tell;
     pub mod watch;
+    pub mod webroot;
 }
 
 pub mod cli;

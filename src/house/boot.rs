@@ -9,6 +9,7 @@ use crate::doors::front::shelf::{Forge, Shelf};
 use crate::doors::front::{self, Front, Passed};
 use crate::doors::https::SystemWire;
 use crate::doors::keys;
+use crate::doors::look::SystemLook;
 use crate::doors::script::SystemScript;
 use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
@@ -108,9 +109,7 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 
 fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Leave { .. }) {
-        config.listen.clear();
-        config.initial_delay = Some(Span::days(1));
-        config.locks = config.locks.or(Config::default().locks);
+        keep_still(&mut config);
     }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;
@@ -125,15 +124,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
         shelf: shelf.clone(),
         forge,
     };
-    let mut front = Front::new(executor.clone(), sight);
-    front.adopt(Passed::take());
-    front.face(&config);
-    front.seats(config.connections);
-    front.listen(&config.listen)?;
+    let front = facing(&config, Front::new(executor.clone(), sight))?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone());
-    let desk = Rc::new(RefCell::new(desk));
+    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone())));
     // The desk has the lock: it stays for as long as the house does.
     let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
@@ -168,15 +162,20 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
         let mut dice = SystemDice::default();
-        let doors = Doors { clock: &mut clock, wire: &mut wire, disk: &mut disk, script: &mut script, dice: &mut dice };
+        let mut look = SystemLook::default();
+        let doors = Doors {
+            clock: &mut clock,
+            wire: &mut wire,
+            disk: &mut disk,
+            script: &mut script,
+            look: &mut look,
+            dice: &mut dice,
+        };
         Keeper::new(doors, store, loaded, config, keeper).run();
         drop(gone);
     });
     let thread = thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
-    supervisor.ready();
-    if supervisor.is_there() {
-        executor.spawn(watch::tell(supervisor.clone(), shared.1, Keeping { thread, pulse })).detach();
-    }
+    watch::begin(&executor, &supervisor, shared.1, Keeping { thread, pulse });
 
     let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
     supervisor.stopping();
@@ -196,6 +195,22 @@ pub fn prune(config: &Config, yes: bool) -> Result<Pruned, Trouble> {
     let mut disk = SystemDisk;
     let (_lock, mut store, loaded) = unlock(config, &mut disk)?;
     Ok(prune::prune(&mut store, &mut disk, config, loaded.accounts.values(), yes))
+}
+
+/// Strangers are let in from here on.
+fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
+    front.adopt(Passed::take());
+    front.face(config);
+    front.seats(config.connections);
+    front.listen(&config.listen)?;
+    Ok(front)
+}
+
+/// For a house that does one thing and is left: nothing else begins in it, and nobody is let in.
+fn keep_still(config: &mut Config) {
+    config.listen.clear();
+    config.initial_delay = Some(Span::days(1));
+    config.locks = config.locks.or(Config::default().locks);
 }
 
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.

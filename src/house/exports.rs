@@ -87,11 +87,7 @@ impl Keeper<'_> {
         let (Some((export, extra)), Some(held)) = (self.exported_as(md, slot), self.lives.active(slot, now)) else {
             return Ok(vec![]);
         };
-        let bundle = match self.lives.unsaved_bundle(slot, &held.sha256) {
-            Some(bundle) => Some(bundle.clone()),
-            None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
-        };
-        let bundle = bundle.ok_or_else(|| Trouble::new("exporting", "the record is no longer in the store"))?;
+        let (_, bundle) = self.pair(slot, held)?;
         let files = export::files(export.layout, &md.name, extra, &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
     }

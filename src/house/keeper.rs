@@ -6,6 +6,7 @@ use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
+use crate::doors::look::Look;
 use crate::doors::script::Script;
 use crate::house::errand::Errand;
 use crate::house::jobs::{self, Jobs};
@@ -29,6 +30,7 @@ pub struct Doors<'a> {
     pub wire: &'a mut dyn Wire,
     pub disk: &'a mut dyn Disk,
     pub script: &'a mut dyn Script,
+    pub look: &'a mut dyn Look,
     pub dice: &'a mut dyn Dice,
 }
 
@@ -98,6 +100,7 @@ impl<'a> Keeper<'a> {
         keeper.lie_low();
         keeper.inherit();
         keeper.look_at_own();
+        keeper.sweep_webroots();
         keeper.look_at_exports();
         keeper.post();
         keeper.shelve();
@@ -111,7 +114,7 @@ impl<'a> Keeper<'a> {
             let nap = self.work();
             match self.doors.clock.nap(nap) {
                 Knock::Nobody | Knock::Answer => {}
-                Knock::Stop => return,
+                Knock::Stop => break,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
@@ -120,6 +123,9 @@ impl<'a> Keeper<'a> {
                     jobs::end(&ended, lines, u8::from(!well));
                 }
             }
+        }
+        for errand in std::mem::take(&mut self.errands) {
+            errand.hang_up(self.doors.disk);
         }
     }
 
@@ -319,7 +325,9 @@ impl<'a> Keeper<'a> {
             let idle = match self.lives.step(&slot, now) {
                 _ if self.busy(&slot) => false,
                 Step::Order { .. } | Step::Tell => false,
-                Step::Wait { .. } | Step::NoClock => true,
+                // It will be looked for again in a moment.
+                Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
+                Step::NoClock => true,
             };
             if idle {
                 let (line, well) = self.lives.summary(&slot, now);

@@ -174,6 +174,11 @@ impl Lives {
         self.mds.values()
     }
 
+    /// What was got last.
+    pub fn newest(&self, slot: &Slot) -> Option<&Held> {
+        self.certs.get(slot)?.newest()
+    }
+
     /// The CA whose turn it is to be asked for this want.
     pub fn ca(&self, slot: &Slot) -> Option<&str> {
         let life = self.certs.get(slot)?;
@@ -316,7 +321,7 @@ impl Lives {
         let what = match outcome {
             Outcome::OrderFailed(failure) => format!("order failed: {failure}"),
             Outcome::Vetoed(trouble) => format!("renewal put off: {trouble}"),
-            Outcome::TellFailed(trouble) => format!("notification failed: {trouble}"),
+            Outcome::TellFailed(trouble) | Outcome::Unseen(trouble) => format!("notification failed: {trouble}"),
             Outcome::Ordered | Outcome::Notified(_) | Outcome::Told { .. } => String::new(),
         };
         let Some((life, want, now)) = self.judged(slot, now) else { return format!("{}: {what}", slot.md) };

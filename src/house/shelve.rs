@@ -40,12 +40,13 @@ impl Keeper<'_> {
         next
     }
 
-    fn pair(&self, slot: &Slot, held: &Held) -> Result<(KeyKind, Bundle), Trouble> {
+    /// What is held there, with its kind.
+    pub(super) fn pair(&self, slot: &Slot, held: &Held) -> Result<(KeyKind, Bundle), Trouble> {
         let bundle = match self.lives.unsaved_bundle(slot, &held.sha256) {
             Some(bundle) => Some(bundle.clone()),
             None => self.store.read_bundle(self.doors.disk, slot, &held.sha256)?,
         };
-        let missing = || Trouble::new("serving a certificate", "the record is no longer in the store");
+        let missing = || Trouble::new("reading the pair", "its record is no longer in the store");
         Ok((held.kind, bundle.ok_or_else(missing)?))
     }
 }

@@ -1,9 +1,12 @@
-//! Telling: the exports are written, then the operator's commands are run. It is owed until all of it is done.
+//! Telling: the exports are written, the operator's commands are run, and the server is looked at that should show the
+//! certificate. It is owed until all of it is done.
 
 use crate::house::keeper::Keeper;
+use crate::house::lives::places;
+use crate::rules::served;
 use crate::words::cert::{Outcome, Slot, Step};
 use crate::words::config::Md;
-use crate::words::fault::Trouble;
+use crate::words::fault::{Hook, Trouble};
 use crate::words::message::Topic;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
@@ -40,34 +43,52 @@ impl Keeper<'_> {
                     let outlook = slots.iter().find(|slot| slot.md == name).map(|slot| self.lives.outlook(slot, now));
                     log::info!("{name}: told of it{}", outlook.unwrap_or_default());
                 }
-                Err(trouble) => {
+                Err(outcome) => {
                     for slot in owed {
-                        self.failed(slot, Outcome::TellFailed(trouble.clone()));
+                        match &outcome {
+                            Outcome::Unseen(_) if self.looks_again(slot) => self.succeeded(slot, &outcome),
+                            _ => self.failed(slot, outcome.clone()),
+                        }
                     }
                 }
             }
         }
     }
 
-    /// A command that has answered 0 is not called again because a later one has not.
-    fn tell_md(&mut self, md: &Md, slots: &[&Slot], now: Option<Unix>) -> Result<(), Trouble> {
+    /// A command that has answered 0 is not called again because something after it has failed.
+    fn tell_md(&mut self, md: &Md, slots: &[&Slot], now: Option<Unix>) -> Result<(), Outcome> {
         for slot in slots {
-            self.export(md, slot, now)?;
+            self.export(md, slot, now).map_err(Outcome::TellFailed)?;
         }
         let sha256 = |keeper: &Self, slot: &Slot| keeper.lives.active(slot, now).map(|held| held.sha256);
         let notified = |slot: &&Slot| self.lives.tried(slot).and_then(|tried| tried.notified) == sha256(self, slot);
         if !slots.iter().all(notified) {
-            self.notify(md)?;
+            self.notify(md).map_err(Outcome::TellFailed)?;
             for slot in slots {
                 if let Some(sha256) = sha256(self, slot) {
                     self.lives.succeeded(slot, &Outcome::Notified(sha256), self.now());
                 }
             }
         }
+        self.look_whether_served(md, now).map_err(Outcome::Unseen)?;
         if slots.iter().all(|slot| slot.is_own()) {
             return Ok(());
         }
-        self.say(md, Topic::Renewed)?;
-        self.say(md, Topic::Installed)
+        self.say(md, Topic::Renewed).and_then(|()| self.say(md, Topic::Installed)).map_err(Outcome::TellFailed)
+    }
+
+    /// MDNotifyServed: whether what is in use is what is shown there. Which of several kinds it is lies with the server.
+    fn look_whether_served(&mut self, md: &Md, now: Option<Unix>) -> Result<(), Trouble> {
+        let Some(place) = &md.served_at else { return Ok(()) };
+        let ours: Vec<[u8; 32]> = places(md).filter_map(|slot| Some(self.lives.active(&slot, now)?.sha256)).collect();
+        let shown = self.doors.look.leaf(place, &served::name(&md.names));
+        let judged = shown.and_then(|leaf| {
+            served::judge(&leaf, &ours).map_err(|why| Trouble::new(format!("looking at {place}"), why))
+        });
+        judged.map_err(|trouble| trouble.with(Hook::Notify))
+    }
+
+    fn looks_again(&self, slot: &Slot) -> bool {
+        self.lives.tried(slot).is_some_and(|tried| served::pause(tried.looks).is_some())
     }
 }

@@ -3,6 +3,7 @@
 //! it is where several CAs are configured.
 
 use crate::rules::acme::problem::{Patience, patience};
+use crate::rules::served;
 use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why, Window};
 use crate::words::fault::Failure;
 use crate::words::time::{Span, Unix};
@@ -169,9 +170,17 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
             next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
             next.tell.until = until;
         }
-        Outcome::Notified(sha256) => next.notified = Some(*sha256),
+        Outcome::Notified(sha256) => (next.notified, next.looks) = (Some(*sha256), 0),
+        Outcome::Unseen(trouble) => match served::pause(next.looks) {
+            Some(pause) => (next.looks, next.tell.until) = (next.looks.saturating_add(1), Some(now.plus(pause))),
+            None => {
+                // Who does not serve it is notified once more.
+                (next.looks, next.notified) = (0, None);
+                next.tell = failed(&next.tell, &Failure::Trouble(trouble.clone()), want.retry, now, throw);
+            }
+        },
         Outcome::Told { sha256, exported } => {
-            (next.told, next.owed, next.notified) = (Some(*sha256), false, None);
+            (next.told, next.owed, next.notified, next.looks) = (Some(*sha256), false, None, 0);
             next.tell = Backoff::default();
             next.exported.clone_from(exported);
         }
@@ -627,6 +636,12 @@ mod tests {
         let later = then.plus(Span::hours(3));
         let third = settle(&want, &second, &offline(), later, 500);
         assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
+        let shorter = settle(&want, &third, &waiting(1), later, 500);
+        let again = settle(&want, &shorter, &offline(), later, 500);
+        let newest = settle(&want, &again, &waiting(3), later, 500);
+        let waits: Vec<&str> = newest.imposed.iter().map(|imposed| imposed.ca.as_str()).collect();
+        assert_eq!(waits, [CA, OTHER], "one for each, the newest");
+        assert_eq!(newest.imposed[1].until, later.plus(Span::hours(3)));
     }
 
     /// A CA that asks for no wait at all is not hammered.
@@ -668,6 +683,24 @@ mod tests {
         // What is held meanwhile is told of at once.
         let held = held(NOW.minus(Span::days(80)), NOW.plus(Span::days(10)));
         assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(hour)), Step::Tell);
+    }
+
+    #[test]
+    fn a_server_that_does_not_serve_it_is_looked_at_for_a_while_and_then_notified_again() {
+        let held = held(NOW.minus(Span::days(1)), NOW.plus(Span::days(89)));
+        let unseen = Outcome::Unseen(Trouble::new("looking at ui:443", "Connection refused"));
+        let mut tried = settle(&want(), &Tried::default(), &Outcome::Notified(held.sha256), NOW, 500);
+        let mut now = NOW;
+        for secs in [1, 2, 4] {
+            tried = settle(&want(), &tried, &unseen, now, 500);
+            now = now.plus(Span::secs(secs));
+            assert_eq!((tried.tell.failures, tried.tell.until), (0, Some(now)));
+            assert_eq!(tried.notified, Some(held.sha256));
+        }
+        tried = settle(&want(), &tried, &unseen, now, 500);
+        assert_eq!((tried.tell.failures, tried.notified, tried.looks), (1, None, 0));
+        let until = now.plus(Span::secs(30));
+        assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(now)), Step::Wait { until });
     }
 
     #[test]

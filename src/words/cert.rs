@@ -240,6 +240,8 @@ pub struct Tried {
     pub owed: bool,
     /// The one for which MDNotifyCmd has answered 0 while more of its telling is still owed.
     pub notified: Option<[u8; 32]>,
+    /// How often it was looked for in vain where it should be served since then.
+    pub looks: u8,
     pub tell: Backoff,
     /// The files that were exported when it was told, each with its whole path.
     pub exported: Vec<String>,
@@ -304,6 +306,8 @@ pub enum Outcome {
     Vetoed(Trouble),
     /// MDNotifyCmd has answered 0, for the certificate with this SHA-256.
     Notified([u8; 32]),
+    /// It is not served yet where it should be.
+    Unseen(Trouble),
     /// The exports (these paths) are in place and all commands have answered 0, for the certificate with this SHA-256.
     Told {
         sha256: [u8; 32],

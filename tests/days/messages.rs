@@ -57,6 +57,25 @@ fn md_901_020_the_events_come_in_their_order() {
     }
 }
 
+/// The log of an MD has the messages beside what they are about, the newest first.
+#[test]
+fn md_901_003_the_log_has_the_messages() {
+    let world = World::new();
+    world.live(&both(), Span::hours(1));
+    let log = world.board.read(|reports| reports[0].log.clone());
+    let kinds: Vec<(&str, &str)> = log.entries().map(|entry| (entry.what, entry.detail.as_str())).collect();
+    let messages: Vec<_> = kinds.iter().filter(|(what, _)| what.starts_with("message-")).copied().collect();
+    let expected = [
+        ("message-installed", ""),
+        ("message-renewed", ""),
+        ("message-challenge-setup", "http-01:b.example"),
+        ("message-challenge-setup", "http-01:a.example"),
+        ("message-renewing", ""),
+    ];
+    assert_eq!(messages, expected);
+    assert_eq!(kinds.iter().position(|(what, _)| *what == "renewed"), Some(2), "{kinds:?}");
+}
+
 /// Each event once for each renewal, and flash no more than without a command.
 #[test]
 fn two_years_of_messages() {

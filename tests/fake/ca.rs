@@ -52,6 +52,8 @@ pub struct Weather {
     pub takes: Span,
     /// Answers whose path begins so are spoilt.
     pub spoil: Option<(&'static str, Bad)>,
+    /// Every answer calls itself a page.
+    pub mislabels: bool,
     pub wrong_key: bool,
     pub wrong_names: bool,
     /// So many polls pass before an authorization or an order is final.
@@ -83,6 +85,7 @@ impl Default for Weather {
             hangs: false,
             takes: Span::ZERO,
             spoil: None,
+            mislabels: false,
             wrong_key: false,
             wrong_names: false,
             polls: 0,
@@ -366,6 +369,9 @@ impl Ca {
             Some((_, bad)) => self.garbage(&bad),
             None => self.route(request, &path).unwrap_or_else(|no| problem(&no)),
         };
+        if self.weather.mislabels {
+            reply.content_type = Some("text/html".into());
+        }
         if request.method != Method::Get {
             reply.nonce = Some(self.nonce());
         }

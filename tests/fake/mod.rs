@@ -5,6 +5,7 @@ pub mod ca;
 pub mod dice;
 pub mod disk;
 pub mod ear;
+pub mod eye;
 pub mod hands;
 pub mod served;
 

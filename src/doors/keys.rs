@@ -14,9 +14,10 @@ use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::rsa::PublicKeyComponents;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair as _, RsaKeyPair,
+    EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use rsa::rand_core::{TryCryptoRng, TryRng};
@@ -97,10 +98,16 @@ fn san(name: &Name) -> Result<SanType, Trouble> {
     })
 }
 
-/// The key of an account: P-256, for ES256.
+/// The key of an account. Those that are made here are P-256, for ES256; one that comes from another program may be RSA,
+/// for RS256.
 pub struct AccountKey {
-    pair: EcdsaKeyPair,
+    pair: AccountPair,
     jwk: Jwk,
+}
+
+enum AccountPair {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
 }
 
 impl AccountKey {
@@ -110,11 +117,15 @@ impl AccountKey {
     }
 
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Trouble> {
+        if let Ok(pair) = RsaKeyPair::from_pkcs8(pkcs8) {
+            let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+            return Ok(Self { jwk: Jwk::rsa(&public.n, &public.e), pair: AccountPair::Rsa(pair) });
+        }
         let doing = "reading the account key";
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
             .map_err(|why| Trouble::new(doing, why))?;
         let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is not a P-256 key"))?;
-        Ok(Self { pair, jwk })
+        Ok(Self { pair: AccountPair::Ec(pair), jwk })
     }
 
     pub fn jwk(&self) -> &Jwk {
@@ -125,10 +136,17 @@ impl AccountKey {
         self.jwk.thumbprint()
     }
 
-    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4).
+    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4); or RS256 (§3.3).
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
-        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| Trouble::new("signing", NO_DICE))
+        let dice = SystemRandom::new();
+        let signature = match &self.pair {
+            AccountPair::Ec(pair) => pair.sign(&dice, message).map(|signature| signature.as_ref().to_vec()),
+            AccountPair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &dice, message, &mut signature).map(|()| signature)
+            }
+        };
+        signature.map_err(|_| Trouble::new("signing", NO_DICE))
     }
 
     /// The request for a flow's question, signed where it has to be.
@@ -215,7 +233,7 @@ mod tests {
     use super::*;
     use crate::rules::pkcs8;
     use crate::words::name::Labels;
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
     use x509_parser::certification_request::X509CertificationRequest;
     use x509_parser::extensions::{GeneralName, ParsedExtension};
     use x509_parser::prelude::FromDer;
@@ -297,7 +315,8 @@ mod tests {
         let key = AccountKey::from_pkcs8(&pkcs8).unwrap();
         let signature = key.sign(b"message").unwrap();
         assert_eq!(signature.len(), 64);
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref())
+        let AccountPair::Ec(pair) = &key.pair else { panic!("it is made here") };
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())
             .verify(b"message", &signature)
             .unwrap();
         assert_eq!(key.thumbprint(), AccountKey::from_pkcs8(&pkcs8).unwrap().thumbprint());
@@ -305,5 +324,16 @@ mod tests {
         assert_eq!(format!("{key:?}"), "AccountKey(..)");
         assert!(AccountKey::from_pkcs8(&generate(KeyKind::P384).unwrap()).is_err());
         assert!(AccountKey::from_pkcs8(b"").is_err());
+    }
+
+    #[test]
+    fn an_account_key_of_another_program_signs_rs256() {
+        let key = AccountKey::from_pkcs8(&generate(KeyKind::Rsa(2048)).unwrap()).unwrap();
+        let signature = key.sign(b"message").unwrap();
+        let AccountPair::Rsa(pair) = &key.pair else { panic!("it is RSA") };
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref())
+            .verify(b"message", &signature)
+            .unwrap();
+        assert!(key.jwk().as_str().starts_with(r#"{"e":"AQAB","kty":"RSA","n":""#), "{:?}", key.jwk());
     }
 }

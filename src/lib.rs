@@ -63,6 +63,7 @@ pub mod rules {
     pub mod kin;
     pub mod messages;
     pub mod pem;
+    pub mod pkcs8;
     pub mod plan;
     pub mod proxy_header;
     pub mod record;
@@ -139,7 +140,9 @@ pub mod house {
     pub mod lives;
     pub mod messages;
     pub mod orders;
+    pub mod own;
     pub mod preview;
+    pub mod prune;
     pub mod shelve;
     pub mod store;
     pub mod tell;

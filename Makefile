@@ -1,11 +1,15 @@
 # Everything a person does here. Setting up what a target needs beyond cargo is part of the target.
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
+MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages cross/setup cross/build cross/test cross/sizes
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages cross/setup cross/build cross/test cross/sizes \
+	qemu/setup qemu/run $(wildcard qemu/*/boot)
+# What runs in a shell of busybox's.
+DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/etc/init.d/*) qemu/rom/etc/console
 
 help: ## this list
-	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/%/<triple>/' | expand -t 30
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/qemu-%/qemu-<machine>/; s/%/<triple>/' | expand -t 30
 
 demo: ## watch a certificate being ordered, exported, reloaded and served, and then renewed
 	@tests/setup/packages demo
@@ -19,17 +23,19 @@ check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
+	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 
 deny: ## licences, sources and banned crates of the tree
 	@tests/setup/packages deny
 	cargo deny check bans licenses sources
 
-bench: ## what one renewal costs, beside the other clients that are installed
+bench: ## what one renewal costs, beside the other clients that are installed; and what a thousand MDs cost
 	@tests/setup/packages bench
 	@cargo build --release --locked --quiet
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
+	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 
 sizes: ## what devices get, against cross/limits: x86_64, and each target that is built
 	@tests/setup/packages sizes
@@ -53,7 +59,15 @@ test-cross-%: ## it in an emulator, after a build: the command line, and an orde
 	cross/build $*
 	cross/test $*
 
+qemu-%: ## a device, emulated: it orders, reboots, wakes up in 1970; the machines are those of qemu/
+	@qemu/setup $*
+	@cross/setup
+	@cross/build $$(sed -n 's/^triple=//p' qemu/$*/machine)
+	@qemu/run $*
+
+test-devices: $(addprefix qemu-,$(MACHINES)) ## every machine of qemu/
+
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench sizes cross-setup cross-all clean
+.PHONY: help demo test check deny bench sizes cross-setup cross-all test-devices clean

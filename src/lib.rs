@@ -57,6 +57,7 @@ pub mod words {
 /// Floor 1, thinking: values in, values out.
 pub mod rules {
     pub mod account;
+    pub mod challenge;
     pub mod control;
     pub mod export;
     pub mod forward;
@@ -145,6 +146,7 @@ pub mod house {
     pub mod store;
     pub mod tell;
     pub mod watch;
+    pub mod webroot;
 }
 
 pub mod cli;

@@ -12,7 +12,7 @@ use harness::child::{Child, Port};
 use harness::{Folder, SOON, program, until};
 use rustix::process::Signal;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -179,6 +179,12 @@ fn check_says_every_fault_or_what_would_happen() {
     let (_, out, _) = site.run("check", &[]);
     assert!(out.contains("a.example [P-256]: would write the exports and run the notification\n"), "{out}");
     assert!(out.contains("c.example [P-256]: is not driven: "), "{out}");
+
+    site.write("MDPortMap http:99 https:-\nListen 8080 http\nMDomain c.example\n");
+    let (code, out, _) = site.run("check", &[]);
+    let why = "c.example [P-256]: could not order c.example: None of the ACME challenge methods configured for this domain are \
+        suitable. tls-alpn-01: port 443 does not arrive here (MDPortMap https:-); http-01: port 80 arrives on port 99 ";
+    assert!(code == Some(0) && out.contains(why), "{out}");
 
     site.write("MDRenewWindwo 10\nMDomain\n");
     let conf = site.conf();
@@ -402,6 +408,39 @@ fn a_stop_ends_a_hook_that_hangs_with_all_of_its_group() {
         !stat.is_empty() && !stat.contains(") Z ")
     };
     until("the end of the hook's child", SOON, || (!alive()).then_some(()));
+}
+
+/// Over a real wire: a date counts from the CA's own clock, however wrong ours is, and a changed configuration does not
+/// forgive what the CA asked for.
+#[test]
+fn a_ca_that_is_busy_until_a_date_is_left_alone() {
+    let site = Site::new();
+    site.write("MDRetryDelay 100ms\nMDomain a.example\n");
+    let mut daemon = site.daemon();
+    let (mut call, _) = site.ca.accept().expect("it calls");
+    let mut head = [0; 4096];
+    assert!(call.read(&mut head).expect("a request") > 0);
+    let answer = "HTTP/1.1 503 Service Unavailable\r\nDate: Tue, 24 Nov 2026 03:10:00 GMT\r\n\
+        Retry-After: Tue, 24 Nov 2026 05:10:00 GMT\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+    call.write_all(answer.as_bytes()).expect("it listens");
+    let said = until("the refusal", SOON, || {
+        let (_, out, _) = site.run("status", &[]);
+        out.contains("failed once").then_some(out)
+    });
+    assert!(said.contains("reading the directory: unexpected-answer: the CA answered 503 without a problem"), "{said}");
+    let (_, json, _) = site.run("status", &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let next = json["managed-domains"][0]["renewal"]["next-run"].as_str().and_then(Unix::from_http_date);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let wait = next.expect("a date").since(Unix::from_secs(now));
+    assert!(wait > Span::mins(115) && wait <= Span::hours(2), "{wait}");
+    site.write("MDRetryDelay 100ms\nMDomain a.example b.example\n");
+    assert_eq!(site.run("reload", &[]).0, Some(0));
+    let (code, out, _) = site.run("renew", &["a.example"]);
+    assert_eq!(code, Some(1), "{out}");
+    site.ca.set_nonblocking(true).expect("a socket");
+    assert!(site.ca.accept().is_err(), "nobody called again");
+    daemon.stop();
 }
 
 /// A single pass that was interrupted did not do what it was there for.

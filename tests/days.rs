@@ -1,12 +1,18 @@
 //! Whole lives of a device, on fake doors: the real keeper, store, flow and rules, and a clock whose hands are turned.
 
+#[path = "days/accounts.rs"]
+mod accounts;
 #[path = "days/activation.rs"]
 mod activation;
+#[path = "days/cas.rs"]
+mod cas;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
 #[path = "days/messages.rs"]
 mod messages;
+#[path = "days/orders.rs"]
+mod orders;
 #[path = "days/served.rs"]
 mod served;
 
@@ -17,11 +23,10 @@ use edgemd::doors::front::shelf::Shelf;
 use edgemd::house::keeper::{Doors, Keeper};
 use edgemd::house::store::Store;
 use edgemd::rules::conf::read::{self, Library};
-use edgemd::rules::control::{Accounts, Say};
-use edgemd::rules::{pem, status, x509};
+use edgemd::rules::control::Say;
+use edgemd::rules::{pem, status};
 use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
-use edgemd::words::cert::KeyKind;
 use edgemd::words::config::Config;
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
@@ -32,7 +37,6 @@ use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
 use fake::eye::Eye;
 use fake::hands::Hands;
-use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -180,6 +184,10 @@ impl Disk for Mortal {
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {
         self.0.list(dir)
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        self.0.is_link(path)
     }
 
     fn has_dir(&self, dir: &Path) -> bool {
@@ -410,6 +418,8 @@ fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
                 !well && lines.join("\n").contains("not stored yet: ") && lines.join("\n").contains(why),
                 "{lines:?}"
             );
+            let line = board.read(status::line);
+            assert!(line.starts_with("0 of 1 MDs are well; a.example: ") && line.contains(why), "{line}");
             disk.mend();
         });
         world.run(ONE);
@@ -417,6 +427,8 @@ fn a_full_or_read_only_store_is_served_from_memory_and_tried_again() {
         assert!(world.served().starts_with(&world.newest_pem()), "{why}");
         assert_eq!((world.issued(), world.ear.heard().len()), (2, 2), "{why}");
         assert!(world.status().1, "{why}: {}", world.status().0);
+        let line = world.board.read(status::line);
+        assert!(line.starts_with("1 MD is well; next renewal from 20"), "{line}");
         world.disk.reboot(Keep::Synced);
         world.live(ONE, Span::hours(1));
         assert_eq!(world.issued(), 2, "{why}: it is held after a power cut");
@@ -809,333 +821,6 @@ fn the_initial_delay_is_kept() {
     world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Now, ended });
     world.live(&conf, Span::secs(30));
     assert_eq!(world.issued(), 1);
-}
-
-/// A CA that takes connections and says nothing holds up those who want something of it, and nobody else: not even when
-/// it has taken every place that there is.
-#[test]
-fn a_hanging_ca_delays_nobody_else() {
-    let world = World::new();
-    let slow: String = (0..9).map(|n| format!("MDomain a{n}.example\n")).collect();
-    let conf = format!(
-        "MDCertificateAgreement accepted\nMDInitialDelay 0\nMDCertificateAuthority https://other.example/directory\n{slow}
-        <MDomainSet z.example>\nMDCertificateAuthority https://ca.example/directory\n</MDomainSet>\n"
-    );
-    world.live(&conf, Span::hours(1));
-    assert_eq!((world.other.issued().len(), world.issued()), (9, 1));
-
-    world.hands.turn(Span::days(61));
-    world.other.weather(|weather| weather.hangs = true);
-    world.ca.weather(|weather| weather.takes = Span::secs(1));
-    let ca = world.ca.clone();
-    world.hands.do_in(Span::secs(20), move || assert_eq!(ca.issued().len(), 2, "it waits for the other CA"));
-    world.live(&conf, Span::mins(2));
-    let (text, well) = world.status();
-    let sentence = "order failed once: reading the directory: other.example: silent for 30s";
-    assert!(!well && text.matches(sentence).count() == 4, "its deadline has come: {text}");
-    assert!(world.other.lines() < 9 + 16, "{} lines", world.other.lines());
-
-    world.other.weather(|weather| *weather = Weather::default());
-    world.live(&conf, Span::hours(2));
-    assert!(world.status().1 && world.other.issued().len() == 18, "{}", world.status().0);
-}
-
-/// Whatever is changed meanwhile, the calls that hang on don't pile up, and a stop is heard at once.
-#[test]
-fn calls_that_hang_are_few_whatever_is_reloaded() {
-    let world = World::new();
-    world.ca.weather(|weather| weather.hangs = true);
-    for n in 1..=25 {
-        let conf = ONE.replace("b.example", &format!("b{n}.example"));
-        world.hands.knock_in(Span::secs(n), Knock::Reload(Box::new(config(&conf))));
-    }
-    let start = world.hands.steady();
-    world.live(ONE, Span::secs(29));
-    assert_eq!(world.hands.steady().minus(start), Span::secs(29));
-    assert_eq!(world.ca.lines(), 16);
-}
-
-/// What ends a wait that we gave ourselves: a changed configuration, and somebody who asks. A restart and a reload of the
-/// same do not, nor does anything end one that the CA imposed before it is over.
-#[test]
-fn what_ends_a_wait_and_what_does_not() {
-    let changed = ONE.replace("a.example b.example", "a.example b.example c.example");
-    let beside = format!("{ONE}MDomain z.example\n");
-    let elsewhere =
-        format!("{ONE}<MDomainSet z.example>\nMDCertificateAuthority https://other.example/directory\n</MDomainSet>");
-    // The CA can't be reached, it refuses, or it refuses and says for how long.
-    let down: fn(&mut Weather) = |weather| weather.down = true;
-    let refuses: fn(&mut Weather) = |weather| weather.spoil = Some(("/", Bad::Problem(500, "serverInternal", None)));
-    let imposes: fn(&mut Weather) =
-        |weather| weather.spoil = Some(("/", Bad::Problem(429, "rateLimited", Some(Span::hours(12)))));
-    for (weather, imposed) in [(down, false), (refuses, false), (imposes, true)] {
-        let world = World::new();
-        world.ca.weather(weather);
-        // Ten failures: the next try is an hour away, or much more.
-        world.live(ONE, Span::hours(5));
-        let tries = |deed: &dyn Fn()| {
-            let lines = world.ca.lines();
-            deed();
-            world.ca.lines() - lines
-        };
-        let reload = |conf: &str| {
-            world.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(conf))));
-            world.live(ONE, Span::secs(10));
-        };
-        assert_eq!(tries(&|| world.live(ONE, Span::secs(10))), 0, "a restart");
-        assert_eq!(tries(&|| reload(ONE)), 0, "the same configuration");
-        let asks = || {
-            let said = asked(&world, ONE, &["a.example"], Push::Now);
-            assert_eq!(said.last(), Some(&Say::End(1)), "{said:?}");
-        };
-        assert!((tries(&asks) > 0) != imposed, "somebody asks");
-        assert!((tries(&|| reload(&changed)) > 0) != imposed, "a changed configuration");
-        assert!((tries(&|| reload(&beside)) > 0) != imposed, "another MD at this CA");
-        reload(&elsewhere);
-        assert_eq!(world.other.issued().len(), 1, "another CA is not this one's affair");
-        world.ca.weather(|weather| *weather = Weather::default());
-        world.live(ONE, Span::hours(24));
-        assert_eq!(world.issued(), 1);
-    }
-}
-
-/// `MDRetryFailover` failures, and the next CA gets as many tries; at the next renewal it is the first one's turn again.
-#[test]
-fn md_790_failover_goes_round_and_begins_with_the_first() {
-    let world = World::new();
-    let conf = ONE.replace("directory\n", "directory https://other.example/directory\nMDRetryFailover 2\n");
-    let ca = |world: &World| world.board.read(|reports| status::md_json(&reports[0])["ca"].clone());
-    world.ca.weather(|weather| weather.down = true);
-    world.other.weather(|weather| weather.spoil = Some(("/", Bad::Problem(500, "serverInternal", None))));
-    world.live(&conf, Span::secs(10));
-    assert_eq!(ca(&world)["url"], "https://ca.example/directory");
-    // 30 s, 1 min, 2 min, 4 min, each give or take a half: by then both have had their two.
-    world.live(&conf, Span::mins(12));
-    assert!(world.ca.lines() >= 2 && world.other.lines() == 2, "{} {}", world.ca.lines(), world.other.lines());
-    let lines = journal::take();
-    let next = |url: &str| lines.iter().filter(|line| line.ends_with(&format!(" at {url}"))).count();
-    assert_eq!(next("https://other.example/directory"), 3, "the log says who is asked next: {lines:#?}");
-
-    world.other.weather(|weather| *weather = Weather::default());
-    world.live(&conf, Span::days(1));
-    assert_eq!((world.issued(), world.other.issued().len()), (0, 1));
-    assert!(world.status().1, "a certificate of any of them is as good: {}", world.status().0);
-    assert_eq!(ca(&world)["url"], "https://other.example/directory", "who gave it");
-    assert_eq!(ca(&world)["urls"].as_array().unwrap().len(), 2);
-    assert!(ca(&world)["account"].as_str().unwrap().starts_with("https://other.example/"));
-    assert_eq!(world.ear.heard().len(), 1);
-
-    world.ca.weather(|weather| *weather = Weather::default());
-    world.live(&conf, Span::days(61));
-    assert_eq!((world.issued(), world.other.issued().len()), (1, 1), "the first again");
-    let alone = conf.replace("https://ca.example/directory ", "");
-    world.live(&alone, Span::hours(1));
-    assert_eq!(world.other.issued().len(), 2, "one that is no longer configured is due");
-}
-
-/// What somebody was told who asked for the accounts.
-fn accounts(world: &World, conf: &str, what: Accounts) -> Vec<Say> {
-    let (ended, ends) = smol::channel::unbounded();
-    world.hands.knock_in(Span::secs(1), Knock::Accounts { what, ended });
-    world.live(conf, Span::mins(5));
-    std::iter::from_fn(|| ends.try_recv().ok()).collect()
-}
-
-fn contact(name: &str) -> String {
-    ONE.replace("MDExport", &format!("MDContactEmail {name}@example.org\nMDExport"))
-}
-
-/// The CA hears of other contacts with the next order, not for their own sake, and once.
-#[test]
-fn md_110_303_changed_contacts_are_sent_with_the_next_order() {
-    let world = World::new();
-    world.live(&contact("old"), Span::hours(1));
-    let requests = world.ca.requests();
-    world.hands.knock_in(Span::secs(1), Knock::Reload(Box::new(config(&contact("new")))));
-    world.live(&contact("old"), Span::hours(1));
-    assert_eq!((world.ca.requests(), world.ca.contacts()), (requests, json!(["mailto:old@example.org"])));
-    for (conf, contacts, told) in [
-        (contact("new"), json!(["mailto:new@example.org"]), 1),
-        (contact("new"), json!(["mailto:new@example.org"]), 1),
-        (ONE.into(), json!([]), 2),
-    ] {
-        let issued = world.issued();
-        assert_eq!(asked(&world, &conf, &[], Push::Force).last(), Some(&Say::End(0)));
-        assert_eq!((world.issued(), world.ca.contacts()), (issued + 1, contacts));
-        assert_eq!(world.ca.log().iter().filter(|line| *line == "POST /account/0").count(), told);
-    }
-    assert_eq!(world.ca.accounts(), 1);
-}
-
-/// MDs of several people share one account: each one's contact is added with his own order, and one that the CA refuses
-/// is nobody else's trouble.
-#[test]
-fn a_shared_account_has_the_contacts_of_all_and_a_bad_one_harms_its_own_md_alone() {
-    let world = World::new();
-    let person =
-        |name: &str| format!("<MDomainSet {name}.example>\nMDContactEmail {name}@example.org\n</MDomainSet>\n");
-    let conf = ONE.replace("MDomain a.example b.example", &[person("a"), person("b"), person("c")].concat());
-    world.ca.weather(|weather| weather.bad_contact = Some("mailto:b@example.org"));
-    world.live(&conf, Span::hours(1));
-    let names: Vec<_> = world.ca.issued().iter().flat_map(|issued| issued.names.clone()).collect();
-    assert_eq!(names, ["a.example", "c.example"]);
-    assert!(world.status().0.contains("invalidContact"), "{}", world.status().0);
-    assert_eq!(world.ca.contacts(), json!(["mailto:a@example.org", "mailto:c@example.org"]));
-    let told = world.ca.log().iter().filter(|line| *line == "POST /account/0").count();
-    world.hands.turn(Span::days(61));
-    world.live(&conf, Span::secs(5));
-    assert_eq!(world.issued(), 4);
-    let again = world.ca.log().iter().filter(|line| *line == "POST /account/0").count() - told;
-    assert!(again <= 1, "only the bad one is told: {again}");
-}
-
-/// An account that the CA has forgotten or ended is made anew without a word of trouble, and with a key that the CA takes.
-#[test]
-fn an_account_that_is_gone_at_the_ca_is_made_anew() {
-    for ended in [false, true] {
-        let world = World::new();
-        world.live(ONE, Span::hours(1));
-        world.hands.turn(Span::days(61));
-        if ended {
-            world.ca.end_accounts();
-        } else {
-            world.ca.forget_accounts();
-        }
-        journal::take();
-        world.live(ONE, Span::hours(1));
-        assert_eq!((world.issued(), world.ca.accounts()), (2, 1), "{ended}");
-        let lines = journal::take();
-        assert!(!lines.iter().any(|line| line.contains("failed")), "{lines:#?}");
-        let said = if ended { "was ended there" } else { "was gone" };
-        assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{lines:#?}");
-        world.hands.turn(Span::days(61));
-        world.live(ONE, Span::hours(1));
-        assert_eq!((world.issued(), world.ca.accounts()), (3, 1), "{ended}: it was kept");
-    }
-}
-
-#[test]
-fn the_plug_is_pulled_while_an_account_is_made_anew() {
-    for n in 1.. {
-        let world = World::new();
-        world.live(ONE, Span::hours(1));
-        world.hands.turn(Span::days(61));
-        world.ca.end_accounts();
-        world.disk.cut_at(n);
-        if !world.live_or_die(ONE, Span::hours(1)) {
-            assert!(n > 15, "only {n} cuts");
-            break;
-        }
-        world.disk.reboot(Keep::Synced);
-        world.live(ONE, Span::hours(1));
-        assert!(world.status().1, "cut in operation {n}: {}", world.status().0);
-        // A key that was not stored yet when the power went may have been shown to nobody.
-        assert_eq!(world.ca.accounts(), 1, "cut in operation {n}");
-    }
-}
-
-#[test]
-fn accounts_are_shown_and_ended() {
-    let world = World::new();
-    let line = |text: &str| Say::Line(text.into());
-    let deactivate = |ca: Option<&str>| Accounts::Deactivate { ca: ca.map(Into::into) };
-    let none = [line("there is no account; the first order makes one")];
-    let manual = format!("MDDriveMode manual\n{ONE}");
-    assert_eq!(accounts(&world, &manual, Accounts::Show), [&none[..], &[Say::End(0)]].concat());
-    assert_eq!(accounts(&world, &manual, deactivate(None)), [&none[..], &[Say::End(1)]].concat());
-
-    let conf = format!(
-        "{}<MDomainSet z.example>\nMDCertificateAuthority https://other.example/directory\n</MDomainSet>",
-        contact("me")
-    );
-    world.live(&conf, Span::hours(1));
-    let said = accounts(&world, &conf, Accounts::Show);
-    let (ca, other) = ("https://ca.example/directory", "https://other.example/directory");
-    assert_eq!(
-        said,
-        [
-            line("https://ca.example/directory: https://ca.example/account/0; mailto:me@example.org"),
-            line("https://other.example/directory: https://other.example/account/0; mailto:me@example.org"),
-            Say::End(0)
-        ]
-    );
-    let said = accounts(&world, &conf, deactivate(None));
-    assert_eq!(said, [line("there are accounts with several CAs; name the one whose account is to end"), Say::End(1)]);
-    world.ca.weather(|weather| weather.down = true);
-    let said = accounts(&world, &conf, deactivate(Some(ca)));
-    let why = "reading the directory: ca.example: connection refused";
-    assert_eq!(said, [line(&format!("the account at {ca} is not deactivated: {why}")), Say::End(1)]);
-
-    world.ca.weather(|weather| *weather = Weather::default());
-    let said = accounts(&world, &conf, deactivate(Some(ca)));
-    let ended = format!("the account at {ca} is deactivated; the next order there makes a new one");
-    assert_eq!(said, [line(&ended), Say::End(0)]);
-    assert_eq!((world.ca.accounts(), world.ca.ended_accounts()), (0, 1));
-    let said = accounts(&world, &conf, Accounts::Show);
-    assert!(said.len() == 2 && matches!(&said[0], Say::Line(line) if line.starts_with(other)), "{said:?}");
-    assert_eq!(world.disk.files().iter().filter(|path| path.starts_with("/store/accounts")).count(), 2, "the other's");
-    assert_eq!(accounts(&world, &conf, deactivate(None)).last(), Some(&Say::End(0)), "the only one");
-
-    assert_eq!(asked(&world, &conf, &[], Push::Force).last(), Some(&Say::End(0)));
-    assert_eq!((world.ca.accounts(), world.ca.ended_accounts()), (1, 1));
-}
-
-/// Ending an account is one more conversation: it waits for no other, and no other for it.
-#[test]
-fn an_account_that_is_in_use_is_not_ended_and_a_hanging_end_delays_nobody() {
-    let world = World::new();
-    world.live(ONE, Span::hours(1));
-    let deactivate = || Accounts::Deactivate { ca: Some("https://ca.example/directory".into()) };
-    world.hands.turn(Span::days(61));
-    world.ca.weather(|weather| weather.takes = Span::secs(1));
-    let said = accounts(&world, ONE, deactivate());
-    assert!(matches!(&said[0], Say::Line(line) if line.contains("is being talked to just now")), "{said:?}");
-    assert_eq!((said.last(), world.issued()), (Some(&Say::End(1)), 2));
-
-    world.ca.weather(|weather| weather.hangs = true);
-    let conf =
-        format!("{ONE}<MDomainSet z.example>\nMDCertificateAuthority https://other.example/directory\n</MDomainSet>");
-    let other = world.other.clone();
-    world.hands.do_in(Span::secs(20), move || assert_eq!(other.issued().len(), 1));
-    let said = accounts(&world, &conf, deactivate());
-    assert!(matches!(&said[0], Say::Line(line) if line.ends_with("ca.example: silent for 30s")), "{said:?}");
-    assert_eq!(world.ca.accounts(), 1);
-}
-
-/// A changed wish is due; a CA that ignores it is told of in one line and asked no more.
-#[test]
-fn md_800_must_staple_is_asked_for_once() {
-    let world = World::new();
-    let on = format!("MDMustStaple on\n{ONE}");
-    let json = |world: &World| world.board.read(|reports| status::md_json(&reports[0]));
-    let has = |world: &World| {
-        x509::facts(&world.ca.issued().last().unwrap().der, KeyKind::P256, "", START).unwrap().must_staple
-    };
-    world.live(ONE, Span::hours(1));
-    assert!(!has(&world) && json(&world)["must-staple"] == false);
-    world.ca.weather(|weather| weather.down = true);
-    world.live(&on, Span::secs(5));
-    let md = json(&world);
-    assert_eq!((&md["state"], &md["must-staple"]), (&json!(1), &json!(true)), "{md}");
-    assert_eq!(md["state-descr"], "certificate(secp256r1) differs in must-staple.");
-    world.ca.weather(|weather| *weather = Weather::default());
-    for (conf, issued, with) in [(&on, 2, true), (&on, 2, true), (&ONE.to_string(), 3, false)] {
-        world.live(conf, Span::hours(1));
-        assert_eq!((world.issued(), has(&world)), (issued, with));
-        assert!(world.status().1, "{}", world.status().0);
-    }
-
-    journal::take();
-    world.ca.weather(|weather| weather.ignores_staple = true);
-    for _ in 0..3 {
-        world.live(&on, Span::days(1));
-    }
-    assert_eq!((world.issued(), has(&world)), (4, false), "asked once, and content");
-    assert!(world.status().1 && json(&world)["state"] == 2, "{}", world.status().0);
-    let lines = journal::take();
-    assert_eq!(lines.iter().filter(|line| line.contains("MDMustStaple is on")).count(), 1, "{lines:#?}");
-    world.live(ONE, Span::hours(1));
-    assert_eq!(world.issued(), 4, "nor is there anything to take back");
 }
 
 /// The lines of the log, for the thread that made them: each test has its own.

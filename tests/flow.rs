@@ -647,6 +647,34 @@ fn odd_answers_get_a_clear_sentence() {
     }
 }
 
+/// RFC 8555 §6.7.1: of several names the bad ones are said, each with its reason.
+#[test]
+fn md_740_001_two_bad_names_are_both_named() {
+    let mut brief = Bench::new(&["a.example.org", "b.example.org", "c.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let sub = |kind: &str, name: &str| {
+        format!(
+            r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no","identifier":{{"type":"dns","value":"{name}"}}}}"#
+        )
+    };
+    let body = format!(
+        r#"{{"type":"urn:ietf:params:acme:error:malformed","detail":"Some identifiers are bad","subproblems":[{},{}]}}"#,
+        sub("malformed", "a.example.org"),
+        sub("rejectedIdentifier", "c.example.org")
+    );
+    match scripted(brief, &[json(200, PLAIN), json(400, &body)]) {
+        Turn::Fail(Failure::Refusal(refusal)) => {
+            assert_eq!(refusal.subproblems.len(), 2);
+            assert_eq!(
+                refusal.to_string(),
+                "placing the order: malformed: Some identifiers are bad; a.example.org: malformed: no; \
+                 c.example.org: rejectedIdentifier: no"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
     let mut brief = Bench::new(&["router.example.org"]).brief;

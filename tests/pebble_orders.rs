@@ -8,7 +8,11 @@ use edgemd::words::cert::KeyKind;
 use edgemd::words::time::Unix;
 use harness::ca::{Ca, Knobs};
 use harness::cert;
-use harness::device::Device;
+use harness::device::{Device, mode};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 
 const A: &str = "a.example.org";
 
@@ -48,4 +52,83 @@ fn md_800_003_must_staple_on_and_off_again() {
     harness::until("the wish is taken back", harness::LATER, || (ca.issued() == 2).then_some(()));
     device.complete(A);
     assert!(!must_staple(&device));
+}
+
+/// Port 80 belongs to another web server: the answers are files in its folder, and edgemd listens nowhere.
+#[test]
+fn a_web_server_that_owns_port_80_gives_the_answers() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    let root = device.folder.join("www");
+    fs::create_dir(&root).expect("a folder");
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, ca.http.number())).expect("a reserved port");
+    let served = root.clone();
+    std::thread::spawn(move || serve(&listener, &served));
+    device.set("MDPortMap", "http:- https:-");
+    device.start_with(&format!("MDChallengeWebroot {}\nMDomain {A}", root.display()));
+    device.complete(A);
+    assert_eq!(device.exported(A).names, [A]);
+    let folder = root.join(".well-known/acme-challenge");
+    assert_eq!(fs::read_dir(&folder).expect("it was made").count(), 0, "withdrawn");
+    assert_eq!((mode(&root.join(".well-known")), mode(&folder)), (0o755, 0o755));
+
+    device.reload_with(&format!("MDChallengeWebroot {}\nMDomain {A} www.{A}", root.join("gone").display()));
+    let md = device.errors(A, 1);
+    assert_eq!(md["renewal"]["last"]["problem"], "challenge-setup-failure", "{md}");
+    assert!(md["renewal"]["last"].to_string().contains("there is no such folder"), "{md}");
+}
+
+/// Files below a folder, and nothing else.
+fn serve(listener: &TcpListener, root: &Path) {
+    for mut client in listener.incoming().flatten() {
+        let mut lines = BufReader::new(&client).lines().map_while(Result::ok);
+        let target = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
+        lines.find(String::is_empty);
+        let answer = match fs::read_to_string(root.join(target.trim_start_matches('/'))) {
+            Ok(text) => format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()),
+            Err(_) => "HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(),
+        };
+        let _ = client.write_all(answer.as_bytes());
+    }
+}
+
+/// Nobody listens where port 80 arrives; then somebody does.
+#[test]
+fn md_702_010_a_port_that_nobody_listens_on_and_the_right_one() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    let port = ca.http.number();
+    device.set("MDPortMap", "http:99 https:-");
+    device.start_with(&format!("Listen {port} http\nMDomain {A}"));
+    let md = device.errors(A, 1);
+    let last = md["renewal"]["last"].to_string();
+    for part in [
+        "None of the ACME challenge methods configured for this domain are suitable.",
+        "http-01: port 80 arrives on port 99 (MDPortMap), where nobody listens for http (Listen)",
+        "tls-alpn-01: ",
+    ] {
+        assert!(last.contains(part), "{last}");
+    }
+    assert_eq!((ca.accounts(), ca.requests().len()), (0, 0), "nothing is asked in vain");
+    device.set("MDPortMap", format!("http:{port} https:-"));
+    device.reload_with(&format!("MDCAChallenges http-01\nMDomain {A}"));
+    device.complete(A);
+}
+
+/// The CA refuses one of the names, or two: the sentence says which.
+#[test]
+fn md_740_000_md_740_001_the_names_that_the_ca_refuses_are_said() {
+    let bad = ["one-blocked.example", "two-blocked.example", "three-blocked.example"];
+    let ca = Ca::start(&Knobs { blocked: bad.map(String::from).into(), nonce_reject: Some(0), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A} {} www.{A}\nMDomain b.example.org {} {}", bad[0], bad[1], bad[2]));
+    for (md, names) in [(A, &bad[..1]), ("b.example.org", &bad[1..])] {
+        let status = device.errors(md, 1);
+        let last = &status["renewal"]["last"];
+        assert_eq!(last["problem"], "urn:ietf:params:acme:error:rejectedIdentifier", "{last}");
+        let said = device.run(&["status", md]).out;
+        assert!(names.iter().any(|name| said.contains(name)), "{said}");
+        assert!(!said.contains("www."), "{said}");
+    }
+    assert_eq!(ca.issued(), 0);
 }

@@ -634,6 +634,49 @@ fn a_link_laid_in_the_way_of_a_new_file_is_not_followed() {
     assert!(!std::fs::symlink_metadata(&file).unwrap().is_symlink());
 }
 
+/// Who may write into the web server's folder shall not lead us, who may write anywhere, to another place.
+#[test]
+fn an_answer_for_a_web_server_follows_no_link() {
+    use edgemd::house::webroot;
+    use std::os::unix::fs::symlink;
+    let (fresh, mut disk) = (Fresh::new(), SystemDisk);
+    let (root, target) = (fresh.path().join("www"), fresh.path().join("elsewhere"));
+    let folder = root.join(".well-known/acme-challenge");
+    for dir in [&root, &target] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let put = |disk: &mut SystemDisk| webroot::put(disk, &root, "token", "token.thumb").map_err(|why| why.to_string());
+    put(&mut disk).unwrap();
+    assert_eq!((mode(&root.join(".well-known")), mode(&folder), mode(&folder.join("token"))), (0o755, 0o755, 0o644));
+    assert_eq!(std::fs::read(folder.join("token")).unwrap(), b"token.thumb");
+    webroot::withdraw(&mut disk, &root, "token");
+    assert_eq!(disk.list(&folder).unwrap(), [""; 0]);
+
+    // A link in the place of the file is replaced, and what it leads to is left alone, by the sweep too.
+    std::fs::write(target.join("file"), "token.thumb").unwrap();
+    symlink(target.join("file"), folder.join("token")).unwrap();
+    webroot::sweep(&mut disk, &root, &["thumb".into()]);
+    assert!(disk.is_link(&folder.join("token")));
+    put(&mut disk).unwrap();
+    assert!(!disk.is_link(&folder.join("token")));
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"token.thumb");
+    webroot::sweep(&mut disk, &root, &["other".into(), "thumb".into()]);
+    assert_eq!(disk.list(&folder).unwrap(), [""; 0]);
+
+    for link in [folder.as_path(), &root.join(".well-known")] {
+        std::fs::remove_dir(link).unwrap();
+        symlink(&target, link).unwrap();
+        let said = put(&mut disk).unwrap_err();
+        let place = link.display();
+        assert_eq!(said, format!("writing to {place}: it is a symbolic link, which is not followed; make it a folder"));
+        webroot::sweep(&mut disk, &root, &["thumb".into()]);
+        std::fs::remove_file(link).unwrap();
+    }
+    assert_eq!(disk.list(&target).unwrap(), ["file"]);
+    std::fs::remove_dir(&root).unwrap();
+    assert!(put(&mut disk).unwrap_err().contains("there is no such folder"));
+}
+
 #[test]
 fn names_of_any_length_have_room_for_their_temporary_ones() {
     let fresh = Fresh::new();

@@ -72,6 +72,8 @@ pub trait Disk {
     /// The names in a folder, sorted; none where there is no folder.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble>;
     fn has_dir(&self, dir: &Path) -> bool;
+    /// Whether this is a symbolic link, wherever it leads.
+    fn is_link(&self, path: &Path) -> bool;
     /// Who may touch a file, owner and group included; `None` where there is none.
     fn access(&self, path: &Path) -> Result<Option<Access>, Trouble>;
 
@@ -170,6 +172,10 @@ impl Disk for SystemDisk {
 
     fn has_dir(&self, dir: &Path) -> bool {
         dir.is_dir()
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        path.is_symlink()
     }
 
     fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {

@@ -5,12 +5,15 @@ use crate::doors::https::Route;
 use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Task};
 use crate::house::keeper::Keeper;
+use crate::house::webroot;
 use crate::rules::account;
 use crate::rules::acme::leaving::Leaving;
 use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
 use crate::words::fault::{Failure, Trouble};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 impl Keeper<'_> {
     /// The account at this CA, and whether its key was made just now. The key is stored before any CA sees it: should
@@ -30,6 +33,17 @@ impl Keeper<'_> {
         Ok((account, true))
     }
 
+    /// Removes the answers that a daemon which was killed has left where other web servers find them.
+    pub(super) fn sweep_webroots(&mut self) {
+        let roots: BTreeSet<PathBuf> = self.config.mds.iter().filter_map(|md| md.webroot.clone()).collect();
+        let keys = self.lives.accounts().filter(|_| !roots.is_empty());
+        let keys = keys.filter_map(|account| AccountKey::from_pkcs8(&account.key).ok());
+        let thumbprints: Vec<String> = keys.map(|key| key.thumbprint()).collect();
+        for root in roots {
+            webroot::sweep(self.doors.disk, &root, &thumbprints);
+        }
+    }
+
     /// The contacts that the account at this CA shall have when this MD uses it.
     pub(super) fn contacts(&self, ca: &str, md: &Md) -> Vec<String> {
         let has = self.lives.account(ca).map_or(&[][..], |account| &account.contacts);
@@ -40,6 +54,7 @@ impl Keeper<'_> {
     pub(super) fn keep_account(&mut self, ca: &str, url: String, contacts: Vec<String>) {
         let Some(account) = self.lives.account(ca) else { return };
         match &account.url {
+            Some(old) if *old == url && contacts.is_empty() => log::info!("the account at {ca} has no contact now"),
             Some(old) if *old == url => {
                 log::info!("the account at {ca} has other contacts now: {}", contacts.join(", "))
             }
@@ -82,6 +97,7 @@ impl Keeper<'_> {
             Err(trouble) => {
                 log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
                 self.unsaved_accounts.insert(account.ca.clone());
+                self.save_later();
             }
         }
         self.lives.keep_account(account);
@@ -119,7 +135,7 @@ impl Keeper<'_> {
         let key = AccountKey::from_pkcs8(&account.key).map_err(|trouble| trouble.to_string())?;
         let flow = Box::new(Leaving::new(ca.clone(), account.url.clone()));
         let task = Task::Leave { ended: ended.clone() };
-        let errand = Errand::new(task, ca.clone(), key, flow, line, self.answers.clone());
+        let errand = Errand::new(task, ca.clone(), key, flow, line, (self.answers.clone(), None));
         self.errands.push(errand);
         Ok(())
     }

@@ -108,9 +108,7 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 
 fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Leave { .. }) {
-        config.listen.clear();
-        config.initial_delay = Some(Span::days(1));
-        config.locks = config.locks.or(Config::default().locks);
+        keep_still(&mut config);
     }
     let mut disk = SystemDisk;
     let (lock, store, loaded) = unlock(&config, &mut disk)?;
@@ -125,15 +123,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
         shelf: shelf.clone(),
         forge,
     };
-    let mut front = Front::new(executor.clone(), sight);
-    front.adopt(Passed::take());
-    front.face(&config);
-    front.seats(config.connections);
-    front.listen(&config.listen)?;
+    let front = facing(&config, Front::new(executor.clone(), sight))?;
 
     let (knocks, mailbox) = mpsc::channel();
-    let desk = FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone());
-    let desk = Rc::new(RefCell::new(desk));
+    let desk = Rc::new(RefCell::new(FrontDesk::new(path, &config, (front, lock), shared.1.clone(), knocks.clone())));
     // The desk has the lock: it stays for as long as the house does.
     let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
@@ -181,10 +174,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
         drop(gone);
     });
     let thread = thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
-    supervisor.ready();
-    if supervisor.is_there() {
-        executor.spawn(watch::tell(supervisor.clone(), shared.1, Keeping { thread, pulse })).detach();
-    }
+    watch::begin(&executor, &supervisor, shared.1, Keeping { thread, pulse });
 
     let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
     supervisor.stopping();
@@ -194,6 +184,22 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
+}
+
+/// Strangers are let in from here on.
+fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
+    front.adopt(Passed::take());
+    front.face(config);
+    front.seats(config.connections);
+    front.listen(&config.listen)?;
+    Ok(front)
+}
+
+/// For a house that does one thing and is left: nothing else begins in it, and nobody is let in.
+fn keep_still(config: &mut Config) {
+    config.listen.clear();
+    config.initial_delay = Some(Span::days(1));
+    config.locks = config.locks.or(Config::default().locks);
 }
 
 /// The store is ours, or another's who is named.

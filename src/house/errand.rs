@@ -2,14 +2,17 @@
 //! Between any two turns it can be left standing or be dropped; its answers go with it.
 
 use crate::doors::clock::Ended;
+use crate::doors::disk::Disk;
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
+use crate::house::webroot;
 use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub struct Errand {
@@ -21,6 +24,8 @@ pub struct Errand {
     heard: Heard,
     line: Box<dyn Line>,
     wait: Wait,
+    /// Whether its CA keeps silent for longer than it should, or has done so up to its last call.
+    pub hangs: bool,
     served: Served,
 }
 
@@ -50,8 +55,6 @@ enum Wait {
     Rest(Span),
     /// The answer to a call that was made at this moment.
     Answer(Span),
-    /// An answer that should have been there by now.
-    Silence,
 }
 
 /// What came of a turn.
@@ -86,37 +89,36 @@ impl Errand {
         account: AccountKey,
         flow: Box<dyn Turns>,
         line: Box<dyn Line>,
-        answers: Arc<Answers>,
+        (answers, webroot): (Arc<Answers>, Option<PathBuf>),
     ) -> Self {
-        let served = Served { answers, proofs: vec![] };
+        let served = Served { answers, webroot, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { task, ca, account, flow, heard, line, wait, served }
+        Self { task, ca, account, flow, heard, line, wait, hangs: false, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
-    pub fn turn(&mut self, steady: Span) -> Came {
+    pub fn turn(&mut self, steady: Span, disk: &mut dyn Disk) -> Came {
         let goes_on = match self.wait {
             Wait::Nothing => true,
             Wait::Rest(until) => steady >= until,
-            Wait::Answer(_) | Wait::Silence => self.hears(),
+            Wait::Answer(_) => self.hears(),
         };
         if !goes_on {
-            return match self.wait {
-                Wait::Answer(since) if steady >= since.plus(SILENCE) => {
-                    self.wait = Wait::Silence;
-                    Came::Silence
-                }
-                _ => Came::Nothing,
-            };
+            let silent = matches!(self.wait, Wait::Answer(since) if steady >= since.plus(SILENCE));
+            if silent && !self.hangs {
+                self.hangs = true;
+                return Came::Silence;
+            }
+            return Came::Nothing;
         }
         self.wait = Wait::Nothing;
         match self.flow.turn(std::mem::replace(&mut self.heard, Heard::Done)) {
             Turn::Call(ask) => self.call(&ask, steady),
-            Turn::Serve(proof) => {
-                self.served.put(&proof);
-                return Came::Served(proof);
-            }
-            Turn::Unserve(proof) => self.served.withdraw(&proof),
+            Turn::Serve(proof) => match self.served.put(disk, &proof) {
+                Ok(()) => return Came::Served(proof),
+                Err(trouble) => self.heard = Heard::Silence(trouble),
+            },
+            Turn::Unserve(proof) => self.served.withdraw(disk, &proof),
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
@@ -137,8 +139,8 @@ impl Errand {
         match self.wait {
             Wait::Nothing => Span::ZERO,
             Wait::Rest(until) => until,
+            Wait::Answer(_) if self.hangs => NEVER,
             Wait::Answer(since) => since.plus(SILENCE),
-            Wait::Silence => NEVER,
         }
     }
 
@@ -166,14 +168,12 @@ impl Errand {
         }
     }
 
-    /// Whether its CA hangs.
-    pub fn hangs(&self) -> bool {
-        self.wait == Wait::Silence
-    }
-
-    /// Its line, if there is a call on it that will come to an end some time.
-    pub fn hang_up(self) -> Option<Box<dyn Line>> {
-        matches!(self.wait, Wait::Answer(_) | Wait::Silence).then_some(self.line)
+    /// Ends it in its midst. Its line is left, if there is a call on it that will come to an end some time.
+    pub fn hang_up(mut self, disk: &mut dyn Disk) -> Option<Box<dyn Line>> {
+        while let Some(proof) = self.served.proofs.first().cloned() {
+            self.served.withdraw(disk, &proof);
+        }
+        matches!(self.wait, Wait::Answer(_)).then_some(self.line)
     }
 
     fn call(&mut self, ask: &Ask, steady: Span) {
@@ -190,7 +190,10 @@ impl Errand {
 
     fn hears(&mut self) -> bool {
         match self.line.heard() {
-            Some(Ok(reply)) => self.heard = Heard::Reply(reply),
+            Some(Ok(reply)) => {
+                self.heard = Heard::Reply(reply);
+                self.hangs = false;
+            }
             Some(Err(trouble)) => self.heard = Heard::Silence(trouble),
             None => return false,
         }
@@ -198,23 +201,30 @@ impl Errand {
     }
 }
 
-/// The answers that stand for this errand. Dropping it withdraws them, whichever way the errand ends.
+/// The answers that stand for this errand. Dropping it withdraws them from port 80, whichever way the errand ends.
 struct Served {
     answers: Arc<Answers>,
+    /// Where those of http-01 stand as files, too.
+    webroot: Option<PathBuf>,
     proofs: Vec<Proof>,
 }
 
 impl Served {
-    fn put(&mut self, proof: &Proof) {
-        match proof.challenge {
-            Challenge::TlsAlpn01 => self.answers.put_for(&proof.name, &proof.key_authorization),
-            _ => self.answers.put(&proof.token, &proof.key_authorization),
-        }
+    fn put(&mut self, disk: &mut dyn Disk, proof: &Proof) -> Result<(), Trouble> {
         self.proofs.push(proof.clone());
+        if proof.challenge == Challenge::TlsAlpn01 {
+            self.answers.put_for(&proof.name, &proof.key_authorization);
+            return Ok(());
+        }
+        self.answers.put(&proof.token, &proof.key_authorization);
+        self.webroot.as_ref().map_or(Ok(()), |root| webroot::put(disk, root, &proof.token, &proof.key_authorization))
     }
 
-    fn withdraw(&mut self, proof: &Proof) {
+    fn withdraw(&mut self, disk: &mut dyn Disk, proof: &Proof) {
         take_back(&self.answers, proof);
+        if let (Some(root), Challenge::Http01) = (&self.webroot, proof.challenge) {
+            webroot::withdraw(disk, root, &proof.token);
+        }
         self.proofs.retain(|standing| standing != proof);
     }
 }

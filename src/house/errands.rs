@@ -15,14 +15,19 @@ impl Keeper<'_> {
     /// Whether an order for this MD can be begun now: there is room, the CA does not hang, nobody is about to end the
     /// account there, and nobody else is at work with it if the order is to make or change it.
     pub(super) fn has_room_for(&self, ca: &str, md: &Md) -> bool {
-        let busy = self.errands.iter().filter(|errand| !errand.hangs()).count();
-        if busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES {
+        if self.is_full() {
             return false;
         }
         let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
         let changes = !self.lives.account(ca).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
-        !there.any(|errand| changes || errand.hangs() || errand.order().is_none())
+        !there.any(|errand| changes || errand.hangs || errand.order().is_none())
+    }
+
+    /// Whether there is no room for anybody.
+    pub(super) fn is_full(&self) -> bool {
+        let busy = self.errands.iter().filter(|errand| !errand.hangs).count();
+        busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES
     }
 
     /// Gives each errand that nothing keeps from it one turn.
@@ -30,7 +35,7 @@ impl Keeper<'_> {
         self.hung_up.retain_mut(|line| line.heard().is_none());
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
-            let came = errand.turn(self.doors.clock.steady());
+            let came = errand.turn(self.doors.clock.steady(), self.doors.disk);
             match came {
                 Came::Nothing => index += 1,
                 Came::Served(proof) => {
@@ -85,7 +90,7 @@ impl Keeper<'_> {
             if errand.order().is_none_or(|order| self.lives.want(&order.slot) == Some(&order.want)) {
                 self.errands.push(errand);
             } else {
-                self.hung_up.extend(errand.hang_up());
+                self.hung_up.extend(errand.hang_up(self.doors.disk));
             }
         }
     }

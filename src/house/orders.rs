@@ -5,7 +5,7 @@ use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
 use crate::house::keeper::Keeper;
 use crate::rules::acme::flow::{Brief, Flow};
-use crate::rules::x509;
+use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Challenge, Md};
@@ -15,13 +15,21 @@ use crate::words::message::Topic;
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
-        let (Some(want), Some(md)) = (self.lives.want(slot).cloned(), self.lives.md(&slot.md).cloned()) else { return };
-        let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
+        let Some(md) = self.lives.md(&slot.md).cloned() else { return };
+        let Some(ca) = self.lives.ca(slot).map(String::from) else { return };
+        if !self.has_room_for(&ca, &md) {
+            return self.waiting.push(slot.clone());
+        }
+        let Some(want) = self.lives.want(slot).cloned() else { return };
+        let challenges = match self.challenges(slot, &md) {
+            Ok(challenges) => challenges,
+            Err(refusal) => return self.failed(slot, Outcome::OrderFailed(refusal.into())),
+        };
         if let Err(trouble) = self.say(&md, Topic::Renewing) {
             return self.veto(&md, &trouble);
         }
         log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
-        match self.set_out(&md, want, ca, why) {
+        match self.set_out(&md, want, ca, why, challenges) {
             Ok(errand) => {
                 self.errands.push(errand);
                 self.lives.touch(&slot.md);
@@ -30,8 +38,15 @@ impl Keeper<'_> {
         }
     }
 
-    fn set_out(&mut self, md: &Md, want: Want, ca: String, why: Why) -> Result<Errand, Trouble> {
-        let key = keys::generate(want.kind)?;
+    fn set_out(
+        &mut self,
+        md: &Md,
+        want: Want,
+        ca: String,
+        why: Why,
+        challenges: Vec<Challenge>,
+    ) -> Result<Errand, Trouble> {
+        let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
@@ -46,23 +61,29 @@ impl Keeper<'_> {
             contacts: self.contacts(&ca, md),
             told: account.contacts,
             agreement: md.agreement.clone(),
-            challenges: self.challenges(&want.slot(), md),
+            challenges,
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, self.answers.clone()))
+        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
     }
 
-    /// What can be answered here: what the operator listed, else what arrives. A type whose answer the CA has rejected
-    /// comes last.
-    fn challenges(&self, slot: &Slot, md: &Md) -> Vec<Challenge> {
-        let possible = [(Challenge::TlsAlpn01, md.tls_arrives), (Challenge::Http01, self.config.ports.http.is_some())];
-        let possible = || possible.iter().filter(|(_, possible)| *possible).map(|(challenge, _)| *challenge).collect();
-        let mut challenges = md.challenges.clone().unwrap_or_else(possible);
+    /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
+    /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
+    fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
+        match self.lives.newest(&want.slot()) {
+            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.pair(&want.slot(), held)?.1.key),
+            _ => keys::generate(want.kind),
+        }
+    }
+
+    /// What can be answered here. A type whose answer the CA has rejected comes last.
+    fn challenges(&self, slot: &Slot, md: &Md) -> Result<Vec<Challenge>, Refusal> {
+        let mut challenges = challenge::possible(md, &self.config)?;
         let last = self.lives.tried(slot).and_then(|tried| tried.order.last.as_ref());
         if let Some(Failure::Refusal(Refusal { rejected: Some(rejected), .. })) = last {
             challenges.sort_by_key(|challenge| challenge == rejected);
         }
-        challenges
+        Ok(challenges)
     }
 
     /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
@@ -98,6 +119,7 @@ impl Keeper<'_> {
                     "{}: the new pair is not stored: {trouble}; it is used from memory and stored later",
                     slot.md
                 );
+                self.save_later();
                 Some((bundle, trouble))
             }
         };

@@ -5,7 +5,7 @@ use crate::doors::clock;
 use crate::doors::disk::{Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
-use crate::rules::account;
+use crate::rules::{account, challenge};
 use crate::words::cert::{Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
@@ -34,7 +34,10 @@ pub fn lines(config: &Config) -> Vec<String> {
                 Step::Order { why } => {
                     let ca = lives.ca(&slot).unwrap_or_default();
                     let names: Vec<&str> = md.names.iter().map(|name| name.as_str()).collect();
-                    format!("would order {} from {ca}: {why}", names.join(", "))
+                    match challenge::possible(md, config) {
+                        Ok(_) => format!("would order {} from {ca}: {why}", names.join(", ")),
+                        Err(refusal) => format!("could not order {}: {}", names.join(", "), refusal.detail),
+                    }
                 }
                 Step::Tell => "would write the exports and run the notification".into(),
                 Step::NoClock => "would wait for the clock to be set".into(),
@@ -67,6 +70,10 @@ impl Disk for Glass {
 
     fn has_dir(&self, dir: &Path) -> bool {
         self.0.has_dir(dir)
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        self.0.is_link(path)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Trouble> {

@@ -5,7 +5,7 @@ use crate::doors::supervisor::Supervisor;
 use crate::rules::status;
 use crate::words::board::Board;
 use crate::words::time::Span;
-use smol::Timer;
+use smol::{LocalExecutor, Timer};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,8 +20,15 @@ pub struct Keeping {
 /// bits takes a router's processor several, and a restart in their midst would only begin again.
 const LONGEST_DEED: Span = Span::mins(15);
 
-/// Goes on for as long as the house stands.
-pub async fn tell(supervisor: Rc<Supervisor>, board: Arc<Board>, keeping: Keeping) {
+/// All is ready; from here on whoever started us, if anybody listens, hears how it goes.
+pub fn begin(executor: &LocalExecutor<'static>, supervisor: &Rc<Supervisor>, board: Arc<Board>, keeping: Keeping) {
+    supervisor.ready();
+    if supervisor.is_there() {
+        executor.spawn(tell(supervisor.clone(), board, keeping)).detach();
+    }
+}
+
+async fn tell(supervisor: Rc<Supervisor>, board: Arc<Board>, keeping: Keeping) {
     let every = supervisor.wants_a_sign_every();
     let mut said = String::new();
     let mut stuck = false;

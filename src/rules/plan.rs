@@ -636,6 +636,12 @@ mod tests {
         let later = then.plus(Span::hours(3));
         let third = settle(&want, &second, &offline(), later, 500);
         assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
+        let shorter = settle(&want, &third, &waiting(1), later, 500);
+        let again = settle(&want, &shorter, &offline(), later, 500);
+        let newest = settle(&want, &again, &waiting(3), later, 500);
+        let waits: Vec<&str> = newest.imposed.iter().map(|imposed| imposed.ca.as_str()).collect();
+        assert_eq!(waits, [CA, OTHER], "one for each, the newest");
+        assert_eq!(newest.imposed[1].until, later.plus(Span::hours(3)));
     }
 
     /// A CA that asks for no wait at all is not hammered.

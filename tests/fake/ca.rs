@@ -52,6 +52,8 @@ pub struct Weather {
     pub takes: Span,
     /// Answers whose path begins so are spoilt.
     pub spoil: Option<(&'static str, Bad)>,
+    /// Every answer calls itself a page.
+    pub mislabels: bool,
     pub wrong_key: bool,
     pub wrong_names: bool,
     /// So many polls pass before an authorization or an order is final.
@@ -83,6 +85,7 @@ impl Default for Weather {
             hangs: false,
             takes: Span::ZERO,
             spoil: None,
+            mislabels: false,
             wrong_key: false,
             wrong_names: false,
             polls: 0,
@@ -126,10 +129,13 @@ pub struct Issued {
     pub der: Vec<u8>,
 }
 
+type Look = Box<dyn Fn(&str) -> Option<String> + Send>;
+
 struct Ca {
     base: &'static str,
     now: Box<dyn Fn() -> Unix + Send>,
-    answers: Arc<Answers>,
+    /// What it finds at http-01's place for this token.
+    look: Look,
     weather: Weather,
     issuer: Issuer<'static, KeyPair>,
     root: Vec<u8>,
@@ -192,6 +198,15 @@ impl FakeCa {
 
     /// Another CA.
     pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+        Self::looking(base, now, move |token| answers.find(token))
+    }
+
+    /// One that finds answers in its own way.
+    pub fn looking(
+        base: &'static str,
+        now: impl Fn() -> Unix + Send + 'static,
+        look: impl Fn(&str) -> Option<String> + Send + 'static,
+    ) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Fake CA");
@@ -200,7 +215,7 @@ impl FakeCa {
         Self(Arc::new(Mutex::new(Ca {
             base,
             now: Box::new(now),
-            answers,
+            look: Box::new(look),
             weather: Weather::default(),
             issuer: Issuer::new(params, key),
             root,
@@ -214,6 +229,11 @@ impl FakeCa {
             log: Vec::new(),
             lines: 0,
         })))
+    }
+
+    /// One request, as if it had come over a wire.
+    pub fn call(&self, request: &Request) -> Result<Reply, Trouble> {
+        self.lock().call(request)
     }
 
     /// A wire to this CA alone, on which every call takes no time.
@@ -349,6 +369,9 @@ impl Ca {
             Some((_, bad)) => self.garbage(&bad),
             None => self.route(request, &path).unwrap_or_else(|no| problem(&no)),
         };
+        if self.weather.mislabels {
+            reply.content_type = Some("text/html".into());
+        }
         if request.method != Method::Get {
             reply.nonce = Some(self.nonce());
         }
@@ -681,7 +704,7 @@ impl Ca {
     /// RFC 8555 §7.5.1; the CA looks at once and tells the verdict after some polls.
     fn challenge(&mut self, index: usize, kind: &str) -> Answer {
         let base = self.base;
-        let found = self.answers.find(&self.authorizations[index].token);
+        let found = (self.look)(&self.authorizations[index].token);
         let thumbprint = &self.accounts[self.authorizations[index].account].thumbprint;
         let expected = format!("{}.{thumbprint}", self.authorizations[index].token);
         let authorization = &mut self.authorizations[index];

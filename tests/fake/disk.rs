@@ -338,6 +338,11 @@ impl Disk for RamDisk {
         }
     }
 
+    /// It knows none.
+    fn is_link(&self, _: &Path) -> bool {
+        false
+    }
+
     fn has_dir(&self, dir: &Path) -> bool {
         let medium = locked(&self.0);
         !medium.dead && medium.names.get(dir) == Some(&Node::Dir)

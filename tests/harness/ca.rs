@@ -2,6 +2,7 @@
 
 use super::cert;
 use super::child::{Child, Port};
+use super::machine;
 use super::tee::Tee;
 use super::{Folder, SOON, until};
 use base64::Engine;
@@ -78,7 +79,12 @@ impl Ca {
 
     /// The URL of its directory.
     pub fn directory(&self) -> String {
-        format!("https://{HERE}:{}/dir", self.tee.port())
+        self.directory_at(&HERE.to_string())
+    }
+
+    /// The same for whoever knows this machine by another address.
+    pub fn directory_at(&self, host: &str) -> String {
+        format!("https://{host}:{}/dir", self.tee.port())
     }
 
     /// The trust root for talking to it, a PEM file.
@@ -229,7 +235,8 @@ fn write_identity(folder: &Folder) {
     let key = KeyPair::generate().expect("a key");
     let root = params.self_signed(&key).expect("a root");
     let issuer = Issuer::new(params, key);
-    let mut params = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(String::from)).expect("good names");
+    let names = ["localhost", "127.0.0.1", "::1", machine::HOST].map(String::from);
+    let mut params = CertificateParams::new(names).expect("good names");
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().expect("a key");
     let leaf = params.signed_by(&key, &issuer).expect("a leaf");

@@ -6,6 +6,7 @@ pub mod ca;
 pub mod cert;
 pub mod child;
 pub mod device;
+pub mod machine;
 pub mod tee;
 
 use std::fs;

@@ -6,7 +6,9 @@ use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, o
 use crate::rules::acme::jws::base64url;
 use crate::rules::acme::pace::Pace;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
-use crate::rules::acme::proving::{Candidate, MISMATCH, READING, SETUP_FAILURE, candidates, name_of, rejected};
+use crate::rules::acme::proving::{
+    Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, name_of, rejected,
+};
 use crate::rules::acme::types::{Authorization, Directory, Finalize, Identifier, NewOrder, Order, Problem, Reply};
 use crate::rules::pem::decode_chain;
 use crate::rules::x509::requested;
@@ -171,8 +173,7 @@ impl Flow {
 
     fn start(&mut self, doing: &str) -> Next {
         if self.brief.challenges.is_empty() {
-            let why = "None of the ACME challenge methods configured for this domain are suitable.";
-            return Err(Refusal::ours("choosing a challenge", MISMATCH, why).into());
+            return Err(Refusal::ours("choosing a challenge", MISMATCH, UNSUITABLE).into());
         }
         absolute(&self.brief.directory, doing, "its directory", &self.brief.directory)?;
         self.stage = Stage::Directory;

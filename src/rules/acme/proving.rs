@@ -77,6 +77,7 @@ fn mismatch(doing: &str, offered: &[Offered], brief: &Brief) -> Refusal {
 }
 
 pub const MISMATCH: &str = "challenge-mismatch";
+pub const UNSUITABLE: &str = "None of the ACME challenge methods configured for this domain are suitable.";
 
 /// An answer could not be put in place here; the CA was not asked about it.
 pub const SETUP_FAILURE: &str = "challenge-setup-failure";

@@ -2,7 +2,7 @@
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages cross/setup cross/build cross/test cross/sizes
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes)
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/%/<triple>/' | expand -t 30

@@ -168,8 +168,12 @@ impl Lives {
 
     /// Those of these MDs.
     pub fn slots_of(&self, names: &[Name]) -> Vec<Slot> {
-        let mds = names.iter().filter_map(|name| self.mds.get(name));
-        mds.flat_map(|md| md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() })).collect()
+        let of = |md: &Name| {
+            let first = Slot { md: md.clone(), family: "" };
+            let lives = self.certs.range(first..).take_while(move |(slot, _)| slot.md == *md);
+            lives.filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect::<Vec<_>>()
+        };
+        names.iter().flat_map(of).collect()
     }
 
     pub fn want(&self, slot: &Slot) -> Option<&Want> {

@@ -3,7 +3,7 @@
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages cross/setup cross/build cross/test cross/sizes \
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes) \
 	qemu/setup qemu/run $(wildcard qemu/*/boot)
 # What runs in a shell of busybox's.
 DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/etc/init.d/*) qemu/rom/etc/console

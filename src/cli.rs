@@ -2,10 +2,10 @@
 
 use crate::doors::clock::Push;
 use crate::doors::{control, log as door_log};
-use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, USAGE};
+use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, UNAVAILABLE, USAGE};
 use crate::house::preview;
 use crate::rules::conf::print;
-use crate::rules::control::{self as request, Accounts, Request};
+use crate::rules::control::{self as request, Accounts, Form, Request};
 use crate::words::config::Config;
 use crate::words::name::{Labels, Name};
 use lexopt::prelude::*;
@@ -27,6 +27,8 @@ edgemd: certificates that look after themselves
   edgemd account                 our accounts with the authorities
   edgemd account deactivate [CA] end one there; the next order makes a new one
   edgemd reload                  have the daemon read its configuration again
+  edgemd prune [--yes]           list what the store keeps for MDs and CAs that are no longer configured, and what was
+                                 exported from it; --yes removes that. An account stays as it is at its CA
   edgemd directives [--json|--man]   everything that the configuration understands
   edgemd --version, --help
 
@@ -45,6 +47,7 @@ struct Words {
     force: bool,
     json: bool,
     man: bool,
+    yes: bool,
     verbose: bool,
 }
 
@@ -79,6 +82,7 @@ fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
             Long("force") => words.force = true,
             Long("json") => words.json = true,
             Long("man") => words.man = true,
+            Long("yes") => words.yes = true,
             Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
             Value(word) => words.names.push(word.string()?),
             other => return Err(other.unexpected()),
@@ -109,6 +113,7 @@ fn act(words: &Words) -> u8 {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
                 "account" => account(words, file, &config),
+                "prune" => prune(words, &config),
                 _ => ask(config.control.as_deref(), &request(verb, words)),
             },
             // A daemon that runs with the file as it was can be asked all the same.
@@ -129,21 +134,26 @@ fn act(words: &Words) -> u8 {
 fn request(verb: &str, words: &Words) -> Request {
     match verb {
         "reload" => Request::Reload,
+        "prune" => Request::Prune { yes: words.yes },
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
         // That they are fit was seen before.
         "account" => Request::Account(accounts(words).unwrap_or(Accounts::Show)),
-        _ => Request::Status { json: words.json, name: words.names.first().cloned() },
+        _ => {
+            let form = if words.json { Form::Json } else { Form::Sentences };
+            Request::Status { form, name: words.names.first().cloned() }
+        }
     }
 }
 
 /// What is wrong with these words for this verb.
 fn unfit(verb: &str, words: &Words) -> Option<String> {
-    let (names, force, json, man) = match verb {
-        "run" | "check" | "once" | "reload" => (0, false, false, false),
-        "renew" => (usize::MAX, true, false, false),
-        "status" => (1, false, true, false),
-        "directives" => (0, false, true, true),
-        "account" => (2, false, false, false),
+    let (names, fitting): (usize, &[&str]) = match verb {
+        "run" | "check" | "once" | "reload" => (0, &[]),
+        "renew" => (usize::MAX, &["--force"]),
+        "status" => (1, &["--json"]),
+        "prune" => (0, &["--yes"]),
+        "account" => (2, &[]),
+        "directives" => (0, &["--json", "--man"]),
         _ => return Some(format!("unknown verb \"{verb}\"")),
     };
     if words.names.len() > names {
@@ -152,8 +162,9 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
     if let ("account", Err(why)) = (verb, accounts(words)) {
         return Some(why);
     }
-    let options = [("--force", words.force && !force), ("--json", words.json && !json), ("--man", words.man && !man)];
-    options.iter().find(|(_, unfit)| *unfit).map(|(option, _)| format!("{verb} does not know {option}"))
+    let options = [("--force", words.force), ("--json", words.json), ("--man", words.man), ("--yes", words.yes)];
+    let unfit = options.iter().find(|(option, given)| *given && !fitting.contains(option));
+    unfit.map(|(option, _)| format!("{verb} does not know {option}"))
 }
 
 fn accounts(words: &Words) -> Result<Accounts, String> {
@@ -205,6 +216,22 @@ fn account(words: &Words, file: &str, config: &Config) -> u8 {
                 FAILED
             }
         },
+    }
+}
+
+fn prune(words: &Words, config: &Config) -> u8 {
+    if config.control.as_deref().is_some_and(control::is_there) {
+        return ask(config.control.as_deref(), &request("prune", words));
+    }
+    match boot::prune(config, words.yes) {
+        Ok(pruned) => {
+            pruned.lines.iter().for_each(|line| say(line));
+            u8::from(pruned.failed)
+        }
+        Err(trouble) => {
+            complain(&trouble.to_string());
+            UNAVAILABLE
+        }
     }
 }
 

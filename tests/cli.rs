@@ -126,6 +126,8 @@ fn wrong_words_are_a_matter_of_usage() {
         (&["account", "end"], "account does not know \"end\"; see edgemd --help"),
         (&["account", "deactivate", "a", "b"], "account: too many words; see edgemd --help"),
         (&["account", "--json"], "account does not know --json; see edgemd --help"),
+        (&["renew", "--yes"], "renew does not know --yes; see edgemd --help"),
+        (&["prune", "a.example"], "prune: too many words; see edgemd --help"),
         (&["--frob"], "invalid option '--frob'; see edgemd --help"),
         (&["check", "-f"], "missing argument for option '-f'; see edgemd --help"),
     ] {
@@ -252,7 +254,8 @@ fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     }
     assert_eq!(
         site.run("status", &[]).1,
-        "a.example [P-256]: no certificate; renewed by hand (MDDriveMode), or used by no virtual host\n"
+        "a.example [P-256]: no certificate; not renewed by itself (MDDriveMode manual)\n    \
+         what to do: set MDDriveMode auto, or `edgemd import` one that another program has\n"
     );
     assert_eq!(first.stop().code(), Some(0));
     assert!(!site.folder.join("run/control.sock").exists());
@@ -371,6 +374,93 @@ fn a_new_md_can_be_asked_for_as_soon_as_the_reload_is_answered() {
     let (_, out, _) = site.run("renew", &["new.example"]);
     assert!(out.starts_with("new.example [P-256]: no certificate"), "{out}");
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// What can't be changed while the house stands is said to be so, to whoever asked and in the log.
+#[test]
+fn a_reload_says_what_takes_effect_at_the_next_start() {
+    let site = Site::new();
+    let mut daemon = site.daemon();
+    let text = fs::read_to_string(site.conf()).expect("our own file");
+    site.folder.put("conf", &text.replace("/store\n", "/elsewhere\n"));
+    let (code, out, _) = site.run("reload", &[]);
+    let said = "configuration reloaded: 1 MD; MDStoreDir takes effect at the next start\n";
+    assert_eq!((code, out.as_str()), (Some(0), said));
+    assert!(daemon.log().contains(said), "{}", daemon.log());
+    assert!(!site.folder.join("elsewhere").exists());
+    assert_eq!(daemon.stop().code(), Some(0));
+    let mut daemon = site.daemon();
+    assert!(site.folder.join("elsewhere/lock").exists());
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The views of the control socket, for programs that speak HTTP.
+#[test]
+fn md_920_004_010_the_pages_of_the_control_socket() {
+    use std::io::Read as _;
+    let site = Site::new();
+    site.hold();
+    let mut daemon = site.daemon();
+    let get = |path: &str| {
+        let mut stream = UnixStream::connect(site.folder.join("run/control.sock")).expect("a daemon");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.to_string(), body.to_string())
+    };
+    let (head, body) = get("/md-status?auto");
+    assert!(head.contains("Content-Type: text/plain"), "{head}");
+    let word = "ManagedCertificates";
+    assert_eq!(body, format!("{word}Total: 1\n{word}OK: 1\n{word}Renew: 0\n{word}Errored: 0\n{word}Ready: 0\n"));
+    let (head, body) = get("/md-status");
+    let all: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert!(head.contains("Content-Type: application/json"), "{head}");
+    assert!(all["version"].is_string() && all["managed-domains"][0]["name"] == "a.example", "{body}");
+    let (_, body) = get("/md-status/a.example");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).expect("JSON"), all["managed-domains"][0]);
+    assert!(get("/md-status/b.example").0.starts_with("HTTP/1.0 404"));
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// Alone under the lock, or by the daemon that has it.
+#[test]
+fn prune_lists_and_with_yes_removes() {
+    for alone in [true, false] {
+        let site = Site::new();
+        site.hold();
+        site.write("MDDriveMode manual\nMDomain b.example\n");
+        let mut daemon = (!alone).then(|| site.daemon());
+        let record = site.folder.join("store/certs/a.example/secp256r1.0");
+        let (code, out, err) = site.run("prune", &[]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(lines[0].starts_with("a.example (secp256r1): the certificate until 20"), "{out}");
+        assert!(lines[0].ends_with(", which is no longer configured"), "{out}");
+        assert_eq!(lines[1], format!("    {}", record.display()));
+        assert_eq!(lines[2], "nothing was removed; `edgemd prune --yes` removes these files");
+        assert!(record.exists());
+        let (code, out, err) = site.run("prune", &["--yes"]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        assert!(out.starts_with("removed: a.example (secp256r1): the certificate until 20"), "{out}");
+        assert!(!record.parent().unwrap().exists());
+        assert_eq!(site.run("prune", &["--yes"]).1, "there is nothing to prune\n");
+        if let Some(mut daemon) = daemon.take() {
+            assert!(daemon.log().contains("removed: a.example"), "{}", daemon.log());
+            assert_eq!(daemon.stop().code(), Some(0));
+        }
+    }
+    let site = Site::new();
+    site.write("MDControlSocket off\nMDStoreLocks 100ms\nMDDriveMode manual\nMDomain b.example\n");
+    let conf = site.conf();
+    let mut first = Child::start(&site.folder, "edgemd", Command::new(program()).args(["run", "-f", &conf]));
+    until("the lock", SOON, || first.log().contains("listening on").then_some(()));
+    let (code, _, err) = site.run("prune", &[]);
+    assert!(code == Some(69) && err.contains(&format!("process id {} is at work", first.pid())), "{err}");
+    assert_eq!(first.stop().code(), Some(0));
+    site.write("MDStoreLocks off\nMDDriveMode manual\nMDomain b.example\n");
+    let (code, _, err) = site.run("prune", &[]);
+    assert!(code == Some(69) && err.contains("the store is only read here"), "{err}");
 }
 
 /// The keeper is in the midst of a call that nobody answers.

@@ -287,6 +287,7 @@ fn held(names: &[&str]) -> Held {
 fn report(md: &Md, held: Option<Held>) -> Report {
     let cert = CertReport {
         kind: KeyKind::P256,
+        own: false,
         held,
         staged: None,
         why: None,
@@ -295,6 +296,7 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         order: Backoff::default(),
         tell: Backoff::default(),
         told: true,
+        ends_soon: false,
     };
     Report {
         md: Arc::new(md.clone()),
@@ -304,6 +306,7 @@ fn report(md: &Md, held: Option<Held>) -> Report {
         log: Diary::default(),
         warning: Backoff::default(),
         trouble: None,
+        fault: None,
     }
 }
 

@@ -525,6 +525,7 @@ fn report(md: &Md) -> Report {
     };
     let cert = CertReport {
         kind: KeyKind::P256,
+        own: false,
         held: Some(held),
         staged: None,
         why: None,
@@ -533,6 +534,7 @@ fn report(md: &Md) -> Report {
         order: Backoff::default(),
         tell: Backoff::default(),
         told: true,
+        ends_soon: false,
     };
     Report {
         md: Arc::new(md.clone()),
@@ -542,6 +544,7 @@ fn report(md: &Md) -> Report {
         log: Diary::default(),
         warning: Default::default(),
         trouble: None,
+        fault: None,
     }
 }
 

@@ -29,6 +29,11 @@ pub enum Knock {
         what: Accounts,
         ended: Ended,
     },
+    /// List what is kept for nobody; remove it if `yes`.
+    Prune {
+        yes: bool,
+        ended: Ended,
+    },
 }
 
 /// How hard a renewal is asked for.

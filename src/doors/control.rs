@@ -213,7 +213,7 @@ async fn page(stream: &mut Async<UnixStream>, parts: &Receiver<Say>) -> io::Resu
 }
 
 async fn reply(stream: &mut Async<UnixStream>, status: &str, body: &str) -> io::Result<()> {
-    let kind = if status.starts_with("200") { "application/json" } else { "text/plain; charset=utf-8" };
+    let kind = if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let length = body.len();
     let text = format!("HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes()).await?;
@@ -262,6 +262,7 @@ fn code(line: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::control::Form;
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -341,7 +342,7 @@ mod tests {
     }
 
     fn status(name: Option<&str>) -> Request {
-        Request::Status { json: false, name: name.map(str::to_owned) }
+        Request::Status { form: Form::Sentences, name: name.map(str::to_owned) }
     }
 
     #[test]
@@ -363,9 +364,9 @@ mod tests {
         let daemon = Daemon::new();
         assert_eq!(
             daemon.raw(b"halt\n"),
-            "unknown request \"halt\"; there are status, renew, account and reload\n= 2\n"
+            "unknown request \"halt\"; there are status, renew, account, reload and prune\n= 2\n"
         );
-        assert_eq!(daemon.raw(b""), "an empty request; there are status, renew, account and reload\n= 2\n");
+        assert_eq!(daemon.raw(b""), "an empty request; there are status, renew, account, reload and prune\n= 2\n");
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");
         assert!(daemon.raw(b"status").ends_with("= 0\n"), "a line without its end");
@@ -381,7 +382,8 @@ mod tests {
             assert!(head.lines().any(|line| line == length), "{text}");
             (head.lines().next().unwrap().to_owned(), body.lines().next().unwrap().to_owned())
         };
-        let json = |name: Option<&str>| format!("{:?}", Request::Status { json: true, name: name.map(str::to_owned) });
+        let json =
+            |name: Option<&str>| format!("{:?}", Request::Status { form: Form::Json, name: name.map(str::to_owned) });
         assert_eq!(get("/md-status"), ("HTTP/1.0 200 OK".into(), json(None)));
         assert_eq!(get("/md-status/a.example?x"), ("HTTP/1.0 200 OK".into(), json(Some("a.example"))));
         assert_eq!(get("/md-status/ill"), ("HTTP/1.0 200 OK".into(), json(Some("ill"))));

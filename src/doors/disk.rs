@@ -61,6 +61,8 @@ pub enum Op<'a> {
     },
     /// Removes a file; nothing if there is none.
     Unlink(&'a Path),
+    /// Removes an empty folder; nothing if there is none or something is in it.
+    RemoveDir(&'a Path),
     /// Returns when the folder's entries are on the medium.
     SyncDir(&'a Path),
 }
@@ -158,6 +160,10 @@ impl Disk for SystemDisk {
             }
             Op::Rename { from, to } => fs::rename(from, to).map_err(|error| said("replacing", to, &error)),
             Op::Unlink(path) => absent(fs::remove_file(path)).map_err(|error| said("removing", path, &error)),
+            Op::RemoveDir(path) => match absent(fs::remove_dir(path)) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                removed => removed.map_err(|error| said("removing", path, &error)),
+            },
             Op::SyncDir(path) => sync_dir(path).map_err(|error| said("syncing", path, &error)),
         }
     }

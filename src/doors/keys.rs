@@ -14,9 +14,10 @@ use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData, SanType, SignatureAlgorithm,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::rsa::PublicKeyComponents;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair as _,
+    EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use rsa::rand_core::{TryCryptoRng, TryRng};
@@ -34,6 +35,16 @@ pub fn generate(kind: KeyKind) -> Result<Vec<u8>, Trouble> {
 /// The SubjectPublicKeyInfo of a private key, DER.
 pub fn public_key(pkcs8: &[u8], kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     Ok(read(pkcs8, kind)?.subject_public_key_info())
+}
+
+/// What kind a private key from elsewhere is, and its SubjectPublicKeyInfo, DER.
+pub fn identify(pkcs8: &[u8]) -> Result<(KeyKind, Vec<u8>), Trouble> {
+    let bits = RsaKeyPair::from_pkcs8(pkcs8).map_or(2048, |pair| pair.public().modulus_len() * 8);
+    let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(u16::try_from(bits).unwrap_or(u16::MAX))];
+    let mut found = kinds.into_iter().filter_map(|kind| Some((kind, public_key(pkcs8, kind).ok()?)));
+    found.next().ok_or_else(|| {
+        Trouble::new("reading the key", "it is no key of P-256, P-384 or RSA with 2048 to 4096 bits, or it is damaged")
+    })
 }
 
 /// A certificate request (RFC 2986), DER: the names as SANs, `must_staple` as a TLS feature, and nothing else.
@@ -87,10 +98,16 @@ fn san(name: &Name) -> Result<SanType, Trouble> {
     })
 }
 
-/// The key of an account: P-256, for ES256.
+/// The key of an account. Those that are made here are P-256, for ES256; one that comes from another program may be RSA,
+/// for RS256.
 pub struct AccountKey {
-    pair: EcdsaKeyPair,
+    pair: AccountPair,
     jwk: Jwk,
+}
+
+enum AccountPair {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
 }
 
 impl AccountKey {
@@ -100,11 +117,15 @@ impl AccountKey {
     }
 
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Trouble> {
+        if let Ok(pair) = RsaKeyPair::from_pkcs8(pkcs8) {
+            let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+            return Ok(Self { jwk: Jwk::rsa(&public.n, &public.e), pair: AccountPair::Rsa(pair) });
+        }
         let doing = "reading the account key";
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
             .map_err(|why| Trouble::new(doing, why))?;
         let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is not a P-256 key"))?;
-        Ok(Self { pair, jwk })
+        Ok(Self { pair: AccountPair::Ec(pair), jwk })
     }
 
     pub fn jwk(&self) -> &Jwk {
@@ -115,10 +136,17 @@ impl AccountKey {
         self.jwk.thumbprint()
     }
 
-    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4).
+    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4); or RS256 (§3.3).
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
-        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| Trouble::new("signing", NO_DICE))
+        let dice = SystemRandom::new();
+        let signature = match &self.pair {
+            AccountPair::Ec(pair) => pair.sign(&dice, message).map(|signature| signature.as_ref().to_vec()),
+            AccountPair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &dice, message, &mut signature).map(|()| signature)
+            }
+        };
+        signature.map_err(|_| Trouble::new("signing", NO_DICE))
     }
 
     /// The request for a flow's question, signed where it has to be.
@@ -203,8 +231,9 @@ impl TryCryptoRng for RingDice {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::pkcs8;
     use crate::words::name::Labels;
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
     use x509_parser::certification_request::X509CertificationRequest;
     use x509_parser::extensions::{GeneralName, ParsedExtension};
     use x509_parser::prelude::FromDer;
@@ -242,11 +271,25 @@ mod tests {
                     GeneralName::IPAddress(&ip.unwrap()),
                 ]
             );
+            assert_eq!(identify(&key).unwrap(), (kind, info.subject_pki.raw.to_vec()));
             for other in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048)] {
                 assert_eq!(public_key(&key, other).is_ok(), other == kind);
             }
         }
         assert!(generate(KeyKind::Rsa(1024)).is_err());
+        assert!(identify(b"").unwrap_err().why.contains("or it is damaged"));
+    }
+
+    /// The forms inside of PKCS#8 are those that other programs write to files of their own.
+    #[test]
+    fn a_key_wrapped_again_is_the_same_key() {
+        let key = |kind| generate(kind).unwrap();
+        for (key, inner) in [(key(KeyKind::P256), 29), (key(KeyKind::P384), 27)] {
+            assert_eq!(pkcs8::from_ec(&key[inner..]), Ok(key));
+        }
+        let rsa = key(KeyKind::Rsa(2048));
+        assert_eq!(pkcs8::from_rsa(&rsa[26..]), rsa);
+        assert_eq!(identify(&pkcs8::from_rsa(&rsa[26..])).unwrap().0, KeyKind::Rsa(2048));
     }
 
     #[test]
@@ -272,7 +315,8 @@ mod tests {
         let key = AccountKey::from_pkcs8(&pkcs8).unwrap();
         let signature = key.sign(b"message").unwrap();
         assert_eq!(signature.len(), 64);
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref())
+        let AccountPair::Ec(pair) = &key.pair else { panic!("it is made here") };
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())
             .verify(b"message", &signature)
             .unwrap();
         assert_eq!(key.thumbprint(), AccountKey::from_pkcs8(&pkcs8).unwrap().thumbprint());
@@ -280,5 +324,16 @@ mod tests {
         assert_eq!(format!("{key:?}"), "AccountKey(..)");
         assert!(AccountKey::from_pkcs8(&generate(KeyKind::P384).unwrap()).is_err());
         assert!(AccountKey::from_pkcs8(b"").is_err());
+    }
+
+    #[test]
+    fn an_account_key_of_another_program_signs_rs256() {
+        let key = AccountKey::from_pkcs8(&generate(KeyKind::Rsa(2048)).unwrap()).unwrap();
+        let signature = key.sign(b"message").unwrap();
+        let AccountPair::Rsa(pair) = &key.pair else { panic!("it is RSA") };
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref())
+            .verify(b"message", &signature)
+            .unwrap();
+        assert!(key.jwk().as_str().starts_with(r#"{"e":"AQAB","kty":"RSA","n":""#), "{:?}", key.jwk());
     }
 }

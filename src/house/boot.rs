@@ -15,6 +15,7 @@ use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
+use crate::house::prune::{self, Pruned};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
@@ -186,6 +187,16 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     Ok(code)
 }
 
+/// Tidies up the store, with no daemon to do it.
+pub fn prune(config: &Config, yes: bool) -> Result<Pruned, Trouble> {
+    if config.only_reads() {
+        return Err(Trouble::new("pruning", prune::ONLY_READ));
+    }
+    let mut disk = SystemDisk;
+    let (_lock, mut store, loaded) = unlock(config, &mut disk)?;
+    Ok(prune::prune(&mut store, &mut disk, config, loaded.accounts.values(), yes))
+}
+
 /// Strangers are let in from here on.
 fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
     front.adopt(Passed::take());
@@ -202,18 +213,13 @@ fn keep_still(config: &mut Config) {
     config.locks = config.locks.or(Config::default().locks);
 }
 
-/// The store is ours, or another's who is named.
-pub fn lock(config: &Config) -> Result<Lock, Trouble> {
-    disk::lock(&config.store.join("lock"), config.patience())
-}
-
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.
 fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
     let state = config.state();
     let (lock, (store, loaded)) = if config.only_reads() {
         (None, Store::look(&config.store, state.as_deref(), disk)?)
     } else {
-        let lock = lock(config)?;
+        let lock = disk::lock(&config.store.join("lock"), config.patience())?;
         (Some(lock), Store::open(&config.store, state.as_deref(), disk)?)
     };
     for line in &loaded.set_aside {

@@ -6,7 +6,7 @@ use crate::house::keeper::Keeper;
 use crate::house::store::Store;
 use crate::rules::export::{self, PemFile};
 use crate::rules::plan;
-use crate::words::cert::{Bundle, Slot};
+use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::{Export, Md};
 use crate::words::fault::Trouble;
 use crate::words::time::Unix;
@@ -44,7 +44,7 @@ impl Keeper<'_> {
             // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
             let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
             let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
-            if in_place && (owed || tried.exported == paths(&md, &slot)) {
+            if in_place && (owed || tried.exported == self.paths(&md, &slot)) {
                 continue;
             }
             self.lives.owe(&slot);
@@ -60,15 +60,15 @@ impl Keeper<'_> {
 
     /// Removes what this certificate's export consisted of before and does no longer. The result is what it consists of.
     pub(super) fn clear_exports(&mut self, md: &Md, slot: &Slot) -> Vec<String> {
-        let expected = paths(md, slot);
+        let expected = self.paths(md, slot);
         let mut left = self.lives.tried(slot).map(|tried| tried.exported.clone()).unwrap_or_default();
         left.retain(|path| !expected.contains(path));
         if left.is_empty() {
             return expected;
         }
-        let kinds = self.lives.mds().flat_map(|md| md.keys.iter().map(|kind| (md.clone(), kind.family())));
+        let wanted = self.lives.wanted();
         let in_use: BTreeSet<String> =
-            kinds.flat_map(|(md, family)| paths(&md, &Slot { md: md.name.clone(), family })).collect();
+            wanted.iter().flat_map(|slot| self.lives.md(&slot.md).map(|md| self.paths(md, slot))).flatten().collect();
         left.retain(|path| !in_use.contains(path));
         let unsaved = self.lives.life(slot).and_then(|life| life.unsaved.as_ref().map(|(bundle, _)| bundle.clone()));
         let pairs = self.store.pairs(self.doors.disk, slot).unwrap_or_default();
@@ -84,10 +84,29 @@ impl Keeper<'_> {
 
     /// The files of one certificate's export, each with its path and who may touch it.
     fn files(&self, md: &Md, slot: &Slot, now: Option<Unix>) -> Result<Vec<(String, Access, PemFile)>, Trouble> {
-        let (Some(export), Some(held)) = (&md.export, self.lives.active(slot, now)) else { return Ok(vec![]) };
+        let (Some((export, extra)), Some(held)) = (self.exported_as(md, slot), self.lives.active(slot, now)) else {
+            return Ok(vec![]);
+        };
         let (_, bundle) = self.pair(slot, held)?;
-        let files = export::files(export.layout, &md.name, export::extra(md, slot.family), &bundle);
+        let files = export::files(export.layout, &md.name, extra, &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
+    }
+
+    /// The paths of one certificate's export.
+    fn paths(&self, md: &Md, slot: &Slot) -> Vec<String> {
+        let Some((export, extra)) = self.exported_as(md, slot) else { return vec![] };
+        export::names(export.layout, &md.name, extra).map(|name| whole(export, &name)).collect()
+    }
+
+    /// Where to, and the kind that its files are called after. Where an MD has the operator's own certificates, these are
+    /// exported and no others.
+    fn exported_as<'m>(&self, md: &'m Md, slot: &Slot) -> Option<(&'m Export, Option<KeyKind>)> {
+        let export = md.export.as_ref()?;
+        match (md.statics.is_empty(), slot.is_own()) {
+            (true, false) => Some((export, export::extra(md, slot.family))),
+            (false, true) => Some((export, self.lives.extra_own(slot))),
+            _ => None,
+        }
     }
 }
 
@@ -102,12 +121,6 @@ fn ours<'a>(disk: &dyn Disk, paths: &'a [String], bundles: &[Bundle]) -> Vec<&'a
     let ours = |bytes: &[u8]| bundles.iter().any(|bundle| export::is_of(bytes, bundle));
     let is_ours = |path: &&String| matches!(disk.read(Path::new(path)), Ok(Some(bytes)) if ours(&bytes));
     paths.iter().filter(is_ours).collect()
-}
-
-/// The paths of one certificate's export.
-fn paths(md: &Md, slot: &Slot) -> Vec<String> {
-    let Some(export) = &md.export else { return vec![] };
-    export::names(export.layout, &md.name, export::extra(md, slot.family)).map(|name| whole(export, &name)).collect()
 }
 
 fn whole(export: &Export, name: &str) -> String {

@@ -6,7 +6,8 @@ use crate::doors::disk::{self, Lock};
 use crate::doors::front::Front;
 use crate::doors::supervisor::Supervisor;
 use crate::house::boot;
-use crate::rules::control::{NO_SUCH_MD, Request, Say};
+use crate::house::jobs::end;
+use crate::rules::control::{Form, NO_SUCH_MD, Request, Say};
 use crate::rules::status;
 use crate::words::board::{Board, Report};
 use crate::words::config::Config;
@@ -53,9 +54,10 @@ impl FrontDesk {
     pub fn answer(&mut self, request: Request) -> Receiver<Say> {
         let (say, answer) = channel::unbounded();
         match request {
-            Request::Status { json, name } => self.status(json, name.as_deref(), &say),
+            Request::Status { form, name } => self.status(form, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
+            Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
             Request::Reload => match self.reload() {
                 Ok(line) => end(&say, vec![line], boot::FINE),
                 Err(lines) => end(&say, lines, boot::FAILED),
@@ -128,19 +130,20 @@ impl FrontDesk {
         }
     }
 
-    fn status(&self, json: bool, name: Option<&str>, say: &Sender<Say>) {
-        if json && !self.server_status {
+    fn status(&self, form: Form, name: Option<&str>, say: &Sender<Say>) {
+        if form != Form::Sentences && !self.server_status {
             let line = "there is no such view: MDServerStatus is off; `edgemd status` has it in sentences";
             return end(say, vec![line.into()], NO_SUCH_MD);
         }
         self.board.read(|reports| {
             let shown: Vec<&Report> =
                 reports.iter().filter(|report| name.is_none_or(|name| is(&report.md.name, name))).collect();
-            match (name, shown.first()) {
-                (Some(name), None) => end(say, vec![no_such(name)], NO_SUCH_MD),
-                (Some(_), Some(one)) if json => end(say, vec![status::md_json(one).to_string()], boot::FINE),
-                _ if json => end(say, vec![status::all_json(reports).to_string()], boot::FINE),
-                _ => {
+            match (name, shown.first(), form) {
+                (Some(name), None, _) => end(say, vec![no_such(name)], NO_SUCH_MD),
+                (Some(_), Some(one), Form::Json) => end(say, vec![status::md_json(one).to_string()], boot::FINE),
+                (_, _, Form::Json) => end(say, vec![status::all_json(reports).to_string()], boot::FINE),
+                (_, _, Form::Counts) => end(say, vec![status::counts(reports)], boot::FINE),
+                (_, _, Form::Sentences) => {
                     let texts: Vec<(Vec<String>, bool)> = shown.iter().map(|report| status::text(report)).collect();
                     let well = texts.iter().all(|(_, well)| *well);
                     end(say, texts.into_iter().flat_map(|(lines, _)| lines).collect(), u8::from(!well));
@@ -157,12 +160,4 @@ fn is(md: &Name, name: &str) -> bool {
 
 fn no_such(name: &str) -> String {
     format!("there is no MD \"{name}\"; `edgemd status` lists them")
-}
-
-/// The whole answer. The channel is unbounded, and whoever asked may have gone away.
-fn end(say: &Sender<Say>, lines: Vec<String>, code: u8) {
-    for line in lines {
-        let _ = say.try_send(Say::Line(line));
-    }
-    let _ = say.try_send(Say::End(code));
 }

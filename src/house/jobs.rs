@@ -54,3 +54,11 @@ impl Jobs {
         });
     }
 }
+
+/// The whole answer at once. The channel is unbounded, and whoever asked may have gone away.
+pub fn end(ended: &Ended, lines: Vec<String>, code: u8) {
+    for line in lines {
+        let _ = ended.try_send(Say::Line(line));
+    }
+    let _ = ended.try_send(Say::End(code));
+}

@@ -9,7 +9,7 @@ use crate::doors::https::{Line, Wire};
 use crate::doors::look::Look;
 use crate::doors::script::Script;
 use crate::house::errand::Errand;
-use crate::house::jobs::Jobs;
+use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
 use crate::house::store::{Loaded, Store};
 use crate::rules::plan::THROW;
@@ -105,6 +105,7 @@ impl<'a> Keeper<'a> {
         };
         keeper.lie_low();
         keeper.inherit();
+        keeper.look_at_own();
         keeper.sweep_webroots();
         keeper.look_at_exports();
         keeper.post();
@@ -123,6 +124,10 @@ impl<'a> Keeper<'a> {
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
+                Knock::Prune { yes, ended } => {
+                    let (lines, well) = self.prune(yes);
+                    jobs::end(&ended, lines, u8::from(!well));
+                }
             }
         }
         for errand in std::mem::take(&mut self.errands) {
@@ -171,6 +176,7 @@ impl<'a> Keeper<'a> {
         if self.config.only_reads() {
             self.reread();
         }
+        self.look_at_own();
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
@@ -224,6 +230,7 @@ impl<'a> Keeper<'a> {
             None => {}
         }
         self.close_jobs(&slots, now);
+        self.lives.touch_idle(names);
         self.post();
         self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
     }
@@ -290,6 +297,7 @@ impl<'a> Keeper<'a> {
         }
         self.drop_stale();
         self.inherit();
+        self.look_at_own();
         self.look_at_exports();
         self.look_again();
         self.post_all();

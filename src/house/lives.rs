@@ -1,6 +1,8 @@
 //! What the keeper knows: every want beside what is held for it and what was tried. Plain bookkeeping over the rules;
 //! nothing here touches a door.
 
+mod own;
+
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::kin::{self, Kin};
@@ -31,6 +33,8 @@ pub struct Lives {
     floor: Unix,
     /// Of which MDs there is something new to say.
     touched: BTreeSet<Name>,
+    /// Why the operator's own files of an MD can't be used.
+    faults: BTreeMap<Name, Vec<String>>,
 }
 
 /// One certificate's life.
@@ -43,6 +47,8 @@ pub struct Life {
     tried: Tried,
     /// The newest pair, if the disk did not take it yet, and why.
     pub unsaved: Option<(Bundle, Trouble)>,
+    /// A pair of the operator's own, which is in no record.
+    own: Option<own::Own>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -89,6 +95,7 @@ impl Lives {
             said: loaded.said,
             imposed: BTreeMap::new(),
             touched: BTreeSet::new(),
+            faults: BTreeMap::new(),
         };
         lives.sum_up_waits();
         lives.rewant(config);
@@ -98,12 +105,13 @@ impl Lives {
     /// Takes over a configuration. What is held stays, wanted or not.
     pub fn rewant(&mut self, config: &Config) {
         let mut before: BTreeMap<Slot, Want> = BTreeMap::new();
-        for life in self.certs.values_mut() {
-            before.extend(life.want.take().map(|want| (want.slot(), want)));
+        for (slot, life) in &mut self.certs {
+            before.extend(life.want.take().map(|want| (slot.clone(), want)));
         }
         self.order = config.mds.iter().map(|md| md.name.clone()).collect();
         self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
         self.contacts.clear();
+        self.forget_own();
         for md in self.mds.values() {
             for ca in &md.cas {
                 self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
@@ -128,7 +136,9 @@ impl Lives {
                 (Some(want), None) => Some(Kin { md: &slot.md, names: &want.names }),
                 _ => None,
             });
-            let orphans = lives().filter_map(|(slot, life)| match (&life.want, life.newest()) {
+            // What an MD that still is has no use for just now may be of use to it again.
+            let homeless = lives().filter(|(slot, _)| !self.mds.contains_key(&slot.md));
+            let orphans = homeless.filter_map(|(slot, life)| match (&life.want, life.newest()) {
                 (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
                 _ => None,
             });
@@ -164,6 +174,10 @@ impl Lives {
 
     pub fn want(&self, slot: &Slot) -> Option<&Want> {
         self.certs.get(slot)?.want.as_ref()
+    }
+
+    pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
+        self.mds.values()
     }
 
     /// What was got last.
@@ -202,10 +216,6 @@ impl Lives {
         self.order.clone()
     }
 
-    pub fn mds(&self) -> impl Iterator<Item = &Arc<Md>> {
-        self.mds.values()
-    }
-
     pub fn account(&self, ca: &str) -> Option<&Account> {
         self.accounts.get(ca)
     }
@@ -223,6 +233,12 @@ impl Lives {
     pub fn forget_account(&mut self, ca: &str) {
         self.accounts.remove(ca);
         self.touched.extend(self.order.iter().cloned());
+    }
+
+    /// What stood in these places, and the accounts with these CAs, are gone.
+    pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
+        self.certs.retain(|slot, _| !places.contains(slot));
+        cas.iter().for_each(|ca| self.forget_account(ca));
     }
 
     pub fn keep_account(&mut self, account: Account) {
@@ -368,8 +384,7 @@ impl Lives {
     /// What an MD is to be warned of; `None` where nothing is held.
     pub fn watched(&self, md: &Name) -> Option<Watched<'_>> {
         let md = self.mds.get(md)?;
-        let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
-        let lives: Vec<&Life> = slots.filter_map(|slot| self.certs.get(&slot)).collect();
+        let lives: Vec<&Life> = places(md).filter_map(|slot| self.certs.get(&slot)).collect();
         let fingerprint = lives.iter().find_map(|life| life.want.as_ref())?.fingerprint;
         let held: Vec<&Held> = lives.iter().filter_map(|life| life.newest()).collect();
         (!held.is_empty()).then(|| Watched { md, held, said: self.said(&md.name), fingerprint })
@@ -403,11 +418,12 @@ impl Lives {
         self.certs.iter().filter(|(_, life)| unsaved(life)).map(|(slot, _)| slot.clone()).collect()
     }
 
-    /// The pair of this certificate, while it is in memory alone.
+    /// The pair of this certificate, where it is in memory alone.
     pub fn unsaved_bundle(&self, slot: &Slot, sha256: &[u8; 32]) -> Option<&Bundle> {
         let life = self.certs.get(slot)?;
         let is_newest = life.newest().is_some_and(|newest| newest.sha256 == *sha256);
-        life.unsaved.as_ref().filter(|_| is_newest).map(|(bundle, _)| bundle)
+        let unsaved = life.unsaved.as_ref().map(|(bundle, _)| bundle);
+        unsaved.or(life.own.as_ref().map(|own| &own.bundle)).filter(|_| is_newest)
     }
 
     pub fn life(&mut self, slot: &Slot) -> Option<&mut Life> {
@@ -430,10 +446,9 @@ impl Lives {
         let Some(report) = self.md(&slot.md).map(|md| self.report(md, now, |_| false)) else {
             return (format!("{}: no longer in the configuration", slot.md), false);
         };
-        let one = Report {
-            certs: report.certs.into_iter().filter(|cert| cert.kind.family() == slot.family).collect(),
-            ..report
-        };
+        let family = slot.family.trim_start_matches("own-");
+        let one =
+            Report { certs: report.certs.into_iter().filter(|cert| cert.kind.family() == family).collect(), ..report };
         let due = one.certs.iter().any(|cert| cert.why.is_some());
         let (lines, well) = crate::rules::status::text(&one);
         (lines.join("\n"), well && !due && now.is_some())
@@ -442,6 +457,12 @@ impl Lives {
     /// In the order of the configuration.
     pub fn reports(&self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
         self.order.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
+    }
+
+    /// What is not renewed by us ages in silence.
+    pub fn touch_idle(&mut self, names: &[Name]) {
+        let idle = names.iter().filter_map(|name| self.mds.get(name)).filter(|md| !md.driven());
+        self.touched.extend(idle.map(|md| md.name.clone()));
     }
 
     /// Something of this MD has begun or ended.
@@ -456,9 +477,8 @@ impl Lives {
     }
 
     fn report(&self, md: &Arc<Md>, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Report {
-        let slots = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
         let lives: Vec<(Slot, &Life)> =
-            slots.filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
+            places(md).filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
         let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
         let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
@@ -476,6 +496,7 @@ impl Lives {
                 .map(|watched| watched.said.warning_for(watched.fingerprint))
                 .unwrap_or_default(),
             trouble,
+            fault: self.faults.get(&md.name).filter(|faults| !faults.is_empty()).map(|faults| faults.join("; ")),
         }
     }
 
@@ -498,8 +519,12 @@ impl Lives {
         let incomplete =
             matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
+        let warn = self.mds.get(&want.md).map(|md| md.warn);
+        let warned_from = newest.zip(warn).map(|(held, warn)| held.not_after.minus(warn.of(held.life())));
         Some(CertReport {
             kind: want.kind,
+            own: slot.is_own(),
+            ends_soon: warned_from.zip(now).is_some_and(|(from, now)| from <= now),
             held: active.cloned(),
             staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
             why,
@@ -510,6 +535,13 @@ impl Lives {
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })
     }
+}
+
+/// The places of an MD's certificates, those of the operator's own first.
+pub fn places(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = if md.statics.is_empty() { &[][..] } else { &KeyKind::ALL };
+    let own = own.iter().map(|kind| Slot::own(md.name.clone(), *kind));
+    own.chain(md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }))
 }
 
 /// The CA that matters now: the one whose turn it is, where something is due; else the one that gave what is held.

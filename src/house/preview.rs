@@ -4,9 +4,10 @@
 use crate::doors::clock;
 use crate::doors::disk::{Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
+use crate::house::own;
 use crate::house::store::{Loaded, Store};
 use crate::rules::{account, challenge};
-use crate::words::cert::{Slot, Step};
+use crate::words::cert::{KeyKind, Slot, Step};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
 use std::path::Path;
@@ -25,11 +26,17 @@ pub fn lines(config: &Config) -> Vec<String> {
     // Behind the glass nothing was moved; the daemon will.
     let damage = loaded.set_aside.iter().map(|line| line.rsplit_once("; ").map_or(line.as_str(), |(what, _)| what));
     lines.extend(damage.map(|what| format!("{what}; the daemon will set it aside")));
-    let lives = Lives::new(loaded, config);
+    let mut lives = Lives::new(loaded, config);
     let now = lives.believe(clock::wall());
     for md in &config.mds {
-        for kind in &md.keys {
-            let slot = Slot { md: md.name.clone(), family: kind.family() };
+        if !md.statics.is_empty() {
+            lines.extend(lives.see_own(md, own::pairs(&glass, md, now)).1);
+        }
+        let own = KeyKind::ALL.map(|kind| Slot::own(md.name.clone(), kind));
+        let keys = md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() });
+        for slot in own.into_iter().chain(keys) {
+            let Some(want) = lives.want(&slot) else { continue };
+            let kind = want.kind;
             let what = match lives.step(&slot, now) {
                 Step::Order { why } => {
                     let ca = lives.ca(&slot).unwrap_or_default();
@@ -41,6 +48,7 @@ pub fn lines(config: &Config) -> Vec<String> {
                 }
                 Step::Tell => "would write the exports and run the notification".into(),
                 Step::NoClock => "would wait for the clock to be set".into(),
+                Step::Wait { .. } if slot.is_own() => "has a certificate of its own, which is not renewed here".into(),
                 Step::Wait { .. } if !md.driven() => "is not driven: by hand (MDDriveMode), or unused".into(),
                 Step::Wait { until } => format!("has nothing to do until {until}"),
             };

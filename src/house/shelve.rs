@@ -1,6 +1,7 @@
 //! Shelving: what is held and active stands on the shelf, where the next handshake finds it.
 
 use crate::house::keeper::Keeper;
+use crate::house::lives::places;
 use crate::words::cert::{Bundle, Held, KeyKind, Slot};
 use crate::words::config::Md;
 use crate::words::fault::Trouble;
@@ -19,8 +20,9 @@ impl Keeper<'_> {
         let mds: Vec<Arc<Md>> = names.iter().filter_map(|name| self.lives.md(name).cloned()).collect();
         let mut next: Option<Unix> = None;
         for md in mds {
-            let slots: Vec<Slot> =
-                md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }).collect();
+            // Where there are certificates of the operator's own, these are served.
+            let own = !md.statics.is_empty();
+            let slots: Vec<Slot> = places(&md).filter(|slot| slot.is_own() == own).collect();
             next = slots.iter().filter_map(|slot| self.lives.activates_at(slot, now)).chain(next).min();
             let active: Vec<(&Slot, &Held)> =
                 slots.iter().filter_map(|slot| Some((slot, self.lives.active(slot, now)?))).collect();

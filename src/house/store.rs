@@ -9,6 +9,8 @@
 //! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
 //! ours are left alone.
 
+mod leftovers;
+
 use crate::doors::disk::{Access, Disk, Op, is_temp, temp_of};
 use crate::rules::acme::proving::SETUP_FAILURE;
 use crate::rules::record::{self, State};
@@ -165,22 +167,6 @@ impl Store {
         self.remove(disk, old)
     }
 
-    /// Removes everything of one place.
-    pub fn remove(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
-        self.certs.remove(slot);
-        self.flash.remove(slot);
-        for path in [self.cert_path(slot, Side::Zero), self.cert_path(slot, Side::One), self.tried_path(slot)] {
-            if disk.read(&path)?.is_some() {
-                disk.remove(&path)?;
-            }
-        }
-        let mut state = self.state.clone();
-        match state.tried.remove(slot) {
-            Some(_) => self.write_state(disk, state),
-            None => Ok(()),
-        }
-    }
-
     /// Writes to each of the two places only what belongs there and is not there yet.
     pub fn put_tried(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
         let flash = self.put_flash(disk, slot, tried);
@@ -201,18 +187,6 @@ impl Store {
         let bytes = record::encode_account(next.sequence, account);
         disk.replace(&self.account_path(&stem, next.side), &bytes, Access::PRIVATE)?;
         self.accounts.insert(stem, next);
-        Ok(())
-    }
-
-    pub fn remove_account(&mut self, disk: &mut dyn Disk, ca: &str) -> Result<(), Trouble> {
-        let stem = record::file_stem(ca);
-        self.accounts.remove(&stem);
-        for side in [Side::Zero, Side::One] {
-            let path = self.account_path(&stem, side);
-            if disk.read(&path)?.is_some() {
-                disk.remove(&path)?;
-            }
-        }
         Ok(())
     }
 
@@ -263,6 +237,14 @@ impl Store {
         disk.replace(path, &record::encode_state(&state), Access::PRIVATE)?;
         self.state = state;
         Ok(())
+    }
+
+    fn forget_state(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
+        let mut state = self.state.clone();
+        match state.tried.remove(slot) {
+            Some(_) => self.write_state(disk, state),
+            None => Ok(()),
+        }
     }
 
     fn load_md(&mut self, reader: &mut Reader<'_>, md: &Name, loaded: &mut Loaded) {

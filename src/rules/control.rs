@@ -4,7 +4,7 @@
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     Status {
-        json: bool,
+        form: Form,
         name: Option<String>,
     },
     /// Renew these MDs; all of them if none is named.
@@ -14,6 +14,19 @@ pub enum Request {
     },
     Reload,
     Account(Accounts),
+    /// List what the store keeps for nobody; remove it if `yes`.
+    Prune {
+        yes: bool,
+    },
+}
+
+/// How the status is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Sentences,
+    Json,
+    /// How many MDs there are of each sort, as mod_md's `server-status?auto` has it.
+    Counts,
 }
 
 /// What is to be done with our accounts.
@@ -41,8 +54,8 @@ pub const NO_SUCH_MD: u8 = 2;
 pub fn read(line: &[u8]) -> Result<Asked, String> {
     let line = core::str::from_utf8(line).map_err(|_| "the request is not text".to_owned())?;
     if let Some(target) = line.strip_prefix("GET /") {
-        let path = target.split([' ', '?', '\r', '\n']).next().unwrap_or_default();
-        return Ok(Asked::Page(page(path)));
+        let target = target.split([' ', '\r', '\n']).next().unwrap_or_default();
+        return Ok(Asked::Page(page(target)));
     }
     let mut words = line.split_ascii_whitespace();
     let request = match words.next() {
@@ -50,33 +63,37 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("renew") => renew(words)?,
         Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
         Some("account") => Request::Account(accounts(words)?),
+        Some("prune") => prune(words)?,
         Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
         None => return Err(format!("an empty request; there are {REQUESTS}")),
     };
     Ok(Asked::Command(request))
 }
 
-const REQUESTS: &str = "status, renew, account and reload";
+const REQUESTS: &str = "status, renew, account, reload and prune";
 
-fn page(path: &str) -> Option<Request> {
-    let name = match path.strip_prefix("md-status")? {
-        "" | "/" => None,
-        rest => Some(rest.strip_prefix('/')?.to_owned()),
+fn page(target: &str) -> Option<Request> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (form, name) = match path.strip_prefix("md-status")? {
+        "" | "/" if query == "auto" => (Form::Counts, None),
+        "" | "/" => (Form::Json, None),
+        rest => (Form::Json, Some(rest.strip_prefix('/')?.to_owned())),
     };
-    Some(Request::Status { json: true, name })
+    Some(Request::Status { form, name })
 }
 
 fn status<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
-    let (mut json, mut name) = (false, None);
+    let (mut form, mut name) = (Form::Sentences, None);
     for word in words {
         match word {
-            "--json" => json = true,
+            "--json" => form = Form::Json,
+            "--counts" => form = Form::Counts,
             _ if word.starts_with('-') => return Err(unknown("status", word)),
             _ if name.is_some() => return Err("status takes one name".into()),
             _ => name = Some(word.to_owned()),
         }
     }
-    Ok(Request::Status { json, name })
+    Ok(Request::Status { form, name })
 }
 
 fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
@@ -101,6 +118,14 @@ pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts
     }
 }
 
+fn prune<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    match words.next() {
+        None => Ok(Request::Prune { yes: false }),
+        Some("--yes") => no_more("prune", words).map(|()| Request::Prune { yes: true }),
+        Some(word) => Err(unknown("prune", word)),
+    }
+}
+
 fn no_more<'a>(verb: &str, mut words: impl Iterator<Item = &'a str>) -> Result<(), String> {
     words.next().map_or(Ok(()), |word| Err(unknown(verb, word)))
 }
@@ -113,13 +138,16 @@ impl Request {
     /// The line that [`read`] understands as this request, without its end.
     pub fn line(&self) -> Result<String, String> {
         let (mut line, names) = match self {
-            Self::Status { json: false, name } => ("status".to_owned(), name.as_slice()),
-            Self::Status { json: true, name } => ("status --json".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Sentences, name } => ("status".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Json, name } => ("status --json".to_owned(), name.as_slice()),
+            Self::Status { form: Form::Counts, name } => ("status --counts".to_owned(), name.as_slice()),
             Self::Renew { names, force: false } => ("renew".to_owned(), names.as_slice()),
             Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
             Self::Reload => ("reload".to_owned(), [].as_slice()),
             Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
             Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
+            Self::Prune { yes: false } => ("prune".to_owned(), [].as_slice()),
+            Self::Prune { yes: true } => ("prune --yes".to_owned(), [].as_slice()),
         };
         for name in names {
             let odd = |c: char| c.is_ascii_whitespace() || c.is_control();
@@ -137,8 +165,8 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn status(json: bool, name: Option<&str>) -> Request {
-        Request::Status { json, name: name.map(str::to_owned) }
+    fn status(form: Form, name: Option<&str>) -> Request {
+        Request::Status { form, name: name.map(str::to_owned) }
     }
 
     fn renew(names: &[&str], force: bool) -> Request {
@@ -152,16 +180,18 @@ mod tests {
     #[test]
     fn commands() {
         for (line, request) in [
-            ("status", status(false, None)),
-            ("  status\t--json  \r\n", status(true, None)),
-            ("status a.example.org --json\n", status(true, Some("a.example.org"))),
-            ("status *.example.org", status(false, Some("*.example.org"))),
+            ("status", status(Form::Sentences, None)),
+            ("  status\t--json  \r\n", status(Form::Json, None)),
+            ("status a.example.org --json\n", status(Form::Json, Some("a.example.org"))),
+            ("status *.example.org", status(Form::Sentences, Some("*.example.org"))),
             ("renew", renew(&[], false)),
             ("renew --force b.example.org a.example.org", renew(&["b.example.org", "a.example.org"], true)),
             ("reload\n", Request::Reload),
             ("account", Request::Account(Accounts::Show)),
             ("account deactivate\r\n", deactivate(None)),
             ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
+            ("prune", Request::Prune { yes: false }),
+            ("prune --yes", Request::Prune { yes: true }),
         ] {
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line:?}");
         }
@@ -170,16 +200,18 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, account and reload"),
-            ("halt", "unknown request \"halt\"; there are status, renew, account and reload"),
-            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account and reload"),
+            ("", "an empty request; there are status, renew, account, reload and prune"),
+            ("halt", "unknown request \"halt\"; there are status, renew, account, reload and prune"),
+            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account, reload and prune"),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
             ("renew -f", "renew does not know \"-f\""),
             ("reload now", "reload does not know \"now\""),
             ("account end", "account does not know \"end\""),
             ("account deactivate a b", "account deactivate takes one CA"),
-            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account and reload"),
+            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account, reload and prune"),
+            ("prune yes", "prune does not know \"yes\""),
+            ("prune --yes please", "prune does not know \"please\""),
         ] {
             assert_eq!(read(line.as_bytes()), Err(why.to_owned()), "{line:?}");
         }
@@ -189,11 +221,12 @@ mod tests {
     #[test]
     fn pages() {
         for (line, request) in [
-            ("GET /md-status HTTP/1.1\r\n", Some(status(true, None))),
-            ("GET /md-status/ HTTP/1.1", Some(status(true, None))),
-            ("GET /md-status?auto HTTP/1.0\r\n", Some(status(true, None))),
-            ("GET /md-status/a.example.org HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
-            ("GET /md-status/a.example.org?x=/ HTTP/1.1\r\n", Some(status(true, Some("a.example.org")))),
+            ("GET /md-status HTTP/1.1\r\n", Some(status(Form::Json, None))),
+            ("GET /md-status/ HTTP/1.1", Some(status(Form::Json, None))),
+            ("GET /md-status?auto HTTP/1.0\r\n", Some(status(Form::Counts, None))),
+            ("GET /md-status?refresh=5 HTTP/1.0\r\n", Some(status(Form::Json, None))),
+            ("GET /md-status/a.example.org HTTP/1.1\r\n", Some(status(Form::Json, Some("a.example.org")))),
+            ("GET /md-status/a.example.org?x=/ HTTP/1.1\r\n", Some(status(Form::Json, Some("a.example.org")))),
             ("GET /md-statuses HTTP/1.1\r\n", None),
             ("GET / HTTP/1.1\r\n", None),
             ("GET /", None),
@@ -205,14 +238,17 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_understood() {
         for request in [
-            status(false, None),
-            status(true, Some("a.example.org")),
+            status(Form::Sentences, None),
+            status(Form::Json, Some("a.example.org")),
+            status(Form::Counts, None),
             renew(&[], true),
             renew(&["a.example.org", "2001:db8::1"], false),
             Request::Reload,
             Request::Account(Accounts::Show),
             deactivate(None),
             deactivate(Some("LetsEncrypt")),
+            Request::Prune { yes: false },
+            Request::Prune { yes: true },
         ] {
             let line = request.line().unwrap();
             assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)), "{line}");

@@ -447,6 +447,7 @@ mod tests {
             log: Diary::default(),
             warning: Default::default(),
             trouble: None,
+            fault: None,
         });
         let board = Board::default();
         board.post(reports.collect());
@@ -468,6 +469,7 @@ mod tests {
         };
         CertReport {
             kind: KeyKind::P256,
+            own: false,
             held: Some(held),
             staged: None,
             why: None,
@@ -476,6 +478,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            ends_soon: false,
         }
     }
 

@@ -1,5 +1,6 @@
-//! PEM (RFC 7468): a CA's chain in, our exports out.
+//! PEM (RFC 7468): a CA's chain and the operator's own files in, our exports out.
 
+use crate::rules::pkcs8;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -32,6 +33,30 @@ pub fn decode_chain(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     if chain.is_empty() { Err("there is no certificate in it".into()) } else { Ok(chain) }
 }
 
+/// The first private key, as PKCS#8 whichever of its forms it has; what else stands in the file is passed over.
+pub fn decode_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let text = core::str::from_utf8(bytes).map_err(|_| "the key is not PEM".to_string())?;
+    for (label, wrap) in KEYS {
+        let Some((_, after)) = text.split_once(&format!("-----BEGIN {label}-----")) else { continue };
+        let (body, _) = after.split_once(&format!("-----END {label}-----")).ok_or("the key breaks off")?;
+        if label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED") {
+            return Err("the key is encrypted; store it without a passphrase".into());
+        }
+        let digits: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        return wrap(STANDARD.decode(digits).map_err(|_| "the key is not base64")?);
+    }
+    Err("there is no private key in it".into())
+}
+
+type Wrap = fn(Vec<u8>) -> Result<Vec<u8>, String>;
+
+const KEYS: [(&str, Wrap); 4] = [
+    ("PRIVATE KEY", Ok),
+    ("RSA PRIVATE KEY", |der| Ok(pkcs8::from_rsa(&der))),
+    ("EC PRIVATE KEY", |der| pkcs8::from_ec(&der)),
+    ("ENCRYPTED PRIVATE KEY", Ok),
+];
+
 /// One PEM block with lines of 64 characters.
 pub fn encode(label: &str, der: &[u8]) -> String {
     let digits = STANDARD.encode(der);
@@ -52,6 +77,35 @@ pub fn encode(label: &str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each form of a key is the same key; the wrapping is held against what OpenSSL writes in `pkcs8`.
+    #[test]
+    fn a_key_in_any_of_its_forms() {
+        let digits = |der: &[u8]| encode("X", der).lines().nth(1).unwrap().to_string();
+        let found = decode_key(encode("PRIVATE KEY", &[1, 2, 3]).as_bytes()).unwrap();
+        assert_eq!(found, [1, 2, 3]);
+        let rsa = decode_key(encode("RSA PRIVATE KEY", &[0x30, 0]).as_bytes()).unwrap();
+        assert_eq!(rsa, pkcs8::from_rsa(&[0x30, 0]));
+        // What stands before it is passed over, as OpenSSL writes the curve, or other programs the chain.
+        let both = format!("{}{}", encode("CERTIFICATE", b"x"), encode("PRIVATE KEY", &[4]));
+        assert_eq!(decode_key(both.as_bytes()).unwrap(), [4]);
+        let traditional = format!(
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n{}\n-----END RSA PRIVATE KEY-----\n",
+            digits(b"x")
+        );
+        for (text, why) in [
+            (String::new(), "there is no private key in it"),
+            (encode("CERTIFICATE", b"x"), "there is no private key in it"),
+            ("-----BEGIN PRIVATE KEY-----\nQUJD\n".into(), "the key breaks off"),
+            ("-----BEGIN PRIVATE KEY-----\n#\n-----END PRIVATE KEY-----".into(), "the key is not base64"),
+            (encode("ENCRYPTED PRIVATE KEY", b"x"), "the key is encrypted; store it without a passphrase"),
+            (traditional, "the key is encrypted; store it without a passphrase"),
+            (encode("EC PRIVATE KEY", &[0x30, 0]), "the key is not an EC key of RFC 5915"),
+        ] {
+            assert_eq!(decode_key(text.as_bytes()).unwrap_err(), why, "{text}");
+        }
+        assert_eq!(decode_key(&[0xff]).unwrap_err(), "the key is not PEM");
+    }
 
     #[test]
     fn there_and_back() {

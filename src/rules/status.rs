@@ -1,11 +1,17 @@
 //! The status in its two forms: JSON with mod_md's key names, and sentences for people.
 
+mod sentences;
+
+pub use sentences::{line, text};
+
+use crate::rules::acme::problem::is;
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Backoff, Held, KeyKind};
-use crate::words::config::{DriveMode, RequireHttps};
+use crate::words::cert::{Held, KeyKind, Why};
+use crate::words::config::{Challenge, DriveMode, RequireHttps, Static};
 use crate::words::fault::{Failure, Hook};
 use crate::words::time::Unix;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// `{version, managed-domains: […]}`, as mod_md's readers know it.
 pub fn all_json(reports: &[Report]) -> Value {
@@ -21,24 +27,73 @@ pub fn md_json(report: &Report) -> Value {
         "name": md.name.as_str(),
         "domains": names,
         "contacts": md.contacts,
-        "ca": { "url": report.ca, "urls": md.cas, "proto": "ACME", "account": report.account },
-        "state": state,
-        "renew-mode": match md.drive { DriveMode::Manual => 0, DriveMode::Auto => 1, DriveMode::Always => 2 },
+        "ca": ca_json(report),
+        "state": state as u8,
+        "renew-mode": match md.drive {
+            DriveMode::Auto if md.statics.is_empty() => 1,
+            DriveMode::Always => 2,
+            // What is the operator's own counts as renewed by hand.
+            DriveMode::Auto | DriveMode::Manual => 0,
+        },
         "renew-window": md.window.to_string(),
+        "warn-window": md.warn.to_string(),
         "must-staple": md.must_staple,
-        "privkey": keys_json(&md.keys),
         "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
         "cert": certs_json(report),
-        "renew": report.certs.iter().any(|cert| cert.why.is_some()),
-        "watched": md.driven(),
+        "renew": is_due(report),
+        "watched": md.used || md.drive != DriveMode::Auto,
     });
     if let Value::Object(map) = &mut value {
         put(map, "state-descr", descr);
         put(map, "renew-at", report.certs.iter().filter_map(|cert| cert.renew_at).min().map(Unix::http_date));
-        put(map, "ca-agreement", md.agreement.clone());
         put(map, "require-https", require_https(md.require_https));
+        put(map, "privkey", (md.keys != [KeyKind::P256]).then(|| keys_json(&md.keys)));
+        put(map, "proxy-url", md.proxy.clone());
+        put(map, "ca-certs", md.roots.as_ref().map(|path| path.to_string_lossy()));
+        let files = |file: fn(&Static) -> &Path| {
+            let files: Vec<_> = md.statics.iter().map(|files| file(files).to_string_lossy()).collect();
+            (!files.is_empty()).then_some(files)
+        };
+        put(map, "cert-files", files(|files| &files.cert));
+        put(map, "pkey-files", files(|files| &files.key));
         put(map, "renewal", renewal_json(report));
         put(map, "trouble", report.trouble.clone());
+    }
+    value
+}
+
+/// The numbers that mod_md's readers count with.
+pub fn counts(reports: &[Report]) -> String {
+    let count = |word: &str, counts: fn(&Report) -> bool| {
+        let number = reports.iter().filter(|report| counts(report)).count();
+        format!("ManagedCertificates{word}: {number}")
+    };
+    let errored = |report: &Report| {
+        let failed = |cert: &CertReport| cert.order.failures > 0 || cert.tell.failures > 0;
+        !matches!(state(report).0, State::Complete | State::Incomplete) || report.certs.iter().any(failed)
+    };
+    let lines = [
+        count("Total", |_| true),
+        count("OK", |report| state(report).0 == State::Complete),
+        count("Renew", is_due),
+        count("Errored", errored),
+        count("Ready", |report| is_under_way(report) && !is_due(report)),
+    ];
+    lines.join("\n")
+}
+
+fn is_due(report: &Report) -> bool {
+    report.certs.iter().any(|cert| cert.why.is_some())
+}
+
+fn ca_json(report: &Report) -> Value {
+    let md = &report.md;
+    let mut value = json!({ "url": report.ca, "urls": md.cas, "proto": "ACME" });
+    if let Value::Object(map) = &mut value {
+        put(map, "account", report.account.clone());
+        put(map, "agreement", md.agreement.clone());
+        let words = |challenges: &Vec<Challenge>| challenges.iter().map(|one| one.word()).collect::<Vec<_>>();
+        put(map, "challenges", md.challenges.as_ref().map(words));
     }
     value
 }
@@ -69,9 +124,19 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
     }
 }
 
-/// mod_md's number for the state of an MD, and what is amiss.
-fn state(report: &Report) -> (u8, Option<String>) {
-    use crate::words::cert::Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
+/// The state of an MD, by mod_md's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Unknown = 0,
+    Incomplete = 1,
+    Complete = 2,
+    Error = 4,
+    MissingInformation = 5,
+}
+
+/// The state, and what is amiss.
+fn state(report: &Report) -> (State, Option<String>) {
+    use Why::{Missing, OtherCa, OtherKey, OtherStaple, Renamed};
     let incomplete = |cert: &CertReport| {
         let what = match cert.why? {
             Missing => "is missing.",
@@ -81,11 +146,25 @@ fn state(report: &Report) -> (u8, Option<String>) {
             OtherStaple => "differs in must-staple.",
             _ => return None,
         };
-        Some(format!("certificate({}) {what}", cert.kind.family()))
+        let state = if lacks_information(cert) { State::MissingInformation } else { State::Incomplete };
+        Some((state, format!("certificate({}) {what}", cert.kind.family())))
     };
+    if let Some(fault) = &report.fault {
+        return (State::Error, Some(fault.clone()));
+    }
     match report.certs.iter().find_map(incomplete) {
-        Some(descr) => (1, Some(descr)),
-        None => (2, None),
+        Some((state, descr)) => (state, Some(descr)),
+        None if report.certs.is_empty() => (State::Unknown, None),
+        None => (State::Complete, None),
+    }
+}
+
+/// Whether the CA has said that it wants to hear something that only the operator can say.
+fn lacks_information(cert: &CertReport) -> bool {
+    let wanted = ["agreementRequired", "userActionRequired", "externalAccountRequired", "invalidContact"];
+    match &cert.order.last {
+        Some(Failure::Refusal(refusal)) if cert.order.failures > 0 => wanted.iter().any(|short| is(refusal, short)),
+        _ => false,
     }
 }
 
@@ -108,7 +187,8 @@ fn certs_json(report: &Report) -> Value {
 fn of_kinds<'a>(held: impl Iterator<Item = &'a Held> + Clone) -> Value {
     let mut map = Map::new();
     for held in held.clone() {
-        map.insert(held.kind.family().into(), cert_json(held));
+        // The operator's own come first, and they are what others are given.
+        map.entry(held.kind.family()).or_insert_with(|| cert_json(held));
     }
     let from = held.clone().map(|held| held.not_before).max();
     let until = held.map(|held| held.not_after).min();
@@ -131,12 +211,11 @@ fn valid_json(from: Unix, until: Unix) -> Value {
 }
 
 fn is_under_way(report: &Report) -> bool {
+    let by_us = report.md.statics.is_empty() || report.md.driven();
     let under_way = |cert: &CertReport| {
-        cert.order.failures > 0
-            || cert.tell.failures > 0
-            || cert.next == Next::Ordering
-            || cert.staged.is_some()
-            || (cert.held.is_some() && !cert.told)
+        let failed = cert.order.failures > 0 || cert.tell.failures > 0;
+        let goes_on = cert.next == Next::Ordering || cert.staged.is_some();
+        failed || goes_on || (by_us && cert.held.is_some() && !cert.told)
     };
     report.warning.failures > 0 || report.certs.iter().any(under_way)
 }
@@ -204,75 +283,5 @@ fn last_json(failure: &Failure) -> Value {
             }
             last
         }
-    }
-}
-
-/// All of it in one line: how many MDs are well, and the first trouble or else the next renewal.
-pub fn line(reports: &[Report]) -> String {
-    let mut well = 0_usize;
-    let mut trouble = None;
-    for report in reports {
-        let (lines, is_well) = text(report);
-        well += usize::from(is_well);
-        if !is_well && trouble.is_none() {
-            // What went wrong stands indented below what is held.
-            let wrong = lines.iter().rev().find_map(|line| line.strip_prefix("    "));
-            let what = wrong.map(|wrong| format!("{}: {wrong}", report.md.name));
-            trouble = what.or_else(|| lines.first().cloned());
-        }
-    }
-    let next = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.renew_at).min();
-    let then = trouble.map_or_else(|| next().map(|at| format!("next renewal from {at}")), Some);
-    let then = then.map(|then| format!("; {then}")).unwrap_or_default();
-    match reports.len() {
-        0 => "no MD is configured".into(),
-        1 if well == 1 => format!("1 MD is well{then}"),
-        many => format!("{well} of {many} MDs are well{then}"),
-    }
-}
-
-/// One line for each certificate, and whether all is well.
-pub fn text(report: &Report) -> (Vec<String>, bool) {
-    let mut well = report.trouble.is_none() && report.warning.failures == 0;
-    let mut lines = vec![];
-    for cert in &report.certs {
-        let name = &report.md.name;
-        let held = match &cert.held {
-            Some(held) => format!("certificate until {} ({})", held.not_after, held.serial_hex()),
-            None => "no certificate".into(),
-        };
-        well &= cert.held.is_some() && cert.order.failures == 0 && cert.tell.failures == 0;
-        // What we don't drive a person has to.
-        well &= cert.why.is_none() || report.md.driven();
-        lines.push(format!("{name} [{}]: {held}; {}", cert.kind, next(report, cert)));
-        lines.extend([("order", &cert.order), ("notification", &cert.tell)].into_iter().filter_map(failed));
-    }
-    lines.extend(failed(("warning", &report.warning)));
-    lines.extend(report.trouble.iter().map(|trouble| format!("    {trouble}")));
-    (lines, well)
-}
-
-fn failed((what, backoff): (&str, &Backoff)) -> Option<String> {
-    let last = backoff.last.as_ref().filter(|_| backoff.failures > 0)?;
-    Some(match backoff.failures {
-        1 => format!("    {what} failed once: {last}"),
-        many => format!("    {what} failed {many} times, last: {last}"),
-    })
-}
-
-fn next(report: &Report, cert: &CertReport) -> String {
-    match (&cert.next, cert.why) {
-        (Next::At(_), None) if let Some((_, at)) = &cert.staged => format!("a newer one is used from {at}"),
-        (Next::NoClock, _) => "waiting for the clock to be set".into(),
-        (Next::Ordering, _) => "being renewed now".into(),
-        (Next::Telling, _) => "telling of it now".into(),
-        _ if !report.md.driven() => "renewed by hand (MDDriveMode), or used by no virtual host".into(),
-        (Next::At(at), Some(why)) => format!("{why}; next try {at}"),
-        (Next::At(at), None) => match cert.renew_at {
-            Some(renewal) if renewal > *at => format!("notification is tried again {at}"),
-            _ => format!("renewal from {at}"),
-        },
-        (Next::Nothing, Some(why)) => format!("{why}; next try shortly"),
-        (Next::Nothing, None) => "nothing to do".into(),
     }
 }

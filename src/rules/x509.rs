@@ -47,6 +47,16 @@ const TLS_FEATURE_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
 /// A SEQUENCE of the one INTEGER.
 pub const STATUS_REQUEST: [u8; 5] = [0x30, 3, 2, 1, 5];
 
+/// The facts of a chain, leaf first, whose leaf is for this key (its SubjectPublicKeyInfo, DER), whatever names it has and
+/// however old it is.
+pub fn paired(chain: &[Vec<u8>], public_key: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, String> {
+    let first = chain.first().ok_or("there is no certificate")?;
+    if parse(first)?.public_key().raw != public_key {
+        return Err("it is for another key".into());
+    }
+    facts(first, kind, ca, since)
+}
+
 /// The facts of a chain, leaf first, that a CA gave for these names and this key (its SubjectPublicKeyInfo, DER); or
 /// what is wrong with it. Without a clock its dates are not judged against today.
 pub fn accept(
@@ -69,12 +79,7 @@ fn judge(
     ca: &str,
     now: Option<Unix>,
 ) -> Result<Held, String> {
-    let first = chain.first().ok_or("the CA gave no certificate")?;
-    let leaf = parse(first)?;
-    if leaf.public_key().raw != public_key {
-        return Err("it is for another key than the one that it was asked for".into());
-    }
-    let mut held = facts(first, kind, ca, Unix::default())?;
+    let mut held = paired(chain, public_key, kind, ca, Unix::default())?;
     held.since = now.unwrap_or(held.not_before);
     let covered = |name: &Name| held.covers(core::slice::from_ref(name));
     let missing: Vec<&str> = names.iter().filter(|name| !covered(name)).map(Name::as_str).collect();
@@ -232,7 +237,7 @@ mod tests {
         let broken = Made { public_key: good.public_key.clone(), ..broken };
         says(verdict(&broken, asked, None), "certificate 1 is not issued by certificate 2");
         let nothing = Made { chain: vec![], public_key: vec![] };
-        says(verdict(&nothing, asked, None), "the CA gave no certificate");
+        says(verdict(&nothing, asked, None), "there is no certificate");
     }
 
     #[test]

@@ -78,12 +78,16 @@ pub struct Report {
     pub warning: Backoff,
     /// Something that a person must see to and that belongs to no try: the store can't be written.
     pub trouble: Option<String>,
+    /// Why the operator's own files can't be used.
+    pub fault: Option<String>,
 }
 
 /// What is to be said of one of its certificates.
 #[derive(Clone, Debug)]
 pub struct CertReport {
     pub kind: KeyKind,
+    /// Whether it is the operator's own.
+    pub own: bool,
     /// The one that is in use.
     pub held: Option<Held>,
     /// A newer one, and when it will be.
@@ -94,6 +98,8 @@ pub struct CertReport {
     pub order: Backoff,
     pub tell: Backoff,
     pub told: bool,
+    /// Whether it is in its warn window, or past its end.
+    pub ends_soon: bool,
 }
 
 /// What happens next for it, and when.

@@ -16,8 +16,14 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    /// One of each family.
+    pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::Rsa(2048)];
+
     /// All of [`KeyKind::family`]'s words.
     pub const FAMILIES: [&'static str; 3] = ["secp256r1", "secp384r1", "rsa"];
+
+    /// The same of certificates that are the operator's own; these never change places.
+    const OWN: [&'static str; 3] = ["own-secp256r1", "own-secp384r1", "own-rsa"];
 
     /// The word that mod_md's status uses; two sizes of RSA are one family.
     pub fn family(self) -> &'static str {
@@ -157,7 +163,7 @@ impl fmt::Debug for Bundle {
     }
 }
 
-/// One certificate's place: an MD and one of its key families.
+/// One certificate's place: an MD and one of its key families; what is the operator's own has a place beside it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot {
     pub md: Name,
@@ -167,8 +173,18 @@ pub struct Slot {
 impl Slot {
     /// `None` where no kind of key has a family of this name.
     pub fn new(md: Name, family: &str) -> Option<Self> {
-        let family = KeyKind::FAMILIES.into_iter().find(|known| *known == family)?;
+        let family = KeyKind::FAMILIES.into_iter().chain(KeyKind::OWN).find(|known| *known == family)?;
         Some(Self { md, family })
+    }
+
+    /// The place of the operator's own certificate with this kind of key.
+    pub fn own(md: Name, kind: KeyKind) -> Self {
+        let family = KeyKind::FAMILIES.into_iter().zip(KeyKind::OWN).find(|(family, _)| *family == kind.family());
+        Self { md, family: family.map_or(kind.family(), |(_, own)| own) }
+    }
+
+    pub fn is_own(&self) -> bool {
+        KeyKind::OWN.contains(&self.family)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration as it is meant: every default filled in, every value valid. What the operator wrote, and where,
 //! stays behind in `rules::conf`.
 
-use crate::words::cert::{Fingerprint, KeyKind, Want, Window};
+use crate::words::cert::{Fingerprint, Held, KeyKind, Slot, Want, Window};
 use crate::words::fault::Place;
 use crate::words::name::Name;
 use crate::words::time::Span;
@@ -41,6 +41,15 @@ impl Config {
     /// Whether another daemon writes the store: `MDStoreLocks off`, and nothing is driven here.
     pub fn only_reads(&self) -> bool {
         self.locks.is_none() && !self.mds.iter().any(Md::driven)
+    }
+
+    /// Whether what stands in this place is of use to one of the MDs. What an MD had before the operator's own is.
+    pub fn asks_for(&self, slot: &Slot) -> bool {
+        let md = self.mds.iter().find(|md| md.name == slot.md);
+        md.is_some_and(|md| match md.statics.is_empty() {
+            true => md.keys.iter().any(|kind| kind.family() == slot.family),
+            false => true,
+        })
     }
 
     /// How long to wait for the store's lock.
@@ -174,12 +183,31 @@ impl Md {
         }
     }
 
-    /// The certificates that this MD asks for, one for each of its keys. `fingerprint` is that of [`Md`] itself.
+    /// The certificates that this MD asks for, one for each of its keys; none where it has the operator's own, unless it is
+    /// driven even so. `fingerprint` is that of [`Md`] itself.
     pub fn wants(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Want> + '_ {
-        self.keys.iter().map(move |kind| Want {
+        let has_own = !self.statics.is_empty();
+        let keys = if has_own && self.drive != DriveMode::Always { &[][..] } else { &self.keys };
+        // The operator's own is what others are given.
+        keys.iter().map(move |kind| {
+            let want = self.want(*kind, fingerprint);
+            Want { tells: want.tells && !has_own, ..want }
+        })
+    }
+
+    /// A certificate of the operator's own is what this asks for: from no CA, and not of us.
+    pub fn want_of_own(&self, held: &Held, fingerprint: Fingerprint) -> Want {
+        // Nothing was renewed, so there is no message of it.
+        let tells = self.export.is_some() || self.notify.is_some();
+        let (cas, must_staple) = (vec![String::new()], held.must_staple);
+        Want { cas, must_staple, driven: false, tells, ..self.want(held.kind, fingerprint) }
+    }
+
+    fn want(&self, kind: KeyKind, fingerprint: Fingerprint) -> Want {
+        Want {
             md: self.name.clone(),
             names: self.names.clone(),
-            kind: *kind,
+            kind,
             cas: self.cas.clone(),
             failover: self.failover,
             must_staple: self.must_staple,
@@ -190,7 +218,7 @@ impl Md {
             forced: false,
             retry: self.retry,
             fingerprint,
-        })
+        }
     }
 }
 

@@ -178,7 +178,7 @@ impl RamDisk {
 fn place(op: Op<'_>) -> &Path {
     match op {
         Op::MakeDir { path, .. } | Op::Write { path, .. } | Op::Rename { to: path, .. } => path,
-        Op::Sync(path) | Op::Unlink(path) | Op::SyncDir(path) => path,
+        Op::Sync(path) | Op::Unlink(path) | Op::RemoveDir(path) | Op::SyncDir(path) => path,
     }
 }
 
@@ -278,6 +278,11 @@ impl Medium {
                 }
                 self.names.remove(path);
             }
+            Op::RemoveDir(dir) => {
+                if self.names.keys().all(|path| path.parent() != Some(dir)) {
+                    self.names.remove(dir);
+                }
+            }
             Op::SyncDir(dir) => {
                 if self.names.get(dir) != Some(&Node::Dir) {
                     return Err("no such folder");
@@ -304,7 +309,7 @@ impl Disk for RamDisk {
             Op::Write { path, .. } => format!("writing {}", path.display()),
             Op::Sync(path) | Op::SyncDir(path) => format!("syncing {}", path.display()),
             Op::Rename { to, .. } => format!("replacing {}", to.display()),
-            Op::Unlink(path) => format!("removing {}", path.display()),
+            Op::Unlink(path) | Op::RemoveDir(path) => format!("removing {}", path.display()),
         };
         locked(&self.0).act(op).map_err(|why| Trouble::new(doing, why))
     }

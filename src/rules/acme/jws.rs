@@ -13,7 +13,11 @@ pub fn base64url(bytes: &[u8]) -> String {
 /// A public key in the canonical form of RFC 7638 §3.3: the required members, sorted, without a space. That is also a
 /// valid `jwk` header, so there is only this one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Jwk(String);
+pub struct Jwk {
+    text: String,
+    /// What its private key signs by (RFC 7518 §3.1).
+    algorithm: &'static str,
+}
 
 impl Jwk {
     /// From the uncompressed point of a P-256 key; `None` for anything else.
@@ -23,20 +27,27 @@ impl Jwk {
         if *form != 4 || y.len() != 32 {
             return None;
         }
-        Some(Self(format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, base64url(x), base64url(y))))
+        let text = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, base64url(x), base64url(y));
+        Some(Self { text, algorithm: "ES256" })
+    }
+
+    /// From modulus and exponent, big-endian, without leading zeros.
+    pub fn rsa(n: &[u8], e: &[u8]) -> Self {
+        let text = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, base64url(e), base64url(n));
+        Self { text, algorithm: "RS256" }
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// RFC 7638 §3: the SHA-256 of the canonical form, base64url.
     pub fn thumbprint(&self) -> String {
-        base64url(ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes()).as_ref())
+        base64url(ring::digest::digest(&ring::digest::SHA256, self.text.as_bytes()).as_ref())
     }
 }
 
-/// The request for a question: as it is, or signed with ES256 by `sign` (RFC 8555 §6.2).
+/// The request for a question: as it is, or signed by `sign` (RFC 8555 §6.2).
 pub fn request<E>(ask: &Ask, jwk: &Jwk, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<Request, E> {
     let (method, body) = match &ask.how {
         How::Get => (Method::Get, Vec::new()),
@@ -54,12 +65,11 @@ pub fn request<E>(ask: &Ask, jwk: &Jwk, sign: impl FnOnce(&[u8]) -> Result<Vec<u
 /// URLs and nonces come from the CA, so they are quoted as JSON wants it.
 fn protected(url: &str, nonce: &str, signer: &Signer, jwk: &Jwk) -> String {
     let (url, nonce) = (quoted(url), quoted(nonce));
-    match signer {
-        Signer::Key => format!(r#"{{"alg":"ES256","jwk":{},"nonce":{nonce},"url":{url}}}"#, jwk.as_str()),
-        Signer::Account(account) => {
-            format!(r#"{{"alg":"ES256","kid":{},"nonce":{nonce},"url":{url}}}"#, quoted(account))
-        }
-    }
+    let who = match signer {
+        Signer::Key => format!(r#""jwk":{}"#, jwk.as_str()),
+        Signer::Account(account) => format!(r#""kid":{}"#, quoted(account)),
+    };
+    format!(r#"{{"alg":"{}",{who},"nonce":{nonce},"url":{url}}}"#, jwk.algorithm)
 }
 
 /// RFC 7515 §7.2.2.
@@ -78,13 +88,14 @@ mod tests {
 
     #[test]
     fn rfc_7638_3_1_thumbprint() {
-        let jwk = Jwk(concat!(
-            r#"{"e":"AQAB","kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aP"#,
+        let n = concat!(
+            "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aP",
             "FFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_F",
             "DW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lF",
-            r#"d2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
-        )
-        .into());
+            "d2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+        );
+        let jwk = Jwk::rsa(&URL_SAFE_NO_PAD.decode(n).unwrap(), &[1, 0, 1]);
+        assert_eq!(jwk.as_str(), format!(r#"{{"e":"AQAB","kty":"RSA","n":"{n}"}}"#));
         assert_eq!(jwk.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 
@@ -128,6 +139,8 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
             let header = read(body["protected"].as_str().unwrap());
             assert_eq!(header["alg"], "ES256");
+            let rsa = protected("https://ca/", "n", &Signer::Key, &Jwk::rsa(&[7; 256], &[1, 0, 1]));
+            assert!(rsa.starts_with(r#"{"alg":"RS256","jwk":{"e":"AQAB","kty":"RSA","n":"BwcH"#), "{rsa}");
             assert_eq!(header["nonce"], "n-1");
             assert_eq!(header["url"], "https://ca/new\"order");
             assert!(header.get(has).is_some() && header.get(lacks).is_none(), "{header}");

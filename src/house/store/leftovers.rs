@@ -1,0 +1,63 @@
+//! What the store holds, file by file, for those who tidy up in it.
+
+use super::{Side, Store};
+use crate::doors::disk::{Disk, Op};
+use crate::rules::record;
+use crate::words::cert::Slot;
+use crate::words::fault::Trouble;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+impl Store {
+    /// The places of which there is a record, wanted or not.
+    pub fn places(&self) -> BTreeSet<Slot> {
+        self.certs.keys().chain(self.flash.keys()).cloned().collect()
+    }
+
+    /// The files of one place; the older record before the newer one, so that what is left is never older than what was.
+    pub fn files(&self, disk: &dyn Disk, slot: &Slot) -> Vec<PathBuf> {
+        let newest = self.certs.get(slot).map_or(Side::One, |newest| newest.side);
+        let mut paths = vec![self.cert_path(slot, newest.other()), self.cert_path(slot, newest), self.tried_path(slot)];
+        paths.retain(|path| !matches!(disk.read(path), Ok(None)));
+        paths
+    }
+
+    /// The files of the account with this CA, likewise.
+    pub fn account_files(&self, disk: &dyn Disk, ca: &str) -> Vec<PathBuf> {
+        let stem = record::file_stem(ca);
+        let newest = self.accounts.get(&stem).map_or(Side::One, |newest| newest.side);
+        let mut paths: Vec<_> = [newest.other(), newest].map(|side| self.account_path(&stem, side)).into();
+        paths.retain(|path| !matches!(disk.read(path), Ok(None)));
+        paths
+    }
+
+    /// Every file that was set aside.
+    pub fn set_aside(&self, disk: &dyn Disk) -> Vec<PathBuf> {
+        let within = |dir: &Path| disk.list(dir).unwrap_or_default().into_iter().map(|name| dir.join(name)).collect();
+        let mds: Vec<PathBuf> = within(&self.root.join("certs"));
+        let dirs = mds.into_iter().chain([self.root.join("accounts")]).filter(|dir| disk.has_dir(dir));
+        let files = dirs.flat_map(|dir| -> Vec<PathBuf> { within(&dir) });
+        files.filter(|path| path.extension().is_some_and(|ending| ending == "bad")).collect()
+    }
+
+    /// Removes everything of one place.
+    pub fn remove(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
+        for path in self.files(disk, slot) {
+            disk.remove(&path)?;
+        }
+        self.certs.remove(slot);
+        self.flash.remove(slot);
+        self.forget_state(disk, slot)?;
+        let folder = self.md_path(slot, "");
+        disk.act(Op::RemoveDir(folder.parent().unwrap_or(&folder)))
+    }
+
+    /// Removes the account with this CA.
+    pub fn remove_account(&mut self, disk: &mut dyn Disk, ca: &str) -> Result<(), Trouble> {
+        for path in self.account_files(disk, ca) {
+            disk.remove(&path)?;
+        }
+        self.accounts.remove(&record::file_stem(ca));
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Private keys in the form that all of the house uses (PKCS#8, RFC 5208), made of the forms that other programs write.
+//! DER by hand: a few tags and lengths, in the one order that DER allows.
+
+const INTEGER: u8 = 0x02;
+const OCTETS: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+
+/// rsaEncryption with its NULL (RFC 8017 §A.1).
+const RSA: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+/// ecPublicKey with the curve (RFC 5480 §2.1.1).
+const P256: &[u8] = &[0x30, 19, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+const P384: &[u8] = &[0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 34];
+
+/// From an RSAPrivateKey (RFC 8017 §A.1.2).
+pub fn from_rsa(der: &[u8]) -> Vec<u8> {
+    wrap(RSA, der)
+}
+
+/// From an ECPrivateKey (RFC 5915 §3); its length says its curve.
+pub fn from_ec(der: &[u8]) -> Result<Vec<u8>, String> {
+    let no = || "the key is not an EC key of RFC 5915".to_string();
+    let (SEQUENCE, body, []) = split(der).ok_or_else(no)? else { return Err(no()) };
+    let (INTEGER, [1], rest) = split(body).ok_or_else(no)? else { return Err(no()) };
+    let (OCTETS, secret, _) = split(rest).ok_or_else(no)? else { return Err(no()) };
+    match secret.len() {
+        32 => Ok(wrap(P256, der)),
+        48 => Ok(wrap(P384, der)),
+        _ => Err("the key is on another curve than P-256 and P-384".into()),
+    }
+}
+
+fn wrap(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+    tlv(SEQUENCE, &[&tlv(INTEGER, &[0]), algorithm, &tlv(OCTETS, key)].concat())
+}
+
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut out = vec![tag];
+    match length {
+        [0, 0, 0, short @ 0..=127] => out.push(short),
+        _ => {
+            let skip = length.iter().take_while(|byte| **byte == 0).count();
+            let digits = length.get(skip..).unwrap_or_default();
+            out.push(0x80 | u8::try_from(digits.len()).unwrap_or(4));
+            out.extend(digits);
+        }
+    }
+    out.extend(content);
+    out
+}
+
+/// Tag, content and what follows.
+fn split(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=127 => (usize::from(*first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_in_their_shortest_form() {
+        for (length, head) in [
+            (0, &[4, 0][..]),
+            (127, &[4, 127]),
+            (128, &[4, 0x81, 128]),
+            (255, &[4, 0x81, 255]),
+            (256, &[4, 0x82, 1, 0]),
+            (65_536, &[4, 0x83, 1, 0, 0]),
+        ] {
+            let content = vec![7; length];
+            let der = tlv(OCTETS, &content);
+            assert_eq!(der[..der.len() - length], *head);
+            assert_eq!(split(&der), Some((OCTETS, &content[..], &[][..])));
+        }
+        for der in [&[][..], &[4], &[4, 1], &[4, 0x80], &[4, 0x85, 0, 0, 0, 0, 1, 7], &[4, 0x81], &[4, 0x82, 0, 9]] {
+            assert_eq!(split(der), None, "{der:?}");
+        }
+    }
+
+    #[test]
+    fn an_ec_key_is_of_a_curve_that_we_know() {
+        let key = |bytes| tlv(SEQUENCE, &[tlv(INTEGER, &[1]), tlv(OCTETS, &vec![1; bytes])].concat());
+        assert!(from_ec(&key(32)).unwrap().windows(P256.len()).any(|part| part == P256));
+        assert!(from_ec(&key(48)).unwrap().windows(P384.len()).any(|part| part == P384));
+        assert!(from_ec(&key(66)).unwrap_err().contains("another curve"));
+        for der in [key(32)[1..].to_vec(), [key(32), vec![0]].concat(), tlv(SEQUENCE, &tlv(INTEGER, &[2]))] {
+            assert!(from_ec(&der).unwrap_err().contains("RFC 5915"));
+        }
+    }
+}

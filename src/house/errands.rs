@@ -32,7 +32,11 @@ impl Keeper<'_> {
 
     /// Gives each errand that nothing keeps from it one turn.
     pub(super) fn turns(&mut self) {
+        let lines = self.hung_up.len();
         self.hung_up.retain_mut(|line| line.heard().is_none());
+        if self.hung_up.len() < lines && !self.waiting.is_empty() {
+            self.look_again();
+        }
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
             let came = errand.turn(self.doors.clock.steady(), self.doors.disk);

@@ -149,6 +149,19 @@ fn openwrt_leaves_acme_s_sections_to_acme_common_while_that_is_on() {
     assert!(!made && log == "notice edgemd is disabled in /etc/config/edgemd\n", "{log}");
 }
 
+/// The link that acme-common and we make there is one that the daemon does not follow.
+#[test]
+fn openwrt_s_older_webroot_is_the_one_behind_its_link() {
+    let router = Router::new();
+    fs::copy(here("tests/board/acme/older.config"), router.folder.join("etc/config/acme")).expect("a file");
+    fs::create_dir_all(router.folder.join("www/.well-known")).expect("a folder of our own");
+    let link = router.folder.join("www/.well-known/acme-challenge");
+    symlink("/var/run/acme/challenge/.well-known/acme-challenge", link).expect("a link");
+    assert!(router.generate().0);
+    let conf = router.text("var/etc/edgemd.conf");
+    assert!(conf.contains("MDChallengeWebroot /var/run/acme/challenge\n") && !conf.contains("/www"), "{conf}");
+}
+
 #[test]
 fn openwrt_s_own_sections_have_what_acme_common_lacks() {
     let router = Router::new();

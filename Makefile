@@ -3,10 +3,14 @@
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages cross/setup cross/build cross/test cross/sizes \
-	qemu/setup qemu/run $(wildcard qemu/*/boot)
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes) \
+	qemu/setup qemu/run $(wildcard qemu/*/boot) board/packages $(wildcard board/*/pack board/*/test board/*/test-inside) \
+	board/raspberrypi/root/usr/share/bash-completion/completions/edgemd
 # What runs in a shell of busybox's.
-DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/etc/init.d/*) qemu/rom/etc/console
+DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/etc/init.d/*) qemu/rom/etc/console board/generic/S60edgemd \
+	$(wildcard board/raspberrypi/control/* board/raspberrypi/root/usr/lib/edgemd/* board/openwrt/root/etc/init.d/*) \
+	$(wildcard board/openwrt/root/etc/uci-defaults/* board/openwrt/root/etc/hotplug.d/*/*) \
+	$(wildcard board/openwrt/root/usr/lib/edgemd/* tests/board/openwrt/*)
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/qemu-%/qemu-<machine>/; s/%/<triple>/' | expand -t 30
@@ -26,6 +30,7 @@ check: ## formatting, lints, shell scripts
 	cargo clippy --locked --test demo --test bench --test many --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
+	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
 
 deny: ## licences, sources and banned crates of the tree
 	@tests/setup/packages deny
@@ -37,7 +42,7 @@ bench: ## what one renewal costs, beside the other clients that are installed; a
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 
-sizes: ## what devices get, against cross/limits: x86_64, and each target that is built
+sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	@tests/setup/packages sizes
 	@cross/setup
 	cross/build x86_64-unknown-linux-musl
@@ -67,7 +72,18 @@ qemu-%: ## a device, emulated: it orders, reboots, wakes up in 1970; the machine
 
 test-devices: $(addprefix qemu-,$(MACHINES)) ## every machine of qemu/
 
+packages: ## what people install, into target/packages: of each target of cross/ that is built
+	@tests/setup/packages pack
+	cargo build --locked --quiet
+	board/packages
+
+test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purged
+	@tests/setup/packages test-packages
+	@cross/setup
+	@cross/build x86_64-unknown-linux-musl
+	board/raspberrypi/test $(or $(CARGO_TARGET_DIR),target)/cross/x86_64-unknown-linux-musl/release/edgemd
+
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench sizes cross-setup cross-all test-devices clean
+.PHONY: help demo test check deny bench sizes cross-setup cross-all test-devices packages test-packages clean

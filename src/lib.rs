@@ -19,7 +19,9 @@
 //! 4. On `Order`, `house::orders` makes a key and sets an errand going: `rules::acme::flow` says turn by turn what to
 //!    ask the CA and what to answer on port 80, `house::errand` does it.
 //! 5. The chain arrives: `rules::x509` proves it, the store commits it in one record. From here on it is held.
-//! 6. [`decide`](rules::plan::decide) is asked again and says `Tell`: `house::tell` writes the exports and runs the script, until both are done.
+//! 6. [`decide`](rules::plan::decide) is asked again and says `Tell`, at once or when the activation of a renewed
+//!    certificate has come: `house::exports` writes the files for other programs, `house::tell` runs the operator's
+//!    commands and looks at what is served, until all of it is done.
 //! 7. It is asked again and says `Wait`: `house::keeper` naps, and is back at 3 when the renewal window opens.
 //!
 //! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between

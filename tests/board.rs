@@ -149,6 +149,19 @@ fn openwrt_leaves_acme_s_sections_to_acme_common_while_that_is_on() {
     assert!(!made && log == "notice edgemd is disabled in /etc/config/edgemd\n", "{log}");
 }
 
+/// The link that acme-common and we make there is one that the daemon does not follow.
+#[test]
+fn openwrt_s_older_webroot_is_the_one_behind_its_link() {
+    let router = Router::new();
+    fs::copy(here("tests/board/acme/older.config"), router.folder.join("etc/config/acme")).expect("a file");
+    fs::create_dir_all(router.folder.join("www/.well-known")).expect("a folder of our own");
+    let link = router.folder.join("www/.well-known/acme-challenge");
+    symlink("/var/run/acme/challenge/.well-known/acme-challenge", link).expect("a link");
+    assert!(router.generate().0);
+    let conf = router.text("var/etc/edgemd.conf");
+    assert!(conf.contains("MDChallengeWebroot /var/run/acme/challenge\n") && !conf.contains("/www"), "{conf}");
+}
+
 #[test]
 fn openwrt_s_own_sections_have_what_acme_common_lacks() {
     let router = Router::new();
@@ -328,4 +341,235 @@ fn openwrt_hears_of_the_clock_and_of_the_link() {
         let output = router.sh(&["-c", &format!("{env}\n{text}")]);
         assert_eq!(String::from_utf8_lossy(&output.stdout), called, "{script} {env}");
     }
+}
+
+/// Everything in a folder that begins like a configuration, examples in texts included, is one.
+#[test]
+fn every_configuration_in_board_is_fine() {
+    let mut seen = 0;
+    for path in files(&here("board")) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let is_config = path.extension().is_some_and(|ending| ending == "conf")
+            && text.lines().any(|line| line.trim_start_matches('#').starts_with("MD"));
+        if is_config {
+            // Also with all that is only suggested.
+            let offered: String = text.lines().map(offered).collect();
+            for text in [text, offered] {
+                seen += 1;
+                let folder = Folder::new("conf");
+                let conf = folder.put("edgemd.conf", &text);
+                let output = Command::new(EDGEMD).args(["check", "-f"]).arg(conf).output().expect("it starts");
+                assert!(output.status.success(), "{}: {output:?}\n{text}", path.display());
+            }
+        }
+    }
+    assert!(seen >= 4, "only {seen} configurations");
+}
+
+/// A line that a `#` and no blank hides is offered.
+fn offered(line: &str) -> String {
+    match line.strip_prefix('#') {
+        Some(hidden) if !hidden.starts_with(' ') => format!("{hidden}\n"),
+        _ => format!("{line}\n"),
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn budgets_and_arches_are_of_targets_that_there_are() {
+    for product in ["openwrt", "raspberrypi", "generic"] {
+        let budget = fs::read_to_string(here("board").join(product).join("budget")).expect("a budget");
+        let lines = || budget.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
+        for what in ["binary", "compressed", "idle_rss_kib", "peak_rss_kib"] {
+            let value = lines().find(|words| words.clone().next() == Some(what)).and_then(|mut words| words.nth(1));
+            assert!(value.is_some_and(|value| value.parse::<u32>().is_ok()), "{product}: {what}: {value:?}");
+        }
+    }
+    for product in ["openwrt", "raspberrypi"] {
+        let arches = fs::read_to_string(here("board").join(product).join("arches")).expect("a list");
+        for line in arches.lines().filter(|line| !line.starts_with('#')) {
+            let triple = line.split_whitespace().next().unwrap_or_default();
+            assert!(here("cross").join(triple).join("target").exists(), "{product}: {triple}");
+            assert!(line.split_whitespace().count() > 1, "{product}: {line}");
+        }
+    }
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|why| panic!("{command:?}: {why}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Packs a product, with this for its binary.
+fn pack(product: &str, arch: &str, folder: &Folder) -> String {
+    let binary = folder.script("binary", "exit 0");
+    let script = here("board").join(product).join("pack");
+    let mut command = Command::new(script);
+    command.arg(binary).args([arch, &folder.join("out").display().to_string()]).env("EDGEMD", EDGEMD);
+    run(&mut command).lines().next().expect("the package's name").to_owned()
+}
+
+#[test]
+fn openwrt_s_package_has_what_opkg_wants() {
+    let folder = Folder::new("ipk");
+    let ipk = pack("openwrt", "mipsel_24kc", &folder);
+    assert!(ipk.ends_with(&format!("/edgemd_{}-r1_mipsel_24kc.ipk", env!("CARGO_PKG_VERSION"))), "{ipk}");
+    let twin = Folder::new("ipk");
+    let again = fs::read(pack("openwrt", "mipsel_24kc", &twin)).expect("a package");
+    assert!(again == fs::read(&ipk).expect("a package"), "the same files give the same bytes");
+    let tar = |args: &str| run(Command::new("sh").current_dir(folder.path()).args(["-c", &args.replace("IPK", &ipk)]));
+    assert_eq!(tar("tar xzOf IPK ./debian-binary"), "2.0\n");
+    let control = tar("tar xzOf IPK ./control.tar.gz | tar xzO ./control");
+    for line in ["Package: edgemd", "Architecture: mipsel_24kc", "Require-User: edgemd:edgemd", "Depends: procd-ujail"]
+    {
+        assert!(control.lines().any(|is| is == line), "{line}\n{control}");
+    }
+    assert_eq!(tar("tar xzOf IPK ./control.tar.gz | tar xzO ./conffiles"), "/etc/config/edgemd\n");
+    let list = tar("tar xzOf IPK ./data.tar.gz | tar tvz --numeric-owner");
+    for (mode, name) in [
+        ("-rwxr-xr-x 0/0", "./usr/sbin/edgemd"),
+        ("-rwxr-xr-x 0/0", "./etc/init.d/edgemd"),
+        ("-rwxr-xr-x 0/0", "./usr/lib/edgemd/generate"),
+        ("-rw------- 0/0", "./etc/config/edgemd"),
+        ("-rw-r--r-- 0/0", "./usr/share/acl.d/edgemd_acl.json"),
+        ("-rw-r--r-- 0/0", "./lib/upgrade/keep.d/edgemd"),
+    ] {
+        assert!(list.lines().any(|line| line.starts_with(mode) && line.ends_with(name)), "{mode} {name}\n{list}");
+    }
+}
+
+#[test]
+fn openwrt_s_lists_are_json() {
+    for name in ["etc/capabilities/edgemd.json", "usr/share/acl.d/edgemd_acl.json", "usr/share/rpcd/acl.d/edgemd.json"]
+    {
+        let text = fs::read_to_string(here("board/openwrt/root").join(name)).expect("a list");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{name}: {why}"));
+        if name.starts_with("etc/cap") {
+            assert!(json.as_object().expect("sets").values().all(|set| set[0] == "CAP_NET_BIND_SERVICE"), "{json}");
+            assert!(json.as_object().expect("sets").values().all(|set| set[1].is_null()), "and no other right");
+        }
+    }
+}
+
+#[test]
+fn debian_s_package_has_what_dpkg_wants() {
+    let folder = Folder::new("deb");
+    let deb = pack("raspberrypi", "armhf", &folder);
+    let field = |name: &str| run(Command::new("dpkg-deb").args(["-f", &deb, name]));
+    assert_eq!(field("Architecture"), "armhf\n");
+    assert_eq!(field("Version"), format!("{}\n", env!("CARGO_PKG_VERSION")));
+    let list = run(Command::new("dpkg-deb").args(["-c", &deb]));
+    for (mode, name) in [
+        ("-rwxr-xr-x root/root", "./usr/sbin/edgemd"),
+        ("-rw-r--r-- root/root", "./etc/edgemd.conf"),
+        ("-rwxr-xr-x root/root", "./usr/lib/edgemd/renewed"),
+        ("-rw-r--r-- root/root", "./usr/lib/systemd/system/edgemd.service"),
+        ("-rw-r--r-- root/root", "./usr/share/man/man5/edgemd.conf.5.gz"),
+        ("-rw-r--r-- root/root", "./usr/share/man/man8/edgemd.8.gz"),
+    ] {
+        assert!(list.lines().any(|line| line.starts_with(mode) && line.ends_with(name)), "{mode} {name}\n{list}");
+    }
+    let scripts = run(Command::new("dpkg-deb").args(["-I", &deb, "conffiles"]));
+    assert_eq!(scripts, "/etc/edgemd.conf\n");
+}
+
+/// systemd-analyze says what it does not understand on stderr, and ends with 0 all the same.
+#[test]
+fn debian_s_units_are_understood_and_confined() {
+    let folder = Folder::new("units");
+    let units = here("board/raspberrypi/root/usr/lib/systemd/system");
+    for path in files(&units) {
+        let text = fs::read_to_string(&path).expect("a unit").replace("/usr/sbin/edgemd", EDGEMD);
+        let name = path.file_name().expect("a name").to_str().expect("text").replace("@.", "@web.");
+        folder.put(&name, &text);
+    }
+    for path in files(folder.path()) {
+        let mut command = Command::new("systemd-analyze");
+        command
+            .args(["verify", "--man=no"])
+            .arg(&path)
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()));
+        let output = command.output().expect("systemd-analyze; tests/setup/packages brings it");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{}: {said}", path.display());
+    }
+    let unit = folder.join("edgemd.service");
+    run(Command::new("systemd-analyze").args(["security", "--offline=yes", "--threshold=20"]).arg(unit));
+}
+
+#[test]
+fn debian_s_man_page_and_completion_know_every_verb() {
+    let help = run(Command::new(EDGEMD).arg("--help"));
+    let verbs: Vec<&str> =
+        help.lines().filter_map(|line| line.strip_prefix("  edgemd ")?.split_whitespace().next()).collect();
+    let page = fs::read_to_string(here("board/raspberrypi/root/usr/share/man/man8/edgemd.8")).expect("a page");
+    let completion = here("board/raspberrypi/root/usr/share/bash-completion/completions/edgemd");
+    let folder = Folder::new("completion");
+    fs::create_dir(folder.join("bin")).expect("a folder of our own");
+    symlink(EDGEMD, folder.join("bin/edgemd")).expect("a link");
+    let complete = |words: &str, count: usize| {
+        let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let line = format!(
+            ". {}; COMP_WORDS=({words}) COMP_CWORD={count}; _edgemd; echo \"${{COMPREPLY[@]}}\"",
+            completion.display()
+        );
+        run(Command::new("bash").args(["-c", &line]).env("PATH", path))
+    };
+    let offered = complete("edgemd ''", 1);
+    for verb in verbs.into_iter().filter(|verb| !verb.starts_with('-')) {
+        assert!(page.contains(&format!(".B edgemd {verb}")), "{verb} is not in the man page");
+        assert!(offered.split_whitespace().any(|word| word == verb), "{verb} is not offered: {offered}");
+    }
+    assert_eq!(complete("edgemd renew --", 2), "--force --force\n");
+    assert_eq!(complete("edgemd reloa", 1), "reload\n");
+}
+
+/// The init script of busybox: a start, a crash, a reload, a stop.
+#[test]
+fn generic_keeps_the_daemon_running() {
+    use harness::child::Port;
+    use harness::{SOON, until};
+    let folder = Folder::new("generic");
+    let port = Port::reserve();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let conf = format!(
+        "MDStoreDir {}\nMDControlSocket {}\nMDPortMap http:{} https:-\nMDDriveMode manual\nMDomain a.example\n",
+        at("store"),
+        at("control.sock"),
+        port.number()
+    );
+    folder.put("conf", &conf);
+    fs::create_dir(folder.join("bin")).expect("a folder of our own");
+    folder.script("bin/logger", &format!("cat >>{}", at("log")));
+    let script = here("board/generic/S60edgemd");
+    let call = |verb: &str| {
+        let mut command = Command::new("busybox");
+        command.arg("ash").arg(&script).arg(verb).env("DAEMON", EDGEMD).env("CONF", at("conf")).env("PID", at("pid"));
+        let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap_or_default());
+        command.env("PAUSE", "0").env("PATH", path).stdin(Stdio::null());
+        command.output().expect("busybox; tests/setup/packages brings it")
+    };
+    let pid = |other: &str| {
+        until("a daemon that answers", SOON, || {
+            let pid = fs::read_to_string(at("pid")).ok()?.trim().to_owned();
+            (pid != other && call("reload").status.success()).then_some(pid)
+        })
+    };
+    assert!(call("start").status.success());
+    let first = pid("");
+    run(Command::new("kill").args(["-9", &first]));
+    let second = pid(&first);
+    assert_eq!(call("status").status.code(), Some(1), "an MD without a certificate");
+    folder.put("conf", &(conf.clone() + "MDRenewWindwo 10\n"));
+    assert!(!call("reload").status.success() && !call("start").status.success());
+    folder.put("conf", &conf);
+    assert!(call("stop").status.success());
+    assert!(!Path::new(&format!("/proc/{second}")).exists() && !folder.join("pid").exists());
+    let log = fs::read_to_string(at("log")).unwrap_or_default();
+    assert!(log.contains("configuration reloaded") && log.ends_with("stopped\n"), "{log}");
 }

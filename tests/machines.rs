@@ -1,9 +1,10 @@
 //! The product on its hardware, as far as an emulator goes: a device with the real memory and flash file system orders its
 //! certificate, has its web UI serve it, forgets nothing over a reboot, and judges nothing while its clock is wrong.
 //!
-//! `make qemu-<machine>` starts it, with the machine's name behind `--` and the daemon for its processor in EDGEMD. The last
-//! lines are what was measured: CPU is the daemon's user and system time, memory its VmRSS and VmHWM, files are those
-//! whose time of change is newer, bytes those of the flash that are others than before.
+//! `make qemu-<machine>` starts it, with the machine's name behind `--` and the daemon for its processor in EDGEMD. What it
+//! measures: CPU is the daemon's user and system time, memory its VmRSS and VmHWM, files are those whose time of change
+//! is newer, bytes those of the flash that are others than before. Memory is held against the budget of the product that
+//! the machine stands for.
 #![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
 mod harness;
@@ -11,7 +12,7 @@ mod harness;
 use harness::ca::{Ca, Knobs, pem};
 use harness::cert::Facts;
 use harness::machine::{Battery, HOST, Machine};
-use harness::{LATER, SOON, program, until};
+use harness::{LATER, program, until};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -35,6 +36,8 @@ struct Tour {
     device: Machine,
     ca: Ca,
     roots: Vec<CertificateDer<'static>>,
+    /// How many requests the CA has had when there was nothing left to ask it for.
+    asked: usize,
 }
 
 impl Tour {
@@ -54,7 +57,7 @@ impl Tour {
         );
         device.install("etc/edgemd.conf", 0o644, config.as_bytes());
         let roots = ca.issuing_root();
-        Self { name: name.to_owned(), device, ca, roots }
+        Self { name: name.to_owned(), device, ca, roots, asked: 0 }
     }
 
     fn walk(mut self) {
@@ -76,7 +79,7 @@ impl Tour {
         if !self.device.has_time() {
             self.reload();
             self.judges_nothing(&[NAME]);
-            assert_eq!(self.ca.requests(), [""; 0], "asked by a device that knows no time");
+            self.asks_nothing();
         }
         let before = self.device.flash_at_rest();
         self.device.set_clock();
@@ -84,14 +87,14 @@ impl Tour {
         self.reload();
         let served = self.until_served("");
         self.until_quiet(NAME);
-        self.say(&format!("served {} after an order of {} requests", served.serial, self.ca.requests().len()));
+        self.asked = self.ca.requests().len();
+        self.say(&format!("served {} after an order of {} requests", served.serial, self.asked));
         self.measured("order", &idle, &before, &mark);
         self.stays_idle();
         served
     }
 
     fn reboot(&mut self, first: &Facts) {
-        let requests = self.ca.requests().len();
         self.device.shut_down();
         self.boot("with a certificate", Battery::Full);
         if !self.device.has_time() {
@@ -101,15 +104,15 @@ impl Tour {
         }
         self.until_quiet(NAME);
         assert_eq!(self.until_served("").serial, first.serial, "served after a reboot");
-        assert_eq!(self.ca.requests().len(), requests, "requests after a reboot");
-        self.say(&format!("served {} after a reboot, the CA's requests still {requests}", first.serial));
-        let idle = self.usage();
-        self.say(&format!("{:<8} {:.2} MiB (peak {:.2})", "started", idle.rss, idle.peak));
+        self.asks_nothing();
+        self.say(&format!("served {} after a reboot, the CA's requests still {}", first.serial, self.asked));
+        let started = self.usage();
+        self.say(&format!("{:<8} {:.2} MiB, peak {:.2}", "started", started.rss, started.peak));
+        self.is_within("idle_rss_kib", started.rss);
     }
 
     /// A boot in 1970, with one more name to be ordered: that waits until the clock is set.
     fn without_clock(&mut self, first: &Facts) {
-        let requests = self.ca.requests().len();
         self.configure(LATE);
         self.device.run("sync");
         self.device.shut_down();
@@ -117,12 +120,12 @@ impl Tour {
         assert!(!self.device.has_time(), "it is 1970 there");
         self.judges_nothing(&[NAME, LATE]);
         assert_eq!(self.until_served("").serial, first.serial, "served in 1970");
-        assert_eq!(self.ca.requests().len(), requests, "requests in 1970");
-        self.say(&format!("served {} in 1970, the CA's requests still {requests}", first.serial));
+        self.asks_nothing();
+        self.say(&format!("served {} in 1970, the CA's requests still {}", first.serial, self.asked));
         self.device.set_clock();
         self.reload();
         self.until_quiet(LATE);
-        assert!(self.ca.requests().len() > requests, "it was ordered when the clock was set");
+        assert!(self.ca.requests().len() > self.asked, "it was ordered when the clock was set");
         self.renew(first);
     }
 
@@ -138,7 +141,9 @@ impl Tour {
     fn boot(&mut self, what: &str, battery: Battery) {
         let took = self.device.boot(battery).as_secs_f32();
         self.say(&format!("booted {what} in {took:.1} s"));
-        until("the daemon answers", SOON, || (self.device.attempt("edgemd status").0 != 69).then_some(()));
+        until("the daemon listens", LATER, || {
+            (self.device.attempt("test -S /run/edgemd/control.sock").0 == 0).then_some(())
+        });
     }
 
     /// The operator's hand: one more MD, in flash with the rest.
@@ -153,11 +158,16 @@ impl Tour {
 
     fn judges_nothing(&mut self, names: &[&str]) {
         for name in names {
-            until(&format!("{name} waits for the clock"), SOON, || {
+            until(&format!("{name} waits for the clock"), LATER, || {
                 let said = self.device.attempt(&format!("edgemd status {name}")).1;
                 said.contains("waiting for the clock to be set").then_some(())
             });
         }
+    }
+
+    #[track_caller]
+    fn asks_nothing(&self) {
+        assert_eq!(self.ca.requests().len(), self.asked, "the CA was asked: {:?}", self.ca.requests());
     }
 
     /// Waits until there is nothing more to do for this MD.
@@ -212,6 +222,12 @@ impl Tour {
             files.lines().count(),
             files.lines().collect::<Vec<_>>().join(" ")
         ));
+        self.is_within("peak_rss_kib", after.peak);
+    }
+
+    fn is_within(&self, key: &str, mib: f32) {
+        let limit = self.device.budget(key) / 1024.0;
+        assert!(mib <= limit, "{key}: {mib:.2} MiB of {limit:.2}");
     }
 
     fn stays_idle(&mut self) {
@@ -219,6 +235,8 @@ impl Tour {
         let (flash, mark, before) = (self.device.flash_at_rest(), self.mark(), self.usage());
         thread::sleep(WHILE);
         self.measured("idle", &before, &flash, &mark);
+        let rss = self.usage().rss;
+        self.is_within("idle_rss_kib", rss);
     }
 }
 

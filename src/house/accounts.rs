@@ -97,6 +97,7 @@ impl Keeper<'_> {
             Err(trouble) => {
                 log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
                 self.unsaved_accounts.insert(account.ca.clone());
+                self.save_later();
             }
         }
         self.lives.keep_account(account);

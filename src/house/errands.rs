@@ -15,8 +15,7 @@ impl Keeper<'_> {
     /// Whether an order for this MD can be begun now: there is room, the CA does not hang, nobody is about to end the
     /// account there, and nobody else is at work with it if the order is to make or change it.
     pub(super) fn has_room_for(&self, ca: &str, md: &Md) -> bool {
-        let busy = self.errands.iter().filter(|errand| !errand.hangs).count();
-        if busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES {
+        if self.is_full() {
             return false;
         }
         let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
@@ -25,9 +24,19 @@ impl Keeper<'_> {
         !there.any(|errand| changes || errand.hangs || errand.order().is_none())
     }
 
+    /// Whether there is no room for anybody.
+    pub(super) fn is_full(&self) -> bool {
+        let busy = self.errands.iter().filter(|errand| !errand.hangs).count();
+        busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES
+    }
+
     /// Gives each errand that nothing keeps from it one turn.
     pub(super) fn turns(&mut self) {
+        let lines = self.hung_up.len();
         self.hung_up.retain_mut(|line| line.heard().is_none());
+        if self.hung_up.len() < lines && !self.waiting.is_empty() {
+            self.look_again();
+        }
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
             let came = errand.turn(self.doors.clock.steady(), self.doors.disk);

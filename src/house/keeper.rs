@@ -59,6 +59,10 @@ pub struct Keeper<'a> {
     look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
+    /// The MDs of which there is news.
+    stale: BTreeSet<Name>,
+    /// What is due, while there is no room for it.
+    pub(super) waiting: Vec<Slot>,
 }
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
@@ -96,6 +100,8 @@ impl<'a> Keeper<'a> {
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
+            stale: BTreeSet::new(),
+            waiting: vec![],
         };
         keeper.lie_low();
         keeper.inherit();
@@ -103,7 +109,7 @@ impl<'a> Keeper<'a> {
         keeper.sweep_webroots();
         keeper.look_at_exports();
         keeper.post();
-        keeper.shelve();
+        keeper.shelve(&keeper.lives.names());
         keeper.shelf.open();
         keeper
     }
@@ -135,6 +141,8 @@ impl<'a> Keeper<'a> {
         let now = self.now();
         if steady >= self.look_by || now.zip(self.look_at).is_some_and(|(now, at)| now >= at) {
             self.look(now);
+        } else if !self.stale.is_empty() {
+            self.glance(now);
         }
         self.turns();
         let steady = self.doors.clock.steady();
@@ -145,16 +153,22 @@ impl<'a> Keeper<'a> {
             (Some(_), None) => LONGEST_NAP,
             (None, _) => CLOCKLESS_NAP,
         };
-        until_turn.min(until_look).min(self.look_by.minus(steady)).min(LONGEST_NAP)
+        let until_glance = if self.stale.is_empty() { LONGEST_NAP } else { Span::ZERO };
+        until_turn.min(until_look).min(until_glance).min(self.look_by.minus(steady)).min(LONGEST_NAP)
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
         self.lives.believe(self.doors.clock.now())
     }
 
-    /// The next round begins with a look.
+    /// The next round begins with a look at everything.
     pub(super) fn look_again(&mut self) {
         self.look_by = Span::ZERO;
+    }
+
+    /// The next round begins with a look at this MD, and at what waits for room.
+    pub(super) fn look_again_at(&mut self, md: &Name) {
+        self.stale.insert(md.clone());
     }
 
     /// Asks the rules about every want, and begins what they say.
@@ -171,15 +185,36 @@ impl<'a> Keeper<'a> {
         if let Some(delay) = self.shy.take_if(|_| now.is_some()) {
             self.quiet_until = steady.plus(delay);
         }
-        let mut tells = vec![];
-        let mut next: Option<Unix> = None;
-        for slot in self.lives.wanted() {
-            let quiet = steady < self.quiet_until && !self.jobs.wait_for(&slot);
+        self.stale.clear();
+        self.waiting.clear();
+        self.consider(&self.lives.names(), now);
+    }
+
+    /// The same for the few of which there is news; so a thousand MDs cost no more each than ten.
+    fn glance(&mut self, now: Option<Unix>) {
+        let names: Vec<Name> = std::mem::take(&mut self.stale).into_iter().collect();
+        self.consider(&names, now);
+        for slot in std::mem::take(&mut self.waiting) {
             match self.lives.step(&slot, now) {
-                _ if self.busy(&slot) => {}
+                Step::Order { .. } if self.is_full() => self.waiting.push(slot),
+                Step::Order { why } if !self.busy(&slot) => self.begin(&slot, why),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
+    fn consider(&mut self, names: &[Name], now: Option<Unix>) {
+        let steady = self.doors.clock.steady();
+        let slots = self.lives.slots_of(names);
+        let (mut tells, mut next) = (vec![], self.look_at);
+        for slot in &slots {
+            let quiet = steady < self.quiet_until && !self.jobs.wait_for(slot);
+            match self.lives.step(slot, now) {
+                _ if self.busy(slot) => {}
                 Step::Order { .. } | Step::Tell if quiet => self.look_by = self.look_by.min(self.quiet_until),
-                Step::Order { why } => self.begin(&slot, why),
-                Step::Tell => tells.push(slot),
+                Step::Order { why } => self.begin(slot, why),
+                Step::Tell => tells.push(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),
                 Step::NoClock => {}
             }
@@ -188,16 +223,16 @@ impl<'a> Keeper<'a> {
         self.tell(tells, now);
         match self.now() {
             Some(now) if steady >= self.quiet_until => {
-                let warning = self.warn(now);
+                let warning = self.warn(names, now);
                 self.look_at = [self.look_at, warning].into_iter().flatten().min();
             }
             Some(_) => self.look_by = self.look_by.min(self.quiet_until),
             None => {}
         }
-        self.close_jobs(now);
-        self.lives.touch_idle();
+        self.close_jobs(&slots, now);
+        self.lives.touch_idle(names);
         self.post();
-        self.look_at = [self.look_at, self.shelve()].into_iter().flatten().min();
+        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
@@ -215,7 +250,7 @@ impl<'a> Keeper<'a> {
             // That it could not be said is in the log.
             let _ = self.say(&md, Topic::Errored);
         }
-        self.look_again();
+        self.look_again_at(&slot.md);
     }
 
     /// The operator's command does not want an order for this MD to begin: no kind of it is tried for an hour.
@@ -232,16 +267,24 @@ impl<'a> Keeper<'a> {
         let now = self.now();
         self.lives.succeeded(slot, outcome, now);
         self.save_tried(slot);
-        self.look_again();
+        self.look_again_at(&slot.md);
     }
 
     pub(super) fn save_tried(&mut self, slot: &Slot) {
         let Some(tried) = self.lives.tried(slot) else { return };
         let saved = self.store.put_tried(self.doors.disk, slot, tried);
         let why = saved.as_ref().err().map(ToString::to_string);
+        if why.is_some() {
+            self.save_later();
+        }
         if let (true, Some(why)) = (self.lives.saved_tried(slot, saved), why) {
             log::error!("{}: what was tried is not stored: {why}; it is kept in memory and stored later", slot.md);
         }
+    }
+
+    /// The disk did not take something: it is looked at again before long.
+    pub(super) fn save_later(&mut self) {
+        self.look_by = self.look_by.min(self.doors.clock.steady().plus(UNSAVED_NAP));
     }
 
     /// A changed configuration: orders for wants that are no more are dropped, everything else goes on.
@@ -258,7 +301,9 @@ impl<'a> Keeper<'a> {
         self.look_at_exports();
         self.look_again();
         self.post_all();
-        self.shelve();
+        let lives = &self.lives;
+        self.shelved.retain(|name, _| lives.md(name).is_some());
+        self.shelve(&self.lives.names());
     }
 
     /// An MD whose first name was removed or changed goes on with what it had; where another daemon writes the store, that
@@ -320,8 +365,8 @@ impl<'a> Keeper<'a> {
     }
 
     /// Ends the jobs whose wants have nothing left to do.
-    fn close_jobs(&mut self, now: Option<Unix>) {
-        for slot in self.jobs.open() {
+    fn close_jobs(&mut self, slots: &[Slot], now: Option<Unix>) {
+        for slot in slots.iter().filter(|slot| self.jobs.wait_for(slot)).cloned().collect::<Vec<_>>() {
             let idle = match self.lives.step(&slot, now) {
                 _ if self.busy(&slot) => false,
                 Step::Order { .. } | Step::Tell => false,

@@ -166,6 +166,16 @@ impl Lives {
         self.certs.iter().filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect()
     }
 
+    /// Those of these MDs.
+    pub fn slots_of(&self, names: &[Name]) -> Vec<Slot> {
+        let of = |md: &Name| {
+            let first = Slot { md: md.clone(), family: "" };
+            let lives = self.certs.range(first..).take_while(move |(slot, _)| slot.md == *md);
+            lives.filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect::<Vec<_>>()
+        };
+        names.iter().flat_map(of).collect()
+    }
+
     pub fn want(&self, slot: &Slot) -> Option<&Want> {
         self.certs.get(slot)?.want.as_ref()
     }
@@ -311,9 +321,19 @@ impl Lives {
 
     pub fn succeeded(&mut self, slot: &Slot, outcome: &Outcome, now: Option<Unix>) {
         let Some((life, want, now)) = self.judged(slot, now) else { return };
-        life.tried = plan::settle(&want, &life.tried, outcome, now, 0);
+        let next = plan::settle(&want, &life.tried, outcome, now, 0);
         life.want = Some(Want { forced: false, ..want });
-        self.sum_up_waits();
+        self.remember(slot, next);
+    }
+
+    /// The waits of all are summed up anew only where one has come or gone.
+    fn remember(&mut self, slot: &Slot, next: Tried) {
+        let Some(life) = self.certs.get_mut(slot) else { return };
+        let waits = !next.imposed.is_empty() || !life.tried.imposed.is_empty();
+        life.tried = next;
+        if waits {
+            self.sum_up_waits();
+        }
     }
 
     /// Settles a failure and returns the line that says it.
@@ -333,9 +353,8 @@ impl Lives {
             next.order = life.tried.order.clone();
             next.tell = life.tried.tell.clone();
         }
-        life.tried = next;
         life.want = Some(unforced);
-        self.sum_up_waits();
+        self.remember(slot, next);
         let next = match (ordering, self.step(slot, Some(now))) {
             (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
             (true, _) => None,
@@ -445,8 +464,8 @@ impl Lives {
     }
 
     /// What is not renewed by us ages in silence.
-    pub fn touch_idle(&mut self) {
-        let idle = self.mds.values().filter(|md| !md.driven());
+    pub fn touch_idle(&mut self, names: &[Name]) {
+        let idle = names.iter().filter_map(|name| self.mds.get(name)).filter(|md| !md.driven());
         self.touched.extend(idle.map(|md| md.name.clone()));
     }
 

@@ -39,13 +39,13 @@ impl Keeper<'_> {
     }
 
     /// Warns of what runs out, once a day each; the result is the moment of the next warning.
-    pub(super) fn warn(&mut self, now: Unix) -> Option<Unix> {
+    pub(super) fn warn(&mut self, names: &[Name], now: Unix) -> Option<Unix> {
         let mut next: Option<Unix> = None;
-        for name in self.lives.names() {
-            let mut at = self.warn_at(&name, now);
+        for name in names {
+            let mut at = self.warn_at(name, now);
             if at.is_some_and(|at| at <= now) {
-                self.warn_of(&name, now);
-                at = self.warn_at(&name, now);
+                self.warn_of(name, now);
+                at = self.warn_at(name, now);
             }
             next = [next, at].into_iter().flatten().min();
         }

@@ -16,7 +16,10 @@ impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let Some(md) = self.lives.md(&slot.md).cloned() else { return };
-        let Some(ca) = self.lives.ca(slot).filter(|ca| self.has_room_for(ca, &md)).map(String::from) else { return };
+        let Some(ca) = self.lives.ca(slot).map(String::from) else { return };
+        if !self.has_room_for(&ca, &md) {
+            return self.waiting.push(slot.clone());
+        }
         let Some(want) = self.lives.want(slot).cloned() else { return };
         let challenges = match self.challenges(slot, &md) {
             Ok(challenges) => challenges,
@@ -116,6 +119,7 @@ impl Keeper<'_> {
                     "{}: the new pair is not stored: {trouble}; it is used from memory and stored later",
                     slot.md
                 );
+                self.save_later();
                 Some((bundle, trouble))
             }
         };

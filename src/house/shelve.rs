@@ -5,20 +5,19 @@ use crate::house::lives::places;
 use crate::words::cert::{Bundle, Held, KeyKind, Slot};
 use crate::words::config::Md;
 use crate::words::fault::Trouble;
+use crate::words::name::Name;
 use crate::words::time::Unix;
 use std::sync::Arc;
 
 impl Keeper<'_> {
-    /// Puts there what is new; costs a comparison for each certificate where nothing is. Returns when there will be
+    /// Puts there what is new of these MDs; costs a comparison for each certificate where nothing is. Returns when there will be
     /// something new by itself.
-    pub(super) fn shelve(&mut self) -> Option<Unix> {
+    pub(super) fn shelve(&mut self, names: &[Name]) -> Option<Unix> {
         if !self.config.listen.iter().any(|listen| listen.tls) {
             return None;
         }
         let now = self.now();
-        let lives = &self.lives;
-        self.shelved.retain(|name, _| lives.md(name).is_some());
-        let mds: Vec<Arc<Md>> = self.lives.mds().cloned().collect();
+        let mds: Vec<Arc<Md>> = names.iter().filter_map(|name| self.lives.md(name).cloned()).collect();
         let mut next: Option<Unix> = None;
         for md in mds {
             // Where there are certificates of the operator's own, these are served.

@@ -214,13 +214,17 @@ impl Store {
     }
 
     fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        // What would be loaded for it after a restart.
-        let there = self.state.tried.get(slot).or_else(|| self.flash.get(slot));
-        if there.map_or(*tried == Tried::default(), |there| there == tried) {
+        // What flash says as well needs no line there: of a thousand MDs that are well it knows none.
+        let in_flash = self.flash.get(slot).map(telling).unwrap_or_default();
+        let wanted = Some(telling(tried)).filter(|tried| *tried != in_flash);
+        if self.state.tried.get(slot) == wanted.as_ref() {
             return Ok(());
         }
         let mut state = self.state.clone();
-        state.tried.insert(slot.clone(), tried.clone());
+        match wanted {
+            Some(tried) => _ = state.tried.insert(slot.clone(), tried),
+            None => _ = state.tried.remove(slot),
+        }
         self.write_state(disk, state)
     }
 
@@ -329,6 +333,12 @@ impl Store {
     fn account_path(&self, stem: &str, side: Side) -> PathBuf {
         self.root.join("accounts").join(format!("{stem}.{}", side.suffix()))
     }
+}
+
+/// What there is to tell of a want: which one it was is of no interest where nothing has failed.
+fn telling(tried: &Tried) -> Tried {
+    let well = tried.order == Backoff::default() && tried.tell == Backoff::default();
+    Tried { fingerprint: if well { Default::default() } else { tried.fingerprint }, ..tried.clone() }
 }
 
 /// What flash shall hold, given what it holds. Losing the net or a script is no reason to wear it; nor is it that

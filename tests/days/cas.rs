@@ -51,6 +51,21 @@ fn calls_that_hang_are_few_whatever_is_reloaded() {
     assert_eq!(world.ca.lines(), 16);
 }
 
+/// And when they have come to their end, whoever waited for a place gets it.
+#[test]
+fn what_waited_for_calls_that_hung_goes_on_when_they_end() {
+    let world = World::new();
+    world.ca.weather(|weather| weather.hangs = true);
+    for n in 1..=20 {
+        let conf = ONE.replace("b.example", &format!("b{n}.example"));
+        world.hands.knock_in(Span::secs(n), Knock::Reload(Box::new(config(&conf))));
+    }
+    let ca = world.ca.clone();
+    world.hands.do_in(Span::secs(25), move || ca.weather(|weather| weather.hangs = false));
+    world.live(ONE, Span::mins(1));
+    assert_eq!(world.issued(), 1, "{}", world.status().0);
+}
+
 /// What ends a wait that we gave ourselves: a changed configuration, and somebody who asks. A restart and a reload of the
 /// same do not, nor does anything end one that the CA imposed before it is over.
 #[test]

@@ -178,6 +178,16 @@ impl Machine {
         })
     }
 
+    /// What the product that it stands for can spare (`board/<product>/budget`).
+    #[track_caller]
+    pub fn budget(&self, key: &str) -> f32 {
+        let product = self.fact("product").expect("product=, a folder of board/");
+        let path = self.home.join("../../board").join(product).join("budget");
+        let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{}: no {key}", path.display()))
+    }
+
     fn flash_bytes(&self) -> Vec<u8> {
         let bytes = fs::read(self.flash()).expect("the flash's image");
         // Where the image is all of its memory: the part of it that is flash.
@@ -195,7 +205,7 @@ impl Machine {
     fn fact(&self, key: &str) -> Option<String> {
         let text = fs::read_to_string(self.home.join("machine")).expect("the machine's description");
         let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-        Some(value.trim_matches('"').to_owned())
+        Some(value.split(" #").next().unwrap_or_default().trim_matches('"').to_owned())
     }
 
     /// What was fetched, and behind it what was installed here: the kernel unpacks one after the other.

@@ -343,7 +343,7 @@ fn a_store_that_can_t_be_is_69() {
 }
 
 #[test]
-fn garbage_in_the_store_is_set_aside_and_the_rest_is_served() {
+fn md_300_031_garbage_in_the_store_is_set_aside_and_the_rest_is_served() {
     let site = Site::new();
     site.hold();
     site.write("MDDriveMode manual\nMDomain a.example\nMDomain b.example\n");

@@ -180,7 +180,7 @@ fn a_ca_that_hangs_delays_no_other() {
     let begun = Instant::now();
     device.complete(B);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    assert!(device.run(&["status", A]).out.contains("being renewed now"), "it waits for its CA still");
+    assert!(device.run(&["status", A]).out.contains("being ordered now"), "it waits for its CA still");
     let begun = Instant::now();
     assert_eq!(device.stop().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());

@@ -2,6 +2,7 @@
 
 use crate::doors::clock::Push;
 use crate::doors::{control, log as door_log};
+use crate::house::alone;
 use crate::house::boot::{self, CONFIG, FAILED, FINE, Stay, UNAVAILABLE, USAGE};
 use crate::house::preview;
 use crate::rules::conf::print;
@@ -27,8 +28,10 @@ edgemd: certificates that look after themselves
   edgemd account                 our accounts with the authorities
   edgemd account deactivate [CA] end one there; the next order makes a new one
   edgemd reload                  have the daemon read its configuration again
-  edgemd prune [--yes]           list what the store keeps for MDs and CAs that are no longer configured, and what was
-                                 exported from it; --yes removes that. An account stays as it is at its CA
+  edgemd prune [--yes]           list what the store keeps for names and CAs that are no longer configured, and what
+                                 was exported from it; --yes removes that. An account stays as it is at its CA
+  edgemd import [--dry-run] DIR  take over what certbot, acme.sh, mod_md or OpenWrt's acme has there and is good and
+                                 wanted: certificates, keys, the account; nothing there is changed
   edgemd directives [--json|--man]   everything that the configuration understands
   edgemd --version, --help
 
@@ -48,6 +51,7 @@ struct Words {
     json: bool,
     man: bool,
     yes: bool,
+    dry_run: bool,
     verbose: bool,
 }
 
@@ -83,6 +87,7 @@ fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
             Long("json") => words.json = true,
             Long("man") => words.man = true,
             Long("yes") => words.yes = true,
+            Long("dry-run") => words.dry_run = true,
             Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
             Value(word) => words.names.push(word.string()?),
             other => return Err(other.unexpected()),
@@ -106,7 +111,7 @@ fn act(words: &Words) -> u8 {
             door_log::install(if words.verbose { LevelFilter::Debug } else { LevelFilter::Info });
             boot::run(file, Stay::Daemon)
         }
-        "once" => alone(words, file, Stay::Once { names: vec![], push: Push::Due }),
+        "once" => one_pass(words, file, Stay::Once { names: vec![], push: Push::Due }),
         "directives" => directives(words),
         _ => match boot::config(file) {
             Ok(config) => match verb {
@@ -114,11 +119,14 @@ fn act(words: &Words) -> u8 {
                 "renew" => renew(words, file, &config),
                 "account" => account(words, file, &config),
                 "prune" => prune(words, &config),
+                "import" => import(words, &config),
                 _ => ask(config.control.as_deref(), &request(verb, words)),
             },
             // A daemon that runs with the file as it was can be asked all the same.
             Err(faults) => match boot::socket_in(file) {
-                socket if verb != "check" && control::is_there(&socket) => ask(Some(&socket), &request(verb, words)),
+                socket if !matches!(verb, "check" | "import") && control::is_there(&socket) => {
+                    ask(Some(&socket), &request(verb, words))
+                }
                 _ => {
                     for fault in &faults {
                         complain(&fault.to_string());
@@ -152,6 +160,8 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
         "renew" => (usize::MAX, &["--force"]),
         "status" => (1, &["--json"]),
         "prune" => (0, &["--yes"]),
+        "import" if words.names.is_empty() => return Some("import: the folder is missing".into()),
+        "import" => (1, &["--dry-run"]),
         "account" => (2, &[]),
         "directives" => (0, &["--json", "--man"]),
         _ => return Some(format!("unknown verb \"{verb}\"")),
@@ -162,7 +172,13 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
     if let ("account", Err(why)) = (verb, accounts(words)) {
         return Some(why);
     }
-    let options = [("--force", words.force), ("--json", words.json), ("--man", words.man), ("--yes", words.yes)];
+    let options = [
+        ("--force", words.force),
+        ("--json", words.json),
+        ("--man", words.man),
+        ("--yes", words.yes),
+        ("--dry-run", words.dry_run),
+    ];
     let unfit = options.iter().find(|(option, given)| *given && !fitting.contains(option));
     unfit.map(|(option, _)| format!("{verb} does not know {option}"))
 }
@@ -197,7 +213,7 @@ fn renew(words: &Words, file: &str, config: &Config) -> u8 {
             }
         }
     }
-    alone(words, file, Stay::Once { names, push: if words.force { Push::Force } else { Push::Now } })
+    one_pass(words, file, Stay::Once { names, push: if words.force { Push::Force } else { Push::Now } })
 }
 
 fn account(words: &Words, file: &str, config: &Config) -> u8 {
@@ -205,7 +221,7 @@ fn account(words: &Words, file: &str, config: &Config) -> u8 {
         return ask(config.control.as_deref(), &request("account", words));
     }
     match accounts(words) {
-        Ok(Accounts::Deactivate { ca }) => alone(words, file, Stay::Leave { ca }),
+        Ok(Accounts::Deactivate { ca }) => one_pass(words, file, Stay::Leave { ca }),
         _ => match preview::accounts(config) {
             Ok(lines) => {
                 lines.iter().for_each(|line| say(line));
@@ -223,7 +239,7 @@ fn prune(words: &Words, config: &Config) -> u8 {
     if config.control.as_deref().is_some_and(control::is_there) {
         return ask(config.control.as_deref(), &request("prune", words));
     }
-    match boot::prune(config, words.yes) {
+    match alone::prune(config, words.yes) {
         Ok(pruned) => {
             pruned.lines.iter().for_each(|line| say(line));
             u8::from(pruned.failed)
@@ -235,8 +251,22 @@ fn prune(words: &Words, config: &Config) -> u8 {
     }
 }
 
+fn import(words: &Words, config: &Config) -> u8 {
+    let dir = Path::new(words.names.first().map_or("", String::as_str));
+    match alone::import(config, dir, words.dry_run) {
+        Ok(imported) => {
+            imported.lines.iter().for_each(|line| say(line));
+            if imported.taken > 0 { FINE } else { FAILED }
+        }
+        Err(trouble) => {
+            complain(&trouble.to_string());
+            UNAVAILABLE
+        }
+    }
+}
+
 /// The house for one pass, with no daemon to do it.
-fn alone(words: &Words, file: &str, stay: Stay) -> u8 {
+fn one_pass(words: &Words, file: &str, stay: Stay) -> u8 {
     let level = if words.verbose { LevelFilter::Debug } else { LevelFilter::Info };
     // A second logger is refused; there is none.
     let _ = SimpleLogger::new().with_level(level).init();

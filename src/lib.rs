@@ -62,6 +62,7 @@ pub mod rules {
     pub mod export;
     pub mod forward;
     pub mod http1;
+    pub mod import;
     pub mod kin;
     pub mod messages;
     pub mod pem;
@@ -131,12 +132,14 @@ pub mod doors {
 /// Floor 4, living: the only code that knows two doors.
 pub mod house {
     pub mod accounts;
+    pub mod alone;
     pub mod boot;
     pub mod errand;
     pub mod errands;
     pub mod exports;
     pub mod front_desk;
     pub mod hooks;
+    pub mod import;
     pub mod jobs;
     pub mod keeper;
     pub mod lives;

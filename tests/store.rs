@@ -538,6 +538,34 @@ fn records_are_for_our_own_eyes() {
     }
 }
 
+/// Root tidies up or imports for a daemon that has a user of its own: what it leaves there is that user's.
+#[test]
+fn what_root_writes_belongs_to_whom_the_store_belongs() {
+    let mut disk = RamDisk::new();
+    let (mut store, _) = open(&disk);
+    disk.belongs_to(Path::new(ROOT), 33, 44);
+    disk.belongs_to(Path::new(STATE).parent().unwrap(), 33, 44);
+    store.put_cert(&mut disk, &slot(), &held(1), &bundle(1)).unwrap();
+    store.put_tried(&mut disk, &slot(), &told(1)).unwrap();
+    store.put_account(&mut disk, &account(1)).unwrap();
+    let owners: Vec<_> = disk.files().iter().map(|path| disk.access(path).unwrap().unwrap()).collect();
+    assert_eq!(owners, vec![Access { mode: 0o600, owner: Some(33), group: Some(44) }; 4]);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let fresh = Fresh::new();
+    let root = fresh.path().join("store");
+    std::fs::create_dir(&root).unwrap();
+    std::os::unix::fs::chown(&root, Some(33), Some(44)).unwrap();
+    let _lock = lock(&root.join("lock"), Span::ZERO).unwrap();
+    let (mut store, _) = Store::open(&root, None, &mut SystemDisk).unwrap();
+    store.put_cert(&mut SystemDisk, &slot(), &held(1), &bundle(1)).unwrap();
+    for name in ["lock", "certs", "certs/www.example.org", "certs/www.example.org/secp256r1.0"] {
+        let about = std::fs::metadata(root.join(name)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (33, 44), "{name}");
+    }
+}
+
 #[test]
 fn a_record_that_can_t_be_read_stays_where_it_is() {
     let fresh = Fresh::new();

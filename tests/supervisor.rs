@@ -68,7 +68,7 @@ fn it_is_told_of_start_reload_status_and_stop() {
     let mut daemon = Child::start(&manager.folder, "edgemd", &mut manager.command());
     assert_eq!(manager.hears(&daemon), "READY=1");
     TcpStream::connect(("127.0.0.1", manager.port.number())).expect("ready means that it listens");
-    let trouble = "a.example [P-256]: no certificate; renewed by hand (MDDriveMode), or used by no virtual host";
+    let trouble = "a.example [P-256]: no certificate; not renewed by itself (MDDriveMode manual)";
     let mut status = manager.hears(&daemon);
     if status == "STATUS=no MD is configured" {
         // The keeper had not had a look yet.

@@ -35,7 +35,7 @@ impl Access {
 
     /// For a folder that is made for such a file: who may read the file may enter.
     fn of_folder(self) -> Self {
-        Self { mode: self.mode | (self.mode & 0o444) >> 2, owner: None, group: self.group }
+        Self { mode: self.mode | (self.mode & 0o444) >> 2, ..self }
     }
 }
 
@@ -78,6 +78,12 @@ pub trait Disk {
     fn is_link(&self, path: &Path) -> bool;
     /// Who may touch a file, owner and group included; `None` where there is none.
     fn access(&self, path: &Path) -> Result<Option<Access>, Trouble>;
+
+    /// How a file that is nobody else's business is made in this folder. Where root works for a daemon that has a user of
+    /// its own, it becomes that user's.
+    fn private_in(&self, _dir: &Path) -> Access {
+        Access::PRIVATE
+    }
 
     /// After this the file holds `bytes`, after a power cut within it the old bytes or the new ones. Folders on the way
     /// are made.
@@ -178,6 +184,15 @@ impl Disk for SystemDisk {
 
     fn has_dir(&self, dir: &Path) -> bool {
         dir.is_dir()
+    }
+
+    fn private_in(&self, dir: &Path) -> Access {
+        match fs::metadata(dir) {
+            Ok(about) if rustix::process::geteuid().is_root() => {
+                Access { owner: Some(about.uid()), group: Some(about.gid()), ..Access::PRIVATE }
+            }
+            _ => Access::PRIVATE,
+        }
     }
 
     fn is_link(&self, path: &Path) -> bool {
@@ -317,6 +332,7 @@ pub fn lock(path: &Path, patience: Span) -> Result<Lock, Trouble> {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Lock(None)),
         opened => opened.map_err(|error| said("locking", path, &error))?,
     };
+    hand_over(&file, SystemDisk.private_in(folder_of(path))).map_err(|error| said("locking", path, &error))?;
     let mut left = patience;
     loop {
         match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {

@@ -15,7 +15,6 @@ use crate::doors::supervisor::Supervisor;
 use crate::doors::text::SystemLibrary;
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
-use crate::house::prune::{self, Pruned};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
@@ -155,6 +154,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut script = SystemScript::default();
     let ending = script.ending();
     let (gone, keeper_gone) = mpsc::channel::<()>();
+    let (ready, keeper_ready) = mpsc::channel();
     let keeper = (shared.0.clone(), shared.1.clone(), shelf.clone());
     let bell = knocks.clone();
     let mut clock = SystemClock::new(mailbox);
@@ -171,12 +171,16 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
             look: &mut look,
             dice: &mut dice,
         };
-        Keeper::new(doors, store, loaded, config, keeper).run();
+        let mut keeper = Keeper::new(doors, store, loaded, config, keeper);
+        let _ = ready.send(());
+        keeper.run();
         drop(gone);
     });
     let thread = thread.map_err(|error| Trouble::new("starting the keeper's thread", error))?;
     watch::begin(&executor, &supervisor, shared.1, Keeping { thread, pulse });
 
+    // Whoever asks first finds a status.
+    let _ = keeper_ready.recv_timeout(PATIENCE);
     let code = smol::block_on(executor.run(stopped.recv())).unwrap_or(FAILED);
     supervisor.stopping();
     shared.0.withdraw_all();
@@ -185,16 +189,6 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let _ = keeper_gone.recv_timeout(PATIENCE);
     log::info!("stopped");
     Ok(code)
-}
-
-/// Tidies up the store, with no daemon to do it.
-pub fn prune(config: &Config, yes: bool) -> Result<Pruned, Trouble> {
-    if config.only_reads() {
-        return Err(Trouble::new("pruning", prune::ONLY_READ));
-    }
-    let mut disk = SystemDisk;
-    let (_lock, mut store, loaded) = unlock(config, &mut disk)?;
-    Ok(prune::prune(&mut store, &mut disk, config, loaded.accounts.values(), yes))
 }
 
 /// Strangers are let in from here on.
@@ -214,7 +208,7 @@ fn keep_still(config: &mut Config) {
 }
 
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.
-fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
+pub(super) fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
     let state = config.state();
     let (lock, (store, loaded)) = if config.only_reads() {
         (None, Store::look(&config.store, state.as_deref(), disk)?)
@@ -231,7 +225,7 @@ fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store
     Ok((lock, store, loaded))
 }
 
-/// How long the keeper may take to come to an end.
+/// How long the keeper may take to begin, and to come to an end.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// SIGHUP reloads; SIGTERM and SIGINT stop, which is fine for a daemon and a failure for a pass that was to be finished.

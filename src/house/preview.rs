@@ -65,7 +65,7 @@ pub fn accounts(config: &Config) -> Result<Vec<String>, Trouble> {
 }
 
 /// A disk behind glass: it is read and never touched.
-struct Glass(SystemDisk);
+pub struct Glass(pub SystemDisk);
 
 impl Disk for Glass {
     fn act(&mut self, _: Op<'_>) -> Result<(), Trouble> {

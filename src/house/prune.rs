@@ -11,7 +11,7 @@ use crate::words::fault::Trouble;
 use std::path::{Path, PathBuf};
 
 /// Why nothing is done where another daemon writes the store: what it is kept for is written in that one's configuration.
-pub const ONLY_READ: &str = "the store is only read here (MDStoreLocks off); prune where it is written";
+pub const ONLY_READ: &str = "the store is only read here (MDStoreLocks off); do it where the store is written";
 
 /// What came of it.
 #[derive(Default)]

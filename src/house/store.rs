@@ -122,7 +122,7 @@ impl Store {
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
         let next = Newest::after(self.certs.get(slot));
         let bytes = record::encode_cert(next.sequence, held, bundle);
-        disk.replace(&self.cert_path(slot, next.side), &bytes, Access::PRIVATE)?;
+        disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Store {
         let places = [Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 }];
         for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
             let bytes = record::encode_cert(place.sequence, held, bundle);
-            disk.replace(&self.cert_path(new, place.side), &bytes, Access::PRIVATE)?;
+            disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
             self.certs.entry(new.clone()).or_insert(place);
         }
         let exported = self.exported(old).to_vec();
@@ -185,7 +185,7 @@ impl Store {
         }
         let next = Newest::after(newest.as_ref());
         let bytes = record::encode_account(next.sequence, account);
-        disk.replace(&self.account_path(&stem, next.side), &bytes, Access::PRIVATE)?;
+        disk.replace(&self.account_path(&stem, next.side), &bytes, disk.private_in(&self.root))?;
         self.accounts.insert(stem, next);
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Store {
         let there = self.flash.get(slot).cloned().unwrap_or_default();
         let lasting = lasting(tried, &there);
         if lasting != there {
-            disk.replace(&self.tried_path(slot), &record::encode_tried(&lasting), Access::PRIVATE)?;
+            disk.replace(&self.tried_path(slot), &record::encode_tried(&lasting), disk.private_in(&self.root))?;
             self.flash.insert(slot.clone(), lasting);
         }
         Ok(())
@@ -234,7 +234,8 @@ impl Store {
             // The control socket stands beside it, and a group may go there.
             disk.make_dirs(dir, Access::OPEN_FOLDER)?;
         }
-        disk.replace(path, &record::encode_state(&state), Access::PRIVATE)?;
+        let access = path.parent().map_or(Access::PRIVATE, |dir| disk.private_in(dir));
+        disk.replace(path, &record::encode_state(&state), access)?;
         self.state = state;
         Ok(())
     }

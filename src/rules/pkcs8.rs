@@ -2,8 +2,11 @@
 //! DER by hand: a few tags and lengths, in the one order that DER allows.
 
 const INTEGER: u8 = 0x02;
+const BITS: u8 = 0x03;
 const OCTETS: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
+/// The tag of publicKey in an ECPrivateKey (RFC 5915 §3).
+const PUBLIC: u8 = 0xa1;
 
 /// rsaEncryption with its NULL (RFC 8017 §A.1).
 const RSA: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
@@ -26,6 +29,31 @@ pub fn from_ec(der: &[u8]) -> Result<Vec<u8>, String> {
         32 => Ok(wrap(P256, der)),
         48 => Ok(wrap(P384, der)),
         _ => Err("the key is on another curve than P-256 and P-384".into()),
+    }
+}
+
+/// From the numbers of an RSA private key, big-endian: n, e, d, p, q, dp, dq, qi (RFC 8017 §A.1.2).
+pub fn from_rsa_numbers(numbers: &[Vec<u8>]) -> Vec<u8> {
+    let version = tlv(INTEGER, &[0]);
+    let numbers = numbers.iter().flat_map(|number| integer(number));
+    from_rsa(&tlv(SEQUENCE, &version.into_iter().chain(numbers).collect::<Vec<u8>>()))
+}
+
+/// From the numbers of an EC private key: the secret one, and its point.
+pub fn from_ec_numbers(d: &[u8], x: &[u8], y: &[u8]) -> Result<Vec<u8>, String> {
+    // A BIT STRING without unused bits, and the mark of an uncompressed point (RFC 5480 §2.2).
+    let point = tlv(BITS, &[&[0, 4], x, y].concat());
+    let parts = [tlv(INTEGER, &[1]), tlv(OCTETS, d), tlv(PUBLIC, &point)];
+    from_ec(&tlv(SEQUENCE, &parts.concat()))
+}
+
+/// An unsigned number: the shortest form that is not taken for a negative one.
+fn integer(number: &[u8]) -> Vec<u8> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let digits = number.get(zeros..).unwrap_or_default();
+    match digits.first() {
+        Some(0x80..) | None => tlv(INTEGER, &[&[0], digits].concat()),
+        Some(_) => tlv(INTEGER, digits),
     }
 }
 
@@ -86,6 +114,19 @@ mod tests {
         }
         for der in [&[][..], &[4], &[4, 1], &[4, 0x80], &[4, 0x85, 0, 0, 0, 0, 1, 7], &[4, 0x81], &[4, 0x82, 0, 9]] {
             assert_eq!(split(der), None, "{der:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_unsigned_and_short() {
+        for (number, der) in [
+            (&[][..], &[2, 1, 0][..]),
+            (&[0, 0], &[2, 1, 0]),
+            (&[0, 0x7f], &[2, 1, 0x7f]),
+            (&[0x80], &[2, 2, 0, 0x80]),
+            (&[0, 1, 0], &[2, 2, 1, 0]),
+        ] {
+            assert_eq!(integer(number), der);
         }
     }
 

@@ -47,6 +47,11 @@ const TLS_FEATURE_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
 /// A SEQUENCE of the one INTEGER.
 pub const STATUS_REQUEST: [u8; 5] = [0x30, 3, 2, 1, 5];
 
+/// Who issued it, as in `C=US, O=Some CA, CN=R1`; empty where it can't be read.
+pub fn issuer(der: &[u8]) -> String {
+    parse(der).map(|leaf| leaf.issuer().to_string()).unwrap_or_default()
+}
+
 /// The facts of a chain, leaf first, whose leaf is for this key (its SubjectPublicKeyInfo, DER), whatever names it has and
 /// however old it is.
 pub fn paired(chain: &[Vec<u8>], public_key: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, String> {

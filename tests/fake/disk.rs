@@ -32,6 +32,8 @@ struct Medium {
     ops: u32,
     syncs: u32,
     replaced: Vec<PathBuf>,
+    /// Folders that are another user's, with what is below them.
+    owners: BTreeMap<PathBuf, (u32, u32)>,
     /// What each folder was made with.
     folders: BTreeMap<PathBuf, u32>,
     fate: Fate,
@@ -79,6 +81,7 @@ impl RamDisk {
             ops: 0,
             syncs: 0,
             replaced: Vec::new(),
+            owners: BTreeMap::new(),
             folders: BTreeMap::new(),
             fate: Fate::None,
             dead: false,
@@ -156,6 +159,11 @@ impl RamDisk {
         let mut medium = locked(&self.0);
         let Some(Node::File(number)) = medium.names.get(path).copied() else { panic!("no such file: {path:?}") };
         medium.files[number].access = access;
+    }
+
+    /// We are root, and this folder is somebody else's.
+    pub fn belongs_to(&self, dir: &Path, owner: u32, group: u32) {
+        locked(&self.0).owners.insert(dir.into(), (owner, group));
     }
 
     /// Puts a file there to last, folders and all, behind the program's back.
@@ -341,6 +349,15 @@ impl Disk for RamDisk {
             Some(Node::File(number)) => Ok(Some(medium.files[*number].access)),
             _ => Ok(None),
         }
+    }
+
+    fn private_in(&self, dir: &Path) -> Access {
+        let owner = locked(&self.0).owners.get(dir).copied();
+        owner.map_or(Access::PRIVATE, |(owner, group)| Access {
+            owner: Some(owner),
+            group: Some(group),
+            ..Access::PRIVATE
+        })
     }
 
     /// It knows none.

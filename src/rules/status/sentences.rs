@@ -17,7 +17,8 @@ pub fn line(reports: &[Report]) -> String {
         well += usize::from(is_well);
         if !is_well && trouble.is_none() {
             // What went wrong stands indented below what is held.
-            let wrong = lines.iter().find_map(|line| line.strip_prefix("    "));
+            let mut below = lines.iter().filter_map(|line| line.strip_prefix("    "));
+            let wrong = below.find(|line| !line.starts_with("what to do: "));
             let what = wrong.map(|wrong| format!("{}: {wrong}", report.md.name));
             trouble = what.or_else(|| lines.first().cloned());
         }

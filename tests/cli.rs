@@ -162,6 +162,29 @@ fn directives_come_from_the_table_in_three_forms() {
     assert!(man.contains(".TH ") && !plain.contains(".TH "), "{man}");
 }
 
+/// `man` shows them as they are meant: groff has nothing to complain of.
+#[test]
+fn man_pages_are_rendered_without_a_warning() {
+    let verbs = concat!(env!("CARGO_MANIFEST_DIR"), "/board/raspberrypi/root/usr/share/man/man8/edgemd.8");
+    let pages = [edgemd(&["directives", "--man"]).1, fs::read_to_string(verbs).expect("a page")];
+    for (page, words) in pages.iter().zip([["MDRetryFailover", "Example:"], ["import", "prune"]]) {
+        let mut groff = Command::new("groff")
+            .args(["-man", "-Tascii", "-P-cbou", "-ww"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("groff; tests/setup/packages test installs it");
+        let mut input = groff.stdin.take().expect("a pipe");
+        let text = page.clone();
+        let feeding = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let (code, out, err) = said(groff.wait_with_output().expect("its end"));
+        feeding.join().expect("no panic").expect("a pipe");
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(words.iter().all(|word| out.contains(word)) && out.lines().count() > 60, "{out}");
+    }
+}
+
 #[test]
 fn check_says_every_fault_or_what_would_happen() {
     let site = Site::new();
@@ -320,7 +343,7 @@ fn a_store_that_can_t_be_is_69() {
 }
 
 #[test]
-fn garbage_in_the_store_is_set_aside_and_the_rest_is_served() {
+fn md_300_031_garbage_in_the_store_is_set_aside_and_the_rest_is_served() {
     let site = Site::new();
     site.hold();
     site.write("MDDriveMode manual\nMDomain a.example\nMDomain b.example\n");

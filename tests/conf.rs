@@ -234,7 +234,7 @@ fn the_reference_has_every_directive() {
 // The acceptance cases
 
 #[test]
-fn md_100_005_bad_names_are_faults_with_places() {
+fn md_100_005_md_110_002_bad_names_are_faults_with_places() {
     for text in ["tld", "\"white sp.ace\"", "invalid.*.wildcard.com", "\u{1f600}.example"] {
         let first = faults(&format!("MDomain {text}"));
         let second = faults(&format!("MDomain example.org {text}"));
@@ -249,7 +249,7 @@ fn md_100_005_bad_names_are_faults_with_places() {
 }
 
 #[test]
-fn md_100_006_bad_urls_of_a_ca() {
+fn md_100_006_md_110_101_bad_urls_of_a_ca() {
     for (url, why) in [
         ("acme.example.org", "The CA name 'acme.example.org' is not known and it is not a URL either"),
         ("\"https://acme example.org/\"", "has a space in it"),
@@ -260,19 +260,19 @@ fn md_100_006_bad_urls_of_a_ca() {
 }
 
 #[test]
-fn md_100_009_md_100_011_duplicates_go_and_the_order_stays() {
+fn md_100_009_011_md_110_005_duplicates_go_and_the_order_stays() {
     let config = fine("MDomain test.example.org www.Example.org TEST.example.org a.example.org www.example.org.\n");
     assert_eq!(names(&config), ["test.example.org www.example.org a.example.org"]);
 }
 
 #[test]
-fn md_100_010_md_100_012_punycode_and_wildcards() {
+fn md_100_010_012_md_110_006_008_punycode_and_wildcards() {
     let config = fine("MDomain Müller.example\nMDomain *.example.org\nMDomain 192.0.2.1\nMDomain 日本.example\n");
     assert_eq!(names(&config), ["xn--mller-kva.example", "*.example.org", "192.0.2.1", "xn--wgv71a.example"]);
 }
 
 #[test]
-fn md_300_003_md_300_004_overlaps_name_both_places() {
+fn md_300_003_004_md_100_003_md_110_003_overlaps_name_both_places() {
     let found = faults("MDomain a.example b.example\n# c\nMDomain a.example b.example\n");
     let why = "is in two MDs, here and at /etc/edgemd.conf:1";
     assert_eq!(found.len(), 2, "{found:?}");
@@ -304,6 +304,39 @@ fn md_300_011a_011b_021_members() {
     one_fault(other, "4:12: \"c.example\": is not covered");
     // Plain http has no certificate to be covered by.
     fine(&host.replace("443", "80").replacen("MDomain", "MDMember manual\nMDomain", 1));
+}
+
+#[test]
+fn md_110_001_no_names() {
+    for text in ["MDomain", "MDomain auto", "<MDomainSet>\n</MDomainSet>"] {
+        one_fault(&format!("{text}\n"), "needs at least one domain name");
+    }
+}
+
+#[test]
+fn md_110_102_md_502_003_an_unknown_protocol() {
+    one_fault("MDCertificateProtocol FOO\nMDomain a.example\n", "MDCertificateProtocol: ");
+    fine("MDCertificateProtocol acme\nMDomain a.example\n");
+}
+
+#[test]
+fn md_110_400_403_404_the_agreement_is_a_word_or_a_url() {
+    let of = |text: &str| fine(&format!("{text}\nMDomain a.example\n")).mds[0].agreement.clone();
+    assert_eq!(of("MDCertificateAgreement ACCEPTED").as_deref(), Some("accepted"));
+    assert_eq!(of("MDCertificateAgreement https://ca.example/terms").as_deref(), Some("https://ca.example/terms"));
+    assert_eq!(of(""), None);
+    one_fault("MDCertificateAgreement https://ca.example/terms http://more/\n", "takes one argument");
+    for url in ["no.schema/path", "\"http://white space/path\"", "http://bad.port:-1/path"] {
+        one_fault(&format!("MDCertificateAgreement {url}\n"), "is neither 'accepted' nor the URL of the CA's terms");
+    }
+}
+
+#[test]
+fn md_810_002_an_md_s_own_keys_count_before_the_global_ones() {
+    let config =
+        fine("MDPrivateKeys RSA 4096\nMDomain a.example\n<MDomainSet b.example>\nMDPrivateKeys P-256\n</MDomainSet>\n");
+    let keys: Vec<_> = config.mds.iter().map(|md| format!("{:?}", md.keys)).collect();
+    assert_eq!(keys, ["[Rsa(4096)]", "[P256]"]);
 }
 
 #[test]

@@ -596,7 +596,7 @@ fn an_md_that_is_not_driven_is_not_renewed_and_that_is_said() {
 }
 
 #[test]
-fn a_name_that_the_keeper_does_not_know_is_said_to_be_unknown() {
+fn md_110_007_a_name_that_the_keeper_does_not_know_is_said_to_be_unknown() {
     let world = World::new();
     let said = asked(&world, ONE, &["a.example", "other.example"], Push::Now);
     assert!(said.contains(&Say::Line("there is no MD \"other.example\"".into())), "{said:?}");

@@ -381,7 +381,7 @@ fn md_702_006_no_challenge_is_possible() {
 }
 
 #[test]
-fn md_702_008_md_702_008a_a_dead_proxy_then_a_good_one() {
+fn md_702_008_008a_008b_a_dead_proxy_then_a_good_one() {
     use harness::child::Port;
     use harness::tee::Tee;
     let ca = Ca::start(&Knobs::default());

@@ -3,7 +3,7 @@
 
 mod fake;
 
-use edgemd::rules::conf::table::{DIRECTIVES, Directive, Preset};
+use edgemd::rules::conf::table::{DIRECTIVES, Differs, Directive, Does, Preset};
 use fake::Fresh;
 use std::fs;
 use std::process::{Command, Output};
@@ -68,6 +68,29 @@ fn every_directive_is_one_and_has_the_default_that_is_said() {
         }
     }
     assert!(defaults > 2, "only {defaults} defaults in the table");
+}
+
+/// What differs from mod_md is the table's to say; the README has it word for word.
+#[test]
+fn the_differences_are_those_of_the_table() {
+    let (_, section) = README.split_once("## What differs from mod_md").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let found: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let names = |of: fn(&Directive) -> bool| {
+        let names = DIRECTIVES.iter().filter(|row| of(row)).map(|row| format!("`{}`", row.name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let mut expected = vec![];
+    for row in DIRECTIVES {
+        if let Differs::So(text) = row.differs {
+            assert!(!text.contains('|') && !text.ends_with('.'), "{text}");
+            expected.push(format!("| `{}` | {text} |", row.name));
+        }
+    }
+    expected.push(format!("| {} | not in mod_md |", names(|row| matches!(row.differs, Differs::New))));
+    let later = names(|row| matches!(row.does, Does::Later(_)));
+    expected.push(format!("| {later} | not yet here: a fault that says so |"));
+    assert_eq!(found, expected);
 }
 
 const MISSPELT: &str = "MDRenewWindwo";

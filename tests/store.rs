@@ -256,7 +256,7 @@ fn path(below_certs: &str) -> PathBuf {
 }
 
 #[test]
-fn garbage_in_any_file_is_set_aside_and_harms_no_other() {
+fn md_300_030_031_garbage_in_any_file_is_set_aside_and_harms_no_other() {
     let mut disk = lived(2);
     let other = slot_of("*.example.net", KeyKind::Rsa(3072));
     let (mut store, _) = open(&disk);

@@ -4,7 +4,9 @@ use super::fake::ca::Bad;
 use super::{ONE, START, World, config, journal};
 use edgemd::doors::clock::Knock;
 use edgemd::doors::disk::Disk;
+use edgemd::house::store::Store;
 use edgemd::rules::status;
+use edgemd::words::cert::Held;
 use edgemd::words::time::Span;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -77,7 +79,7 @@ fn md_310_100_101_md_100_000_001_002_md_120_001_mds_are_added() {
 }
 
 #[test]
-fn md_310_103_104_204_302_the_ca_and_its_terms() {
+fn md_310_103_104_204_302_md_100_004_md_110_100_402_the_ca_and_its_terms() {
     let text = |ca: &str| format!("{ca}MDDriveMode manual\nMDomain a.example");
     let ca = |text: &str| {
         let world = World::new();
@@ -109,7 +111,7 @@ fn md_310_103_104_204_302_the_ca_and_its_terms() {
 }
 
 #[test]
-fn md_310_105_106_205_303_contacts() {
+fn md_310_105_106_205_303_md_110_300_305_md_502_000_contacts() {
     let contacts = |text: &str| {
         let world = World::new();
         world.live(&conf(text), Span::mins(1));
@@ -119,6 +121,7 @@ fn md_310_105_106_205_303_contacts() {
     assert_eq!(contacts("MDContactEmail mailto:me@a.example\nMDomain a.example"), json!(["mailto:me@a.example"]));
     let text = |mail: &str| format!("{mail}MDomain a.example");
     let (old, new, orders) = changed(&text(""), &text("ServerAdmin x@a.example\n"));
+    assert_eq!(old["state"], 2, "orders go out without a contact: {old}");
     assert_eq!((&old["contacts"], &new["contacts"], orders), (&json!([]), &json!(["mailto:x@a.example"]), 0));
     let (old, new, orders) = changed(&text("MDContactEmail x@a.example\n"), &text("MDContactEmail y@a.example\n"));
     assert_eq!(
@@ -401,4 +404,87 @@ fn renew_at_is_now_or_when_the_window_opens() {
     world.live(&conf("MDRenewWindow 30d\nMDomain a.example"), Span::hours(1));
     let until = world.ca.issued()[0].not_after;
     assert_eq!(mds(&world)[0]["renew-at"], until.minus(Span::days(30)).http_date());
+}
+
+/// Not used, not driven; used after a reload, and it completes. What is watched is what somebody uses.
+#[test]
+fn md_702_001_an_md_that_nobody_uses_waits_until_somebody_does() {
+    let site = |name: &str| format!("<VirtualHost *:443>\nServerName {name}\n</VirtualHost>\n");
+    let (unused, used) = (site("x.example"), site("a.example"));
+    let md = "MDomain a.example www.a.example\n";
+    let (old, new, orders) = changed(&format!("{md}{unused}"), &format!("{md}{used}"));
+    assert_eq!(
+        (&old["watched"], &old["state"], &new["watched"], &new["state"]),
+        (&json!(false), &json!(1), &json!(true), &json!(2))
+    );
+    assert_eq!(orders, 1);
+    let (_, new, orders) = changed(&format!("{md}{used}"), &format!("{md}{unused}"));
+    assert_eq!((&new["watched"], &new["state"], orders), (&json!(false), &json!(2), 0), "what is held stays");
+}
+
+/// A pair near its end is in the store, as somebody has put it there: it is used, and renewed.
+#[test]
+fn md_702_009_what_is_found_near_its_end_is_used_and_renewed() {
+    let world = World::new();
+    world.live(&conf("MDomain a.example"), Span::hours(1));
+    let mut disk = world.disk.clone();
+    let (mut store, loaded) = Store::open(Path::new("/store"), None, &mut disk).unwrap();
+    let (slot, held) = loaded.certs.iter().next().map(|(slot, held)| (slot.clone(), held[0].clone())).unwrap();
+    let bundle = store.read_bundle(&disk, &slot, &held.sha256).unwrap().unwrap();
+    let (since, not_after) = (START.minus(Span::days(88)), START.plus(Span::days(2)));
+    let short = Held { not_before: since, not_after, since, serial: vec![0x70, 0x29], sha256: [0x70; 32], ..held };
+    store.put_cert(&mut disk, &slot, &short, &bundle).unwrap();
+    let text = conf("MDRenewWindow 10d\nMDExport /run/tls\nMDomain a.example");
+    world.ca.weather(|weather| weather.down = true);
+    world.live(&text, Span::mins(1));
+    assert_eq!(mds(&world)[0]["cert"]["secp256r1"]["serial"], "7029");
+    assert!(world.disk.read(Path::new("/run/tls/a.example.crt")).unwrap().is_some(), "it is used");
+    world.ca.weather(|weather| weather.down = false);
+    world.live(&text, Span::hours(1));
+    assert!(mds(&world)[0]["cert"]["secp256r1"]["serial"] != "7029" && world.issued() == 2);
+}
+
+/// tls-alpn-01 alone, and 443 does not arrive: nobody answers the protocol, and the try says why.
+#[test]
+fn md_702_041_a_protocol_that_nobody_answers() {
+    let world = World::new();
+    world.live(&conf("MDPortMap http:80 https:-\nMDCAChallenges tls-alpn-01\nMDomain a.example"), Span::mins(5));
+    let md = mds(&world).remove(0);
+    assert_eq!(md["proto"]["acme-tls/1"], json!([]));
+    assert!(md["renewal"]["errors"].as_u64() > Some(0), "{md}");
+}
+
+/// The CA does not accept the answer: trying goes on, with patience.
+#[test]
+fn md_741_001_an_answer_that_is_rejected_is_tried_again_with_patience() {
+    let world = World::new();
+    world.ca.weather(|weather| weather.reject = true);
+    let text = conf("MDRetryDelay 1s\nMDCAChallenges http-01\nMDomain a.example");
+    world.live(&text, Span::secs(10));
+    let errors = |world: &World| mds(world)[0]["renewal"]["errors"].as_u64().unwrap_or_default();
+    let first = errors(&world);
+    assert!((2..10).contains(&first), "{first} errors within ten seconds");
+    world.live(&text, Span::mins(10));
+    assert!(errors(&world) > first && errors(&world) < first + 10, "{} after ten minutes", errors(&world));
+}
+
+#[test]
+fn md_741_002_garbage_in_a_record_is_set_aside_and_the_certificate_is_ordered_anew() {
+    let world = World::new();
+    world.live(&conf("MDomain a.example"), Span::hours(1));
+    for side in ["0", "1"] {
+        world.disk.plant(Path::new(&format!("/store/certs/a.example/secp256r1.{side}")), b"garbage");
+    }
+    world.live(&conf("MDomain a.example"), Span::hours(1));
+    assert_eq!((world.issued(), &mds(&world)[0]["state"]), (2, &json!(2)));
+    assert!(world.disk.read(Path::new("/store/certs/a.example/secp256r1.0.bad")).unwrap().is_some());
+}
+
+#[test]
+fn md_810_005_three_kinds_of_key_are_three_certificates() {
+    let world = World::new();
+    world.live(&conf("MDPrivateKeys RSA 2048 P-256 P-384\nMDomain a.example"), Span::hours(1));
+    let md = mds(&world).remove(0);
+    assert_eq!(md["cert"].as_object().unwrap().keys().collect::<Vec<_>>(), ["rsa", "secp256r1", "secp384r1", "valid"]);
+    assert_eq!((world.issued(), &md["state"]), (3, &json!(2)));
 }

@@ -1,6 +1,6 @@
 //! The reference, printed from the table: for people, for programs, as a man page.
 
-use super::table::{DIRECTIVES, Directive, Does, Places, Preset};
+use super::table::{DIRECTIVES, Differs, Directive, Does, Places, Preset};
 use core::fmt::Write;
 use serde::Serialize;
 
@@ -13,6 +13,9 @@ pub fn directives() -> String {
         line(&mut out, format_args!("    {}", facts(row)));
         if let Some(other) = row.also.first() {
             line(&mut out, format_args!("    or {other}"));
+        }
+        if let Some(differs) = differs(row) {
+            line(&mut out, format_args!("    {differs}"));
         }
         out.push('\n');
     }
@@ -39,6 +42,8 @@ struct Row {
     example: &'static str,
     works: bool,
     old: bool,
+    /// `new`, or how it differs from mod_md's.
+    differs: Option<&'static str>,
 }
 
 impl Row {
@@ -59,6 +64,11 @@ impl Row {
             example: row.example,
             works: !matches!(row.does, Does::Later(_)),
             old: matches!(row.does, Does::Old(_)),
+            differs: match row.differs {
+                Differs::Same => None,
+                Differs::New => Some("new"),
+                Differs::So(text) => Some(text),
+            },
         }
     }
 }
@@ -76,6 +86,9 @@ pub fn directives_man(version: &str) -> String {
         line(&mut out, format_args!(".TP\n.B {}\n{}.", roff(&usage(row)), roff(row.help)));
         if let Some(other) = row.also.first() {
             line(&mut out, format_args!("Also written {}.", roff(other)));
+        }
+        if let Some(differs) = differs(row) {
+            line(&mut out, format_args!(".br\n{}.", roff(&differs)));
         }
         line(&mut out, format_args!(".br\n{}.\n.br\nExample:", roff(&facts(row))));
         for example in row.example.lines() {
@@ -120,6 +133,14 @@ fn facts(row: &Directive) -> String {
     out
 }
 
+fn differs(row: &Directive) -> Option<String> {
+    match row.differs {
+        Differs::Same => None,
+        Differs::New => Some("not in mod_md".into()),
+        Differs::So(text) => Some(format!("other than in mod_md: {text}")),
+    }
+}
+
 fn places(places: Places) -> impl Iterator<Item = &'static str> {
     let all = [(places.global, "global"), (places.site, "<VirtualHost>"), (places.md, "<MDomainSet>")];
     all.into_iter().filter(|(here, _)| *here).map(|(_, place)| place)
@@ -137,6 +158,8 @@ fn roff(text: &str) -> String {
             '-' => out.push_str("\\-"),
             '\'' => out.push_str("\\(aq"),
             '"' => out.push_str("\\(dq"),
+            // Terminals of ASCII alone have no such letter.
+            '…' => out.push_str("..."),
             c if c.is_ascii() => out.push(c),
             c => write!(out, "\\[u{:04X}]", u32::from(c)).expect("a String takes all text"),
         }

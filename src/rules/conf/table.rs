@@ -18,6 +18,7 @@ pub struct Directive {
     pub help: &'static str,
     /// One line (a section: with its end) that could stand in one of the places.
     pub example: &'static str,
+    pub differs: Differs,
     pub does: Does,
 }
 
@@ -51,6 +52,16 @@ pub enum Preset {
     Rule(&'static str),
 }
 
+/// What somebody has to know who knows it from Apache's mod_md.
+#[derive(Clone, Copy)]
+pub enum Differs {
+    /// Nothing.
+    Same,
+    /// That mod_md does not have it.
+    New,
+    So(&'static str),
+}
+
 /// What comes of it.
 #[derive(Clone, Copy)]
 pub enum Does {
@@ -79,6 +90,7 @@ const GV: Places = Places { global: true, site: true, md: false };
 const GVM: Places = Places { global: true, site: true, md: true };
 
 use Count::{Any, One, OneOrTwo, Two};
+use Differs::{New, Same, So};
 use Does::{Include, Later, Old, Set};
 use Preset::{Nothing, Rule, Value};
 
@@ -92,6 +104,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "an MD: the names of one certificate, the first of which names it",
         example: "MDomain example.org www.example.org",
+        differs: Same,
         does: Set(set::domain),
     },
     Directive {
@@ -103,6 +116,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "an MD with settings of its own",
         example: "<MDomainSet example.org>\n</MDomainSet>",
+        differs: Same,
         does: Does::Section(Section::Md),
     },
     Directive {
@@ -114,6 +128,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("auto"),
         help: "auto: the names of the TLS virtual hosts that an MD serves join it; manual: the list is the list",
         example: "MDMember manual",
+        differs: So("manual: a virtual host's name that the list does not cover is a fault, not a warning"),
         does: Set(set::member),
     },
     Directive {
@@ -125,6 +140,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("all"),
         help: "servernames: MDs and virtual hosts meet by ServerName only, and overlaps are tolerated",
         example: "MDMatchNames servernames",
+        differs: Same,
         does: Set(set::match_names),
     },
     Directive {
@@ -136,6 +152,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether the server outside of all virtual hosts is managed too",
         example: "MDBaseServer on",
+        differs: Same,
         does: Set(set::base_server),
     },
     Directive {
@@ -147,6 +164,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the old name of MDomain",
         example: "ManagedDomain example.org",
+        differs: Same,
         does: Old("MDomain"),
     },
     Directive {
@@ -158,6 +176,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the old name of <MDomainSet>",
         example: "<ManagedDomain example.org>\n</ManagedDomain>",
+        differs: Same,
         does: Old("<MDomainSet>"),
     },
     Directive {
@@ -169,6 +188,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a site: what it is called and where it is; with TLS on the port that MDPortMap gives to https",
         example: "<VirtualHost *:443>\n</VirtualHost>",
+        differs: So("it says what a site is called and where it is, and no more of what Apache's can say"),
         does: Does::Section(Section::Site),
     },
     Directive {
@@ -180,6 +200,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "what the site is called",
         example: "ServerName example.org",
+        differs: Same,
         does: Set(set::server_name),
     },
     Directive {
@@ -191,6 +212,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "other names of the site; wildcards are allowed",
         example: "ServerAlias www.example.org *.example.net",
+        differs: Same,
         does: Set(set::server_alias),
     },
     Directive {
@@ -202,6 +224,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the contact that the CA is told, unless there is an MDContactEmail",
         example: "ServerAdmin admin@example.org",
+        differs: Same,
         does: Set(set::server_admin),
     },
     Directive {
@@ -213,6 +236,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("by the port"),
         help: "whether the virtual host has TLS",
         example: "SSLEngine on",
+        differs: Same,
         does: Set(set::engine),
     },
     Directive {
@@ -224,6 +248,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "where requests go that are not edgemd's: the device's web UI",
         example: "ProxyPass / http://127.0.0.1:8000/",
+        differs: So("for the whole of /, to one back end"),
         does: Set(set::proxy_pass),
     },
     Directive {
@@ -235,6 +260,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("what MDPortMap says"),
         help: "where edgemd listens; without an address on IPv4 and IPv6",
         example: "Listen 8080",
+        differs: Same,
         does: Set(set::listen),
     },
     Directive {
@@ -246,6 +272,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "tell the back end the client's address in a header line of its own",
         example: "ProxyProtocol v1",
+        differs: New,
         does: Set(set::proxy_protocol),
     },
     Directive {
@@ -257,6 +284,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a web UI that has TLS itself: all but the CA's own handshakes is passed on to it",
         example: "SSLProxyPassthrough 127.0.0.1:4443",
+        differs: New,
         does: Set(set::passthrough),
     },
     Directive {
@@ -268,6 +296,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("256"),
         help: "how many connections are open at once",
         example: "MaxConnections 64",
+        differs: New,
         does: Set(set::connections),
     },
     Directive {
@@ -279,6 +308,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "another file, read at this place; relative to this one",
         example: "Include site.conf",
+        differs: Same,
         does: Include { optional: false },
     },
     Directive {
@@ -290,6 +320,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "other files, if there are any; relative to this one",
         example: "IncludeOptional conf.d/*.conf",
+        differs: Same,
         does: Include { optional: true },
     },
     Directive {
@@ -301,6 +332,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("LetsEncrypt"),
         help: "the CA: a known name or the URL of its directory; of several, the next is tried when one fails",
         example: "MDCertificateAuthority LetsEncrypt ZeroSSL",
+        differs: So(
+            "a certificate from a CA that is no longer configured is renewed; Buypass is a fault, its service has ended",
+        ),
         does: Set(ca::authority),
     },
     Directive {
@@ -312,6 +346,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "that the CA's terms are accepted",
         example: "MDCertificateAgreement accepted",
+        differs: Same,
         does: Set(ca::agreement),
     },
     Directive {
@@ -323,6 +358,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("ACME"),
         help: "how the CA is talked to",
         example: "MDCertificateProtocol ACME",
+        differs: So("anything but ACME is a fault"),
         does: Set(ca::protocol),
     },
     Directive {
@@ -334,6 +370,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("ServerAdmin"),
         help: "the contact that the CA is told",
         example: "MDContactEmail admin@example.org",
+        differs: So("a change is sent to the CA; orders go out without contact when none is set"),
         does: Set(ca::contact),
     },
     Directive {
@@ -345,6 +382,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "trust roots (PEM) for talking to the CA, in place of the built-in ones",
         example: "MDCACertificateFile ca.pem",
+        differs: Same,
         does: Set(ca::roots),
     },
     Directive {
@@ -356,6 +394,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "the account at the CA's own site that ours is bound to",
         example: "MDExternalAccountBinding kid-1 c2VjcmV0",
+        differs: Same,
         does: Later(ca::binding),
     },
     Directive {
@@ -367,6 +406,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "a proxy on the way to the CA",
         example: "MDHttpProxy http://proxy.example.org:8080",
+        differs: Same,
         does: Set(ca::proxy),
     },
     Directive {
@@ -378,6 +418,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "trust roots for talking to the proxy",
         example: "MDHttpProxyCACertificateFile proxy.pem",
+        differs: Same,
         does: Later(ca::proxy_roots),
     },
     Directive {
@@ -389,6 +430,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "the CA's profile that is asked for, if it has it",
         example: "MDProfile shortlived",
+        differs: Same,
         does: Later(ca::profile),
     },
     Directive {
@@ -400,6 +442,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether to do without a certificate if the CA does not have the profile",
         example: "MDProfileMandatory on",
+        differs: Same,
         does: Later(set::later_switch),
     },
     Directive {
@@ -411,6 +454,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("the CA's own"),
         help: "which of the CA's chains: by the common name of its topmost issuer",
         example: "MDPreferredChain shortest",
+        differs: New,
         does: Later(ca::chain),
     },
     Directive {
@@ -422,6 +466,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("auto"),
         help: "auto: renewed if a virtual host or an export uses it; always: even so; manual: the CA is never asked",
         example: "MDDriveMode always",
+        differs: So("without any <VirtualHost> in the file every MD counts as used"),
         does: Set(set::drive),
     },
     Directive {
@@ -433,6 +478,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("33%"),
         help: "how long before the end of its life a certificate is renewed; days if no unit is written",
         example: "MDRenewWindow 21d",
+        differs: Same,
         does: Set(set::window),
     },
     Directive {
@@ -444,6 +490,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("10%"),
         help: "from when on a certificate that was not renewed is warned of",
         example: "MDWarnWindow 5d",
+        differs: Same,
         does: Set(set::warn_window),
     },
     Directive {
@@ -455,6 +502,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "whether the CA's own renewal window counts when it is earlier",
         example: "MDRenewViaARI off",
+        differs: Same,
         does: Later(set::later_switch),
     },
     Directive {
@@ -466,6 +514,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("12h"),
         help: "the longest time between two looks at what is due",
         example: "MDCheckInterval 6h",
+        differs: Same,
         does: Set(set::check_interval),
     },
     Directive {
@@ -477,6 +526,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("a random moment of up to 30s, and only before a first certificate"),
         help: "how long to wait after a start before anything is asked of a CA",
         example: "MDInitialDelay 10s",
+        differs: So("unless it is written, a random moment of up to 30s before a first certificate"),
         does: Set(set::initial_delay),
     },
     Directive {
@@ -488,6 +538,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("0"),
         help: "a renewed certificate is served only this long after its notBefore",
         example: "MDActivationDelay 1h",
+        differs: So("counted from the certificate's notBefore; a first certificate is used at once"),
         does: Set(set::activation_delay),
     },
     Directive {
@@ -499,6 +550,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("30s"),
         help: "the wait after a first failure; it doubles with each further one",
         example: "MDRetryDelay 1mi",
+        differs: So("the wait outlives a restart, and is an hour at most while the CA can't be reached"),
         does: Set(set::retry_delay),
     },
     Directive {
@@ -510,6 +562,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("5"),
         help: "after how many failures the next CA in the list is tried",
         example: "MDRetryFailover 3",
+        differs: So("5 failures, not 13; after a success it is the first CA's turn again"),
         does: Set(set::failover),
     },
     Directive {
@@ -521,6 +574,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("P-256"),
         help: "the kinds of keys, one certificate each; RSA has 2048, 3072 or 4096 bits",
         example: "MDPrivateKeys P-384 RSA 3072",
+        differs: So("P-256 where mod_md has RSA 2048; RSA has 2048, 3072 or 4096 bits"),
         does: Set(set::keys),
     },
     Directive {
@@ -532,6 +586,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether a renewed certificate keeps its key",
         example: "MDReuseKey on",
+        differs: New,
         does: Set(set::reuse_key),
     },
     Directive {
@@ -543,6 +598,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether to ask for the must-staple extension",
         example: "MDMustStaple on",
+        differs: So("a CA that ignores the wish is not asked for ever"),
         does: Set(set::must_staple),
     },
     Directive {
@@ -554,6 +610,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "a certificate of the operator's own, to be served as it is",
         example: "MDCertificateFile site.crt",
+        differs: So("a changed file is seen within a check interval, and exported and told of like a renewed one"),
         does: Set(set::static_cert),
     },
     Directive {
@@ -565,6 +622,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "its key",
         example: "MDCertificateKeyFile site.key",
+        differs: Same,
         does: Set(set::static_key),
     },
     Directive {
@@ -576,6 +634,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("http:80 https:443"),
         help: "on which local ports the Internet's 80 and 443 arrive; -: not at all",
         example: "MDPortMap http:8080 https:-",
+        differs: Same,
         does: Set(set::port_map),
     },
     Directive {
@@ -587,6 +646,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("what is possible"),
         help: "the ways of proving a name, the preferred first",
         example: "MDCAChallenges http-01",
+        differs: So("an unknown word is a fault; when the CA rejects one way, the next order tries the next"),
         does: Set(set::challenges),
     },
     Directive {
@@ -598,6 +658,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that puts dns-01 answers into DNS",
         example: "MDChallengeDns01 /usr/lib/edgemd/dns",
+        differs: Same,
         does: Later(set::dns_command),
     },
     Directive {
@@ -609,6 +670,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("2"),
         help: "2: the program gets the answer at teardown too",
         example: "MDChallengeDns01Version 1",
+        differs: So("2, not 1, unless it is written"),
         does: Later(set::dns_version),
     },
     Directive {
@@ -620,6 +682,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "http-01 answers are written there too, for a web server that owns port 80",
         example: "MDChallengeWebroot /srv/www",
+        differs: New,
         does: Set(set::webroot),
     },
     Directive {
@@ -631,6 +694,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether http is redirected to https",
         example: "MDRequireHttps temporary",
+        differs: So(
+            "nobody is sent to a certificate that is missing, has expired or lacks the name; methods other than GET and HEAD get 307 or 308",
+        ),
         does: Set(set::require_https),
     },
     Directive {
@@ -642,6 +708,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "whether OCSP responses are fetched and stapled",
         example: "MDStapling on",
+        differs: Same,
         does: Later(set::later_switch),
     },
     Directive {
@@ -653,6 +720,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "the same for certificates that are no MD's",
         example: "MDStapleOthers on",
+        differs: Same,
         does: Later(set::later_switch),
     },
     Directive {
@@ -664,6 +732,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("7d"),
         help: "how long an OCSP response is kept",
         example: "MDStaplingKeepResponse 3d",
+        differs: Same,
         does: Later(set::later_window),
     },
     Directive {
@@ -675,6 +744,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("33%"),
         help: "when a new OCSP response is fetched",
         example: "MDStaplingRenewWindow 50%",
+        differs: Same,
         does: Later(set::later_window),
     },
     Directive {
@@ -686,6 +756,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "/.httpd/certificate-status on each MD's host",
         example: "MDCertificateStatus off",
+        differs: Same,
         does: Set(tell::certificate_status),
     },
     Directive {
@@ -697,6 +768,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "the view of all MDs on the control socket",
         example: "MDServerStatus off",
+        differs: So("the view is on the control socket; the sentences of `edgemd status` stay"),
         does: Set(tell::server_status),
     },
     Directive {
@@ -708,6 +780,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/var/lib/edgemd"),
         help: "where keys and certificates are kept",
         example: "MDStoreDir /srv/edgemd",
+        differs: So("records of its own; `edgemd import` takes over what mod_md has"),
         does: Set(tell::store),
     },
     Directive {
@@ -719,6 +792,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("on"),
         help: "how long to wait for another daemon to leave the store; on: 5s",
         example: "MDStoreLocks off",
+        differs: So("on unless it is written; off is for a daemon that drives no MD and reads what another one writes"),
         does: Set(tell::locks),
     },
     Directive {
@@ -730,6 +804,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "PEM files for other programs; layouts: pair (md.crt, md.key), combined (md.pem too), acme (OpenWrt's), live (certbot's)",
         example: "MDExport /etc/ssl/md combined root:root 0640",
+        differs: New,
         does: Set(tell::export),
     },
     Directive {
@@ -741,6 +816,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that is told of a new certificate: its arguments, then the MD's name",
         example: "MDNotifyCmd /etc/init.d/uhttpd reload",
+        differs: So("called when the exports are in place, and again until it answers 0, across restarts"),
         does: Set(tell::notify),
     },
     Directive {
@@ -752,6 +828,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "the program that is told of everything that happens",
         example: "MDMessageCmd /usr/lib/edgemd/message",
+        differs: So("installed follows renewed at once: there is no restart to wait for"),
         does: Set(tell::message),
     },
     Directive {
@@ -763,6 +840,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Nothing,
         help: "after the notification, look there whether the new certificate is served",
         example: "MDNotifyServed 127.0.0.1:443",
+        differs: New,
         does: Set(tell::served),
     },
     Directive {
@@ -774,6 +852,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/run/edgemd/control.sock"),
         help: "where status, renew and reload reach the daemon",
         example: "MDControlSocket off",
+        differs: New,
         does: Set(tell::control),
     },
     Directive {
@@ -785,6 +864,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("60s"),
         help: "after this time a program that was called is ended",
         example: "MDHookTimeout 2mi",
+        differs: New,
         does: Set(set::hook_timeout),
     },
 ];

@@ -14,7 +14,6 @@ use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::time::Unix;
 use layouts::{Form, Login, Pair};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What came of it, a line each, and how much of it is ours now.
@@ -44,21 +43,21 @@ pub fn import(
 ) -> Imported {
     let mut imported = Imported::default();
     let wants: Vec<Want> = config.mds.iter().flat_map(|md| md.wants(record::fingerprint(md))).collect();
-    let mut fits: BTreeMap<_, Vec<Fit>> = BTreeMap::new();
+    let mut fits: Vec<Fit> = vec![];
     for pair in layouts::pairs(disk, dir) {
         match read(disk, &pair, &wants, now) {
-            Ok(found) => found.into_iter().for_each(|fit| fits.entry(fit.want.slot()).or_default().push(fit)),
+            Ok(found) => fits.extend(found),
             Err(why) => imported.lines.push(format!("{}: not {done}: {why}", said(&pair.place))),
         }
     }
-    for (slot, mut fits) in fits {
-        fits.sort_by_key(|fit| core::cmp::Reverse(fit.held.not_after));
-        let mut fits = fits.into_iter();
-        let Some(best) = fits.next() else { continue };
-        let there = loaded.certs.get(&slot).and_then(|held| held.first());
-        take(store, disk, &best, there, (now, done), &mut imported);
-        let rest = fits.map(|fit| format!("{}: not {done}: {} ends later", fit.place, best.place));
-        imported.lines.extend(rest);
+    for want in &wants {
+        let of_this = || fits.iter().filter(|fit| fit.want == *want);
+        let Some(best) = of_this().max_by_key(|fit| fit.held.not_after) else { continue };
+        let there = loaded.certs.get(&want.slot()).and_then(|held| held.first());
+        take(store, disk, best, there, (now, done), &mut imported);
+        for fit in of_this().filter(|fit| !core::ptr::eq(*fit, best)) {
+            imported.lines.push(format!("{}: not {done}: {} ends later", fit.place, best.place));
+        }
     }
     accounts(store, loaded, disk, config, (dir, done), &mut imported);
     if imported.lines.is_empty() {
@@ -148,8 +147,12 @@ fn accounts(
     (dir, done): (&Path, &str),
     imported: &mut Imported,
 ) {
-    let cas: BTreeSet<&String> = config.mds.iter().flat_map(|md| &md.cas).collect();
-    for ca in cas {
+    let mut cas: Vec<&String> = vec![];
+    for ca in config.mds.iter().flat_map(|md| &md.cas) {
+        if cas.contains(&ca) {
+            continue;
+        }
+        cas.push(ca);
         for login in layouts::logins(disk, dir, ca) {
             let place = said(&login.key);
             if loaded.accounts.contains_key(ca) {

@@ -143,6 +143,7 @@ impl Keeper<'_> {
             pruned.lines.iter().for_each(|line| log::info!("{}", line.trim_start()));
         }
         self.lives.forget(&pruned.places, &pruned.cas);
+        self.look_again();
         (pruned.lines, !pruned.failed)
     }
 }

@@ -56,13 +56,13 @@ pub fn giver<'a>(issuer: &str, configured: &'a str, kind: KeyKind) -> (String, &
 /// What stands in the issuer's name, the more special first.
 const ISSUERS: [(&str, &str); 8] = [
     ("(STAGING)", "LetsEncrypt-Test"),
-    ("O=Let's Encrypt", "LetsEncrypt"),
-    ("O=Internet Security Research Group", "LetsEncrypt"),
-    ("O=ZeroSSL", "ZeroSSL"),
-    ("O=Google Trust Services", "Google"),
-    ("O=SSL Corp", "SSLcom"),
-    ("O=Actalis", "Actalis"),
-    ("O=Sectigo", "Sectigo"),
+    ("Let's Encrypt", "LetsEncrypt"),
+    ("Internet Security Research Group", "LetsEncrypt"),
+    ("ZeroSSL", "ZeroSSL"),
+    ("Google Trust Services", "Google"),
+    ("SSL Corp", "SSLcom"),
+    ("Actalis", "Actalis"),
+    ("Sectigo", "Sectigo"),
 ];
 
 /// The folders in which a client keeps what belongs to a CA: its host (and port, or not) and its path; its host alone.
@@ -125,15 +125,15 @@ mod tests {
     fn the_issuer_tells_and_the_configuration_fills_in() {
         let letsencrypt = "https://acme-v02.api.letsencrypt.org/directory";
         for (issuer, configured, url) in [
-            ("C=US, O=Let's Encrypt, CN=E5", "https://ca.example/dir", letsencrypt),
+            ("Let's Encrypt, E5", "https://ca.example/dir", letsencrypt),
             (
-                "C=US, O=(STAGING) Let's Encrypt, CN=(STAGING) E5",
+                "(STAGING) Let's Encrypt, (STAGING) Puzzling Parsnip E7",
                 letsencrypt,
                 "https://acme-staging-v02.api.letsencrypt.org/directory",
             ),
-            ("C=AT, O=ZeroSSL, CN=ZeroSSL ECC", letsencrypt, "https://acme.zerossl.com/v2/DV90"),
-            ("CN=Pebble Intermediate CA", "https://ca.example/dir", "https://ca.example/dir"),
-            ("CN=router", letsencrypt, ""),
+            ("ZeroSSL, ZeroSSL ECC Domain Secure Site CA", letsencrypt, "https://acme.zerossl.com/v2/DV90"),
+            ("Pebble Intermediate CA", "https://ca.example/dir", "https://ca.example/dir"),
+            ("router", letsencrypt, ""),
         ] {
             assert_eq!(giver(issuer, configured, KeyKind::P256).0, url, "{issuer}");
         }

@@ -47,9 +47,13 @@ const TLS_FEATURE_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
 /// A SEQUENCE of the one INTEGER.
 pub const STATUS_REQUEST: [u8; 5] = [0x30, 3, 2, 1, 5];
 
-/// Who issued it, as in `C=US, O=Some CA, CN=R1`; empty where it can't be read.
+/// Who issued it: the organization and its own name there, as far as they can be read.
 pub fn issuer(der: &[u8]) -> String {
-    parse(der).map(|leaf| leaf.issuer().to_string()).unwrap_or_default()
+    let Ok(leaf) = parse(der) else { return String::new() };
+    let name = leaf.issuer();
+    // Printing the whole of it would bring a table of all there is: 40 KB.
+    let parts = name.iter_organization().chain(name.iter_common_name()).filter_map(|part| part.as_str().ok());
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// The facts of a chain, leaf first, whose leaf is for this key (its SubjectPublicKeyInfo, DER), whatever names it has and

@@ -49,13 +49,15 @@ pub fn logins(disk: &dyn Disk, dir: &Path, ca: &str) -> Vec<Login> {
     for folder in folders_of(ca) {
         for root in [dir, dir.parent().unwrap_or(dir)] {
             let in_use = accounts_in_use(disk, root);
-            let mut found: Vec<PathBuf> = folders(disk, &root.join("accounts").join(&folder));
-            found.sort_by_key(|folder| !in_use.iter().any(|id| folder.ends_with(id)));
-            logins.extend(found.into_iter().map(|folder| Login {
-                url: text(disk, &folder.join("regr.json")).and_then(|json| text_at(&json, &["uri"])),
-                key: folder.join("private_key.json"),
-                form: Form::Jwk,
-            }));
+            let found = folders(disk, &root.join("accounts").join(&folder));
+            for wanted in [true, false] {
+                let of_these = found.iter().filter(|folder| in_use.iter().any(|id| folder.ends_with(id)) == wanted);
+                logins.extend(of_these.map(|folder| Login {
+                    url: text(disk, &folder.join("regr.json")).and_then(|json| text_at(&json, &["uri"])),
+                    key: folder.join("private_key.json"),
+                    form: Form::Jwk,
+                }));
+            }
         }
         let folder = dir.join("ca").join(&folder);
         let url = text(disk, &folder.join("ca.conf")).and_then(|text| setting(&text, "ACCOUNT_URL"));

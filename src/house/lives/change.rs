@@ -71,7 +71,14 @@ impl Lives {
 
     /// What stood in these places, and the accounts with these CAs, are gone.
     pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
-        self.certs.retain(|slot, _| !places.contains(slot));
+        self.drop_lives(&|slot| places.contains(slot));
         cas.iter().for_each(|ca| self.forget_account(ca));
+    }
+
+    pub(super) fn drop_lives(&mut self, are_gone: &dyn Fn(&Slot) -> bool) {
+        let gone: Vec<Slot> = self.certs.keys().filter(|slot| are_gone(slot)).cloned().collect();
+        for slot in gone {
+            self.certs.remove(&slot);
+        }
     }
 }

@@ -6,7 +6,6 @@ use crate::rules::record;
 use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::Md;
 use crate::words::name::Name;
-use std::collections::BTreeSet;
 
 /// What is in no record of ours.
 pub struct Own {
@@ -19,7 +18,7 @@ impl Lives {
     /// Takes over what an MD's own files hold. What can't be read changes nothing: the pair that was read before is still
     /// good. The result is what is new, and what is newly wrong.
     pub fn see_own(&mut self, md: &Md, pairs: Vec<Pair>) -> (Vec<String>, Vec<String>) {
-        let (mut news, mut faults, mut seen) = (vec![], vec![], BTreeSet::new());
+        let (mut news, mut faults, mut seen) = (vec![], vec![], vec![]);
         for (at, pair) in pairs.into_iter().enumerate() {
             let (held, bundle) = match pair {
                 Ok(pair) => pair,
@@ -29,10 +28,11 @@ impl Lives {
                 }
             };
             let slot = Slot::own(md.name.clone(), held.kind);
-            if !seen.insert(slot.clone()) {
+            if seen.contains(&slot) {
                 faults.push(format!("two of its own certificates have keys of kind {}; one will do", held.kind));
                 continue;
             }
+            seen.push(slot.clone());
             let life = self.certs.entry(slot.clone()).or_default();
             life.want = Some(md.want_of_own(&held, record::fingerprint(md)));
             life.own = Some(Own { bundle, first: at == 0 });
@@ -44,7 +44,7 @@ impl Lives {
         }
         let known = self.faults.insert(md.name.clone(), faults.clone()).unwrap_or_default();
         if faults.is_empty() {
-            self.certs.retain(|slot, _| slot.md != md.name || !slot.is_own() || seen.contains(slot));
+            self.drop_lives(&|slot| slot.md == md.name && slot.is_own() && !seen.contains(slot));
         } else {
             let unread = self.certs.iter_mut().filter(|(slot, _)| slot.md == md.name && slot.is_own());
             for life in unread.filter_map(|(_, life)| life.want.is_none().then_some(life)) {
@@ -66,9 +66,9 @@ impl Lives {
 
     /// After a change of the configuration: what is no MD's own any more is not served any more.
     pub(super) fn forget_own(&mut self) {
-        let mds = &self.mds;
+        let mds = self.mds.clone();
         let has_own = |md: &Name| mds.get(md).is_some_and(|md| !md.statics.is_empty());
-        self.certs.retain(|slot, _| !slot.is_own() || has_own(&slot.md));
+        self.drop_lives(&|slot| slot.is_own() && !has_own(&slot.md));
         self.faults.retain(|md, _| has_own(md));
     }
 }

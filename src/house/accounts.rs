@@ -4,6 +4,7 @@ use crate::doors::clock::Ended;
 use crate::doors::https::Route;
 use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Task};
+use crate::house::jobs;
 use crate::house::keeper::Keeper;
 use crate::house::webroot;
 use crate::rules::account;
@@ -113,10 +114,7 @@ impl Keeper<'_> {
             },
         };
         let code = u8::from(said.is_err());
-        for line in said.unwrap_or_else(|why| vec![why]) {
-            let _ = ended.try_send(Say::Line(line));
-        }
-        let _ = ended.try_send(Say::End(code));
+        jobs::end(&ended, said.unwrap_or_else(|why| vec![why]), code);
     }
 
     /// Sets an errand going that ends the account.

@@ -1,14 +1,15 @@
 //! What the keeper knows: every want beside what is held for it and what was tried. Plain bookkeeping over the rules;
 //! nothing here touches a door.
 
+mod change;
 mod own;
+mod report;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
-use crate::rules::kin::{self, Kin};
-use crate::rules::{messages, plan, record};
-use crate::words::board::{CertReport, Diary, Entry, Next, Report};
-use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want, Why};
+use crate::rules::{messages, plan};
+use crate::words::board::{Diary, Entry};
+use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -102,65 +103,6 @@ impl Lives {
         lives
     }
 
-    /// Takes over a configuration. What is held stays, wanted or not.
-    pub fn rewant(&mut self, config: &Config) {
-        let mut before: BTreeMap<Slot, Want> = BTreeMap::new();
-        for (slot, life) in &mut self.certs {
-            before.extend(life.want.take().map(|want| (slot.clone(), want)));
-        }
-        self.order = config.mds.iter().map(|md| md.name.clone()).collect();
-        self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
-        self.contacts.clear();
-        self.forget_own();
-        for md in self.mds.values() {
-            for ca in &md.cas {
-                self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
-            }
-            for mut want in md.wants(record::fingerprint(md)) {
-                let slot = want.slot();
-                let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
-                want.forced = same.is_some_and(|before| before.forced);
-                self.certs.entry(slot).or_default().want = Some(want);
-            }
-        }
-        self.diaries.retain(|name, _| self.mds.contains_key(name));
-        self.touched.extend(self.order.iter().cloned());
-    }
-
-    /// Which wants without a certificate go on with one that nobody asks for any more: new place, old place.
-    pub fn heirs(&self) -> Vec<(Slot, Slot)> {
-        let mut pairs = vec![];
-        for family in KeyKind::FAMILIES {
-            let lives = || self.certs.iter().filter(move |(slot, _)| slot.family == family);
-            let heirs = lives().filter_map(|(slot, life)| match (&life.want, life.newest()) {
-                (Some(want), None) => Some(Kin { md: &slot.md, names: &want.names }),
-                _ => None,
-            });
-            // What an MD that still is has no use for just now may be of use to it again.
-            let homeless = lives().filter(|(slot, _)| !self.mds.contains_key(&slot.md));
-            let orphans = homeless.filter_map(|(slot, life)| match (&life.want, life.newest()) {
-                (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
-                _ => None,
-            });
-            let place = |md: &Name| Slot { md: md.clone(), family };
-            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans.collect::<Vec<_>>());
-            pairs.extend(found.into_iter().map(|(heir, orphan)| (place(heir), place(orphan))));
-        }
-        pairs
-    }
-
-    /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
-    pub fn inherit(&mut self, new: &Slot, old: &Slot) {
-        let Some(orphan) = self.certs.remove(old) else { return };
-        let life = self.certs.entry(new.clone()).or_default();
-        life.held = orphan.held;
-        life.unsaved = orphan.unsaved;
-        (life.tried.told, life.tried.notified) = (None, None);
-        life.tried.imposed = orphan.tried.imposed;
-        life.tried.exported = orphan.tried.exported;
-        self.touch(&new.md);
-    }
-
     /// The slots that the configuration asks for.
     pub fn wanted(&self) -> Vec<Slot> {
         self.certs.iter().filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect()
@@ -237,12 +179,6 @@ impl Lives {
     pub fn forget_account(&mut self, ca: &str) {
         self.accounts.remove(ca);
         self.touched.extend(self.order.iter().cloned());
-    }
-
-    /// What stood in these places, and the accounts with these CAs, are gone.
-    pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
-        self.certs.retain(|slot, _| !places.contains(slot));
-        cas.iter().for_each(|ca| self.forget_account(ca));
     }
 
     pub fn keep_account(&mut self, account: Account) {
@@ -434,35 +370,6 @@ impl Lives {
         self.certs.get_mut(slot)
     }
 
-    /// `; renewal from …`: what the log says comes next, where nothing else does.
-    pub fn outlook(&self, slot: &Slot, now: Option<Unix>) -> String {
-        if let Some(at) = self.activates_at(slot, now) {
-            return format!("; in use from {at}");
-        }
-        match self.step(slot, now) {
-            Step::Wait { until } if until.millis() < u64::MAX => format!("; renewal from {until}"),
-            _ => String::new(),
-        }
-    }
-
-    /// How a want stands, in one line, and whether that is well: nothing is left to do for it.
-    pub fn summary(&self, slot: &Slot, now: Option<Unix>) -> (String, bool) {
-        let Some(report) = self.md(&slot.md).map(|md| self.report(md, now, |_| false)) else {
-            return (format!("{}: no longer in the configuration", slot.md), false);
-        };
-        let family = slot.family.trim_start_matches("own-");
-        let one =
-            Report { certs: report.certs.into_iter().filter(|cert| cert.kind.family() == family).collect(), ..report };
-        let due = one.certs.iter().any(|cert| cert.why.is_some());
-        let (lines, well) = crate::rules::status::text(&one);
-        (lines.join("\n"), well && !due && now.is_some())
-    }
-
-    /// In the order of the configuration.
-    pub fn reports(&self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
-        self.order.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
-    }
-
     /// What is not renewed by us ages in silence.
     pub fn touch_idle(&mut self, names: &[Name]) {
         let idle = names.iter().filter_map(|name| self.mds.get(name)).filter(|md| !md.driven());
@@ -473,72 +380,6 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
-
-    /// The reports of the MDs of which there is something new to say, each once.
-    pub fn news(&mut self, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Vec<Report> {
-        let touched = std::mem::take(&mut self.touched);
-        touched.iter().filter_map(|name| self.mds.get(name)).map(|md| self.report(md, now, &busy)).collect()
-    }
-
-    fn report(&self, md: &Arc<Md>, now: Option<Unix>, busy: impl Fn(&Slot) -> bool) -> Report {
-        let lives: Vec<(Slot, &Life)> =
-            places(md).filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
-        let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
-        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
-        let trouble = lives.iter().find_map(|(_, life)| {
-            let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
-            unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
-        });
-        Report {
-            md: md.clone(),
-            ca,
-            account,
-            certs: lives.iter().filter_map(|(slot, life)| self.cert_report(slot, life, now, busy(slot))).collect(),
-            log: self.diaries.get(&md.name).cloned().unwrap_or_default(),
-            warning: self
-                .watched(&md.name)
-                .map(|watched| watched.said.warning_for(watched.fingerprint))
-                .unwrap_or_default(),
-            trouble,
-            fault: self.faults.get(&md.name).filter(|faults| !faults.is_empty()).map(|faults| faults.join("; ")),
-        }
-    }
-
-    fn cert_report(&self, slot: &Slot, life: &Life, now: Option<Unix>, busy: bool) -> Option<CertReport> {
-        let want = life.want.as_ref()?;
-        let newest = life.newest();
-        let active = plan::active(want, &life.held, &life.tried, now);
-        let next = match self.step(slot, now) {
-            _ if busy => Next::Ordering,
-            Step::NoClock => Next::NoClock,
-            Step::Tell => Next::Telling,
-            Step::Order { .. } => Next::Nothing,
-            Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
-            Step::Wait { until } => Next::At(until),
-        };
-        let why = match now {
-            Some(now) => plan::why(want, newest, now),
-            None => newest.is_none().then_some(Why::Missing),
-        };
-        let incomplete =
-            matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
-        let forgiven = life.tried.fingerprint != want.fingerprint;
-        let warn = self.mds.get(&want.md).map(|md| md.warn);
-        let warned_from = newest.zip(warn).map(|(held, warn)| held.not_after.minus(warn.of(held.life())));
-        Some(CertReport {
-            kind: want.kind,
-            own: slot.is_own(),
-            ends_soon: warned_from.zip(now).is_some_and(|(from, now)| from <= now),
-            held: active.cloned(),
-            staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
-            why,
-            next,
-            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held))),
-            order: if forgiven { Default::default() } else { life.tried.order.clone() },
-            tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
-            told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
-        })
-    }
 }
 
 /// The places of an MD's certificates, those of the operator's own first.
@@ -546,15 +387,4 @@ pub fn places(md: &Md) -> impl Iterator<Item = Slot> {
     let own = if md.statics.is_empty() { &[][..] } else { &KeyKind::ALL };
     let own = own.iter().map(|kind| Slot::own(md.name.clone(), *kind));
     own.chain(md.keys.iter().map(|kind| Slot { md: md.name.clone(), family: kind.family() }))
-}
-
-/// The CA that matters now: the one whose turn it is, where something is due; else the one that gave what is held.
-fn ca_of<'a>(md: &Md, lives: impl Iterator<Item = &'a Life> + Clone, now: Option<Unix>) -> String {
-    let due = lives.clone().find_map(|life| {
-        let want = life.want.as_ref()?;
-        let due = now.is_some_and(|now| plan::why(want, life.newest(), now).is_some());
-        due.then(|| plan::ca(want, &life.tried))
-    });
-    let giver = || lives.clone().find_map(Life::newest).map(|held| held.ca.as_str());
-    due.or_else(giver).or(md.cas.first().map(String::as_str)).unwrap_or_default().into()
 }

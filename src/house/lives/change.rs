@@ -1,0 +1,77 @@
+//! What becomes of lives when the configuration changes, or when somebody tidies up.
+
+use super::Lives;
+use crate::rules::kin::{self, Kin};
+use crate::rules::record;
+use crate::words::cert::{KeyKind, Slot, Want};
+use crate::words::config::Config;
+use crate::words::name::Name;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Lives {
+    /// Takes over a configuration. What is held stays, wanted or not.
+    pub fn rewant(&mut self, config: &Config) {
+        let mut before: BTreeMap<Slot, Want> = BTreeMap::new();
+        for (slot, life) in &mut self.certs {
+            before.extend(life.want.take().map(|want| (slot.clone(), want)));
+        }
+        self.order = config.mds.iter().map(|md| md.name.clone()).collect();
+        self.mds = config.mds.iter().map(|md| (md.name.clone(), Arc::new(md.clone()))).collect();
+        self.contacts.clear();
+        self.forget_own();
+        for md in self.mds.values() {
+            for ca in &md.cas {
+                self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
+            }
+            for mut want in md.wants(record::fingerprint(md)) {
+                let slot = want.slot();
+                let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
+                want.forced = same.is_some_and(|before| before.forced);
+                self.certs.entry(slot).or_default().want = Some(want);
+            }
+        }
+        self.diaries.retain(|name, _| self.mds.contains_key(name));
+        self.touched.extend(self.order.iter().cloned());
+    }
+
+    /// Which wants without a certificate go on with one that nobody asks for any more: new place, old place.
+    pub fn heirs(&self) -> Vec<(Slot, Slot)> {
+        let mut pairs = vec![];
+        for family in KeyKind::FAMILIES {
+            let lives = || self.certs.iter().filter(move |(slot, _)| slot.family == family);
+            let heirs = lives().filter_map(|(slot, life)| match (&life.want, life.newest()) {
+                (Some(want), None) => Some(Kin { md: &slot.md, names: &want.names }),
+                _ => None,
+            });
+            // What an MD that still is has no use for just now may be of use to it again.
+            let homeless = lives().filter(|(slot, _)| !self.mds.contains_key(&slot.md));
+            let orphans = homeless.filter_map(|(slot, life)| match (&life.want, life.newest()) {
+                (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
+                _ => None,
+            });
+            let place = |md: &Name| Slot { md: md.clone(), family };
+            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans.collect::<Vec<_>>());
+            pairs.extend(found.into_iter().map(|(heir, orphan)| (place(heir), place(orphan))));
+        }
+        pairs
+    }
+
+    /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
+    pub fn inherit(&mut self, new: &Slot, old: &Slot) {
+        let Some(orphan) = self.certs.remove(old) else { return };
+        let life = self.certs.entry(new.clone()).or_default();
+        life.held = orphan.held;
+        life.unsaved = orphan.unsaved;
+        (life.tried.told, life.tried.notified) = (None, None);
+        life.tried.imposed = orphan.tried.imposed;
+        life.tried.exported = orphan.tried.exported;
+        self.touch(&new.md);
+    }
+
+    /// What stood in these places, and the accounts with these CAs, are gone.
+    pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
+        self.certs.retain(|slot, _| !places.contains(slot));
+        cas.iter().for_each(|ca| self.forget_account(ca));
+    }
+}

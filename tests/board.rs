@@ -38,6 +38,8 @@ impl Router {
     }
 
     fn program(&self, name: &str, body: &str) {
+        // In the place of a link.
+        let _ = fs::remove_file(self.folder.join(&format!("bin/{name}")));
         self.folder.script(&format!("bin/{name}"), body);
     }
 
@@ -321,6 +323,21 @@ fn openwrt_s_helper_does_what_acme_common_does() {
     assert_eq!(router.text("calls"), calls);
     assert_eq!(router.text("etc/edgemd/known"), "a.example\n*.b.example\n");
     assert!(!router.folder.join("var/run/edgemd-helper/hears").exists());
+}
+
+/// The store is the daemon's again, whoever wrote to it, and the daemon comes up afterwards.
+#[test]
+fn openwrt_takes_over_what_acme_common_holds() {
+    let router = Router::new();
+    let acme = router.folder.join("etc/config/acme");
+    let sample = fs::read_to_string(here("tests/board/acme/webroot.config")).expect("a sample");
+    fs::write(acme, sample).expect("our own folder");
+    // Its own user has the store in this test; the package's paths are not this machine's.
+    router.program("edgemd", &format!("[ \"$1\" = import ] && echo \"$@\" && exit\nexec {EDGEMD} \"$@\""));
+    fs::remove_file(router.folder.join("usr/sbin/edgemd")).expect("our own link");
+    symlink(router.folder.join("bin/edgemd"), router.folder.join("usr/sbin/edgemd")).expect("a link");
+    let calls = "stop\nimport -f /var/etc/edgemd.conf /etc/acme\nchown -R edgemd:edgemd /etc/edgemd/store\nstart\n";
+    assert_eq!(router.init("import_acme"), calls);
 }
 
 #[test]

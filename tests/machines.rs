@@ -47,6 +47,7 @@ impl Tour {
         let device = Machine::new(name, &ca);
         let read = |path: std::path::PathBuf| std::fs::read(path).expect("a file that was just made");
         device.install("package/edgemd", 0o755, &read(program()));
+        device.install("package/S60edgemd", 0o755, include_bytes!("../board/generic/S60edgemd"));
         device.install("etc/edgemd/ca.pem", 0o644, &read(ca.root()));
         device.install("etc/ssl/factory.pem", 0o600, factory_pair().as_bytes());
         let config = format!(
@@ -152,7 +153,8 @@ impl Tour {
     /// As a package manager does: into flash, and started. A program in memory would be counted as all of its pages; those
     /// that were just written are to be forgotten, too.
     fn install(&mut self) {
-        self.device.run("cp /package/edgemd /usr/sbin/edgemd && sync && echo 3 >/proc/sys/vm/drop_caches");
+        self.device.run("cp /package/edgemd /usr/sbin && cp /package/S60edgemd /etc/init.d");
+        self.device.run("sync && echo 3 >/proc/sys/vm/drop_caches");
         self.device.run("/etc/init.d/S60edgemd start");
         self.until_up();
     }

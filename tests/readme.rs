@@ -119,7 +119,7 @@ fn verbs_and_targets_are_there() {
             }
             (Some("make"), Some(target)) => {
                 targets += 1;
-                let target = target.replace("<triple>", "%");
+                let target = target.replace("<triple>", "%").replace("<machine>", "%");
                 assert!(MAKEFILE.contains(&format!("\n{target}: ## ")), "make {target}");
             }
             _ => {}

@@ -2,16 +2,19 @@
 //! is passed through.
 #![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
+mod fake;
+
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Shared};
 use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
-use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
-use edgemd::words::cert::{Backoff, Bundle, Held, KeyKind};
+use edgemd::words::board::Board;
+use edgemd::words::cert::{Bundle, Held, KeyKind};
 use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
+use fake::report::report;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -280,33 +283,6 @@ fn held(names: &[&str]) -> Held {
         sha256: [1; 32],
         must_staple: false,
         staple_asked: false,
-    }
-}
-
-/// What the keeper would have put on the board.
-fn report(md: &Md, held: Option<Held>) -> Report {
-    let cert = CertReport {
-        kind: KeyKind::P256,
-        own: false,
-        held,
-        staged: None,
-        why: None,
-        next: Next::Nothing,
-        renew_at: None,
-        order: Backoff::default(),
-        tell: Backoff::default(),
-        told: true,
-        ends_soon: false,
-    };
-    Report {
-        md: Arc::new(md.clone()),
-        ca: String::new(),
-        account: None,
-        certs: vec![cert],
-        log: Diary::default(),
-        warning: Backoff::default(),
-        trouble: None,
-        fault: None,
     }
 }
 

@@ -1,15 +1,18 @@
 //! Port 80 through real sockets: raw bytes in, raw bytes out.
 
+mod fake;
+
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Limits, Shared};
 use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
-use edgemd::words::board::{Board, CertReport, Diary, Next, Report};
-use edgemd::words::cert::{Backoff, Held, KeyKind};
+use edgemd::words::board::{Board, Report};
+use edgemd::words::cert::{Held, KeyKind};
 use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
+use fake::report::report;
 use smol::LocalExecutor;
 use smol::channel::Sender;
 use std::io::{Read, Write};
@@ -509,7 +512,7 @@ fn a_request_goes_to_the_back_end_and_each_is_judged_anew() {
 }
 
 /// A report with a certificate for this MD.
-fn report(md: &Md) -> Report {
+fn held_by(md: &Md) -> Report {
     let from = Unix::from_secs(1_800_000_000);
     let held = Held {
         names: md.names.clone(),
@@ -523,29 +526,7 @@ fn report(md: &Md) -> Report {
         must_staple: false,
         staple_asked: false,
     };
-    let cert = CertReport {
-        kind: KeyKind::P256,
-        own: false,
-        held: Some(held),
-        staged: None,
-        why: None,
-        next: Next::Nothing,
-        renew_at: None,
-        order: Backoff::default(),
-        tell: Backoff::default(),
-        told: true,
-        ends_soon: false,
-    };
-    Report {
-        md: Arc::new(md.clone()),
-        ca: String::new(),
-        account: None,
-        certs: vec![cert],
-        log: Diary::default(),
-        warning: Default::default(),
-        trouble: None,
-        fault: None,
-    }
+    report(md, Some(held))
 }
 
 #[test]
@@ -555,7 +536,7 @@ fn md_502_109_from_http_to_https() {
     let face = |mode: RequireHttps| {
         let mut config = config(back.backend());
         config.mds[0].require_https = mode;
-        server.board.post(vec![report(&config.mds[0])]);
+        server.board.post(vec![held_by(&config.mds[0])]);
         server.do_it(move |port80| port80.face(&config));
     };
     let moved = |text: &str| {
@@ -602,7 +583,7 @@ fn md_920_001_002_003_the_certificate_status() {
     let page = "/.httpd/certificate-status";
     assert_eq!(status(&server.get(page)), "404", "nothing is known yet");
     let mut config = config(None);
-    let mut said = report(&config.mds[0]);
+    let mut said = held_by(&config.mds[0]);
     server.board.post(vec![said.clone()]);
     let answer = server.get(page);
     assert_eq!((status(&answer), field(&answer, "content-type").as_deref()), ("200", Some("application/json")));

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod ear;
 pub mod eye;
 pub mod hands;
+pub mod report;
 pub mod served;
 
 use std::path::{Path, PathBuf};

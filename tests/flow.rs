@@ -4,7 +4,7 @@ mod fake;
 
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
-use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn, Turns};
+use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
 use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::x509;
@@ -51,6 +51,9 @@ impl Bench {
             told: vec![],
             agreement: Some("accepted".into()),
             challenges: vec![Challenge::Http01],
+            profile: None,
+            profile_mandatory: false,
+            replaces: None,
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
         Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), trace: Vec::new() }
@@ -58,6 +61,10 @@ impl Bench {
 
     /// Does what the flow says until it ends; checks what must hold for every run.
     fn run(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        self.grant().map(|granted| granted.chain)
+    }
+
+    fn grant(&mut self) -> Result<Granted, Failure> {
         let mut wire = self.ca.wire();
         let mut line = wire.dial(&Route::default()).unwrap();
         let mut flow = Flow::new(self.brief.clone());
@@ -100,9 +107,10 @@ impl Bench {
                     Heard::Key(self.key.thumbprint())
                 }
                 Turn::Left => panic!("an order does not end an account"),
-                Turn::Done(chain) => {
+                Turn::Advised { .. } => panic!("an order does not ask about others"),
+                Turn::Done(granted) => {
                     assert_eq!(served, None);
-                    return Ok(chain);
+                    return Ok(granted);
                 }
                 Turn::Fail(failure) => {
                     assert_eq!(served, None);

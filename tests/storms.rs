@@ -134,9 +134,10 @@ impl Run {
                 self.replaced = true;
             }
             Turn::Left => panic!("storm {seed}: an order does not end the account"),
-            Turn::Done(chain) => {
+            Turn::Advised { .. } => panic!("storm {seed}: an order does not ask about others"),
+            Turn::Done(granted) => {
                 assert_eq!(self.serving, None, "storm {seed}: done, and still served");
-                assert_eq!(*chain, sky.chain, "storm {seed}");
+                assert_eq!(granted.chain, sky.chain, "storm {seed}");
                 seen.done += 1;
             }
             Turn::Fail(failure) => {
@@ -233,6 +234,9 @@ impl Sky {
                 told: Vec::new(),
                 agreement: None,
                 challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
+                profile: None,
+                profile_mandatory: false,
+                replaces: None,
             },
         }
     }

@@ -79,12 +79,12 @@ pub fn learn(held: &Held, before: Option<&Advice>, hint: &Hint, now: Unix, throw
         Hint::Absent => (advice.window, advice.again) = (None, NEVER),
         Hint::Passing { retry_after, .. } => {
             advice.failures = before.map_or(0, |before| before.failures).saturating_add(1);
-            if let Some(wait) = retry_after {
-                advice.again = now.plus(polite(*wait));
-            } else if advice.failures <= TRIES {
+            if advice.failures <= TRIES {
                 let pause = SHORT.times(1 << (advice.failures - 1));
                 advice.again = now.plus(pause.divided(2).plus(share(pause, throw)));
             }
+            // Our own patience counts where it is the longer one.
+            advice.again = advice.again.max(now.plus(retry_after.map_or(Span::ZERO, polite)));
         }
         Hint::Lasting { .. } => {}
     }
@@ -300,7 +300,8 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
         }
         assert_eq!(wait(None), Span::hours(6), "who says nothing of it");
         assert_eq!(again(None, &said(404, "", Some(5)), 0).1, Span::hours(6));
-        assert_eq!(again(None, &said(503, "", Some(5)), 0).1, Span::mins(1));
+        assert_eq!(again(None, &said(503, "", Some(5)), u32::MAX).1, Span::secs(90));
+        assert_eq!(again(None, &said(503, "", Some(3600)), u32::MAX).1, Span::hours(1));
         assert_eq!(learn(&held, None, &Hint::Absent, NOW, 0).again, NEVER);
         for (throw, percent) in [(0, 50), (u32::MAX, 150)] {
             let mut before = None;

@@ -218,6 +218,7 @@ impl Sky {
             directories: vec![
                 format!(r#"{{"meta":null,{rest}"#),
                 format!(r#"{{"meta":{{}},"zzz":[{{}}],{rest}"#),
+                format!(r#"{{"meta":{{"profiles":{{"short":"six days"}}}},"renewalInfo":"https://ca/r",{rest}"#),
                 format!(r#"{{"meta":{{"termsOfService":"https://ca/terms"}},{rest}"#),
                 format!("{{{rest}"),
             ],
@@ -250,6 +251,9 @@ impl Sky {
             |dice: &mut Dice| (dice.below(2) == 0).then(|| "mailto:a@example.org".into()).into_iter().collect();
         (brief.contacts, brief.told) = (contact(dice), contact(dice));
         brief.agreement = (dice.below(4) != 0).then(|| "accepted".into());
+        brief.profile = (dice.below(3) == 0).then(|| "short".into());
+        brief.profile_mandatory = dice.below(3) == 0;
+        brief.replaces = (dice.below(3) == 0).then(|| "a.b".into());
         if dice.below(3) == 0 {
             brief.challenges.truncate(dice.below(3) as usize);
         }

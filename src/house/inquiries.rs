@@ -96,9 +96,9 @@ impl Keeper<'_> {
         Some((self.lives.newest(slot)?.ca.clone(), route(self.lives.md(&slot.md)?)))
     }
 
-    /// Whether the CA is being asked about it just now.
-    pub(super) fn asks_about(&self, slot: &Slot) -> bool {
-        self.errands.iter().any(|errand| match &errand.task {
+    /// The errand that asks about it just now.
+    pub(super) fn inquiry_about(&self, slot: &Slot) -> Option<&Errand> {
+        self.errands.iter().find(|errand| match &errand.task {
             Task::Ask(subjects) => subjects.iter().any(|(subject, _)| subject == slot),
             _ => false,
         })

@@ -262,7 +262,7 @@ mod tests {
         let (start, end, at) = (Unix::from_secs(9), Unix::from_secs(19), Unix::from_secs(12));
         let explanation = Some("https://ca.example/why".into());
         let window = Some(Suggested { start, end, at, explanation });
-        Advice { sha256: [5; 32], window, again: NEVER, failures: 3 }
+        Advice { sha256: [5; 32], window, again: NEVER, failures: 3, hurried: false }
     }
 
     /// What an older program left in memory is no reason to forget what was tried.

@@ -2,6 +2,7 @@
 
 use super::backend::{self, Unreachable};
 use super::conn::{Desk, Sides, report, serve};
+use super::seats::Seat;
 use super::shelf::Chooser;
 use crate::streams::duplex::{Duplex, within};
 use crate::streams::inlet::Inlet;
@@ -44,7 +45,7 @@ const HANDSHAKE: Span = Span::secs(10);
 const LOOK: Span = Span::millis(20);
 
 /// Greets, and serves what follows.
-pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides) {
+pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &Seat) {
     // Right after a start: nobody shall see a fallback in the place of what the store is about to give.
     let filled = async {
         while !desk.shelf.is_open() {
@@ -58,6 +59,7 @@ pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides) {
         let Some(Some(hello)) = within(HANDSHAKE, hello(&mut stream, &mut seen)).await else { return };
         let way = facade.passthrough(hello.host.as_deref(), sides.local).filter(|_| !hello.of_a_ca);
         if let Some(way) = way {
+            seat.works();
             return splice(desk, &mut stream, sides, &seen, way).await;
         }
     }
@@ -67,7 +69,7 @@ pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides) {
         // A CA has seen what it wanted to see.
         return stream.end();
     }
-    serve(desk, &mut stream, sides, Inlet::default()).await;
+    serve(desk, &mut stream, sides, seat, Inlet::default()).await;
 }
 
 /// What a client says first.

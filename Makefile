@@ -42,6 +42,11 @@ bench: ## what one renewal costs, beside the other clients that are installed; a
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 
+load: ## a minute of two hundred https requests a second, while ten renewals happen
+	@tests/setup/packages test
+	@cargo build --release --locked --quiet
+	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
+
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	@tests/setup/packages sizes
 	@cross/setup
@@ -90,4 +95,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench sizes cross-setup cross-all reproducible test-devices packages test-packages clean
+.PHONY: help demo test check deny bench load sizes cross-setup cross-all reproducible test-devices packages test-packages clean

@@ -200,7 +200,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
 fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
     front.adopt(Passed::take());
     front.face(config);
-    front.seats(config.connections);
+    front.seats(config.connections, config.per_host);
     front.listen(&config.listen)?;
     Ok(front)
 }

@@ -211,6 +211,8 @@ impl<'a> Keeper<'a> {
 
     /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
     fn consider(&mut self, names: &[Name], now: Option<Unix>) {
+        // First of all: what was committed is in the next handshake, however long keys and commands take.
+        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
         let steady = self.doors.clock.steady();
         let slots = self.lives.slots_of(names);
         let (mut tells, mut next) = (vec![], self.look_at);
@@ -248,7 +250,6 @@ impl<'a> Keeper<'a> {
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);
         self.post();
-        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {

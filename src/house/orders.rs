@@ -147,6 +147,8 @@ impl Keeper<'_> {
             self.lives.note(&slot.md, Entry { when, what: "renewed", detail: line.clone() });
         }
         self.lives.arrived(slot, held, unsaved);
+        // Now: another order's commands may take a minute.
+        self.shelve(core::slice::from_ref(&slot.md));
         self.succeeded(slot, &Outcome::Ordered);
         log::info!("{}: {line}{}", slot.md, self.lives.outlook(slot, self.now()));
     }

@@ -31,6 +31,8 @@ pub struct Config {
     pub server_status: bool,
     /// How many connections of strangers are open at once.
     pub connections: usize,
+    /// How many of them a single host may have.
+    pub per_host: usize,
     /// How long to wait for another daemon to leave the store; `None` is `MDStoreLocks off`.
     pub locks: Option<Span>,
     /// What is no fault but worth a line: old names, an MD that nobody uses.
@@ -82,6 +84,7 @@ impl Default for Config {
             certificate_status: true,
             server_status: true,
             connections: 256,
+            per_host: 64,
             locks: Some(Self::PATIENCE),
             notices: vec![],
         }

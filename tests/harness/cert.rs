@@ -1,5 +1,6 @@
 //! Looking at certificates: in files, and as a server shows them.
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -122,13 +123,18 @@ fn ask(
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(address: SocketAddr, name: &str, roots: Option<&[CertificateDer<'static>]>) -> io::Result<Tls> {
+    open(&client(roots)?, TcpStream::connect_timeout(&address, Duration::from_secs(5))?, name)
+}
+
+/// A client that makes a whole handshake each time.
+pub fn client(roots: Option<&[CertificateDer<'static>]>) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let config = match roots {
+    let mut config = match roots {
         Some(certs) => {
             let mut store = RootCertStore::empty();
             store.add_parsable_certificates(certs.iter().cloned());
@@ -139,9 +145,14 @@ fn connect(address: SocketAddr, name: &str, roots: Option<&[CertificateDer<'stat
             builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
         }
     };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// TLS on this connection; the handshake is made with the first word.
+pub fn open(client: &Arc<ClientConfig>, sock: TcpStream, name: &str) -> io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let conn = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let sock = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    let conn = ClientConnection::new(client.clone(), name).map_err(io::Error::other)?;
     sock.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(StreamOwned::new(conn, sock))
 }

@@ -33,6 +33,7 @@ pub struct Draft {
     pub retry: Option<Span>,
     pub failover: Option<u32>,
     pub connections: Option<usize>,
+    pub per_host: Option<usize>,
     /// `Some(None)` is `off`.
     pub locks: Option<Option<Span>>,
     pub certificate_status: Option<bool>,

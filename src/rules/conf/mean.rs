@@ -63,6 +63,7 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
         certificate_status: draft.certificate_status.unwrap_or(plain.certificate_status),
         server_status: draft.server_status.unwrap_or(plain.server_status),
         connections: draft.connections.unwrap_or(plain.connections),
+        per_host: draft.per_host.unwrap_or(plain.per_host),
         locks: draft.locks.unwrap_or(plain.locks),
         notices: notices.iter().map(ToString::to_string).collect(),
     }

@@ -300,6 +300,18 @@ pub static DIRECTIVES: &[Directive] = &[
         does: Set(set::connections),
     },
     Directive {
+        name: "MaxConnectionsPerHost",
+        also: &[],
+        syntax: "n",
+        count: One,
+        places: G,
+        default: Value("64"),
+        help: "how many of them one host may have",
+        example: "MaxConnectionsPerHost 16",
+        differs: New,
+        does: Set(set::per_host),
+    },
+    Directive {
         name: "Include",
         also: &[],
         syntax: "path",

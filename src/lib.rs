@@ -24,6 +24,10 @@
 //!    commands and looks at what is served, until all of it is done.
 //! 7. It is asked again and says `Wait`: `house::keeper` naps, and is back at 3 when the renewal window opens.
 //!
+//! Between the certificate and the telling, and then every few hours, it says `Ask`: `house::inquiries` asks the CA when it
+//! wants what is held to be renewed, on the line of an order that has just ended or for all certificates of that CA together.
+//! What it says is kept in memory (`rules::acme::advice`), and 3 counts with it.
+//!
 //! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between
 //! any two of these steps restarts at 2 and comes to the same next step.
 //!

@@ -3,7 +3,7 @@
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes) \
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes reproducible) \
 	qemu/setup qemu/run $(wildcard qemu/*/boot) board/packages $(wildcard board/*/pack board/*/test board/*/test-inside) \
 	board/raspberrypi/root/usr/share/bash-completion/completions/edgemd
 # What runs in a shell of busybox's.
@@ -65,6 +65,10 @@ cross-%: ## a static binary, target/cross/<triple>/release/edgemd
 	@cross/setup
 	cross/build $*
 
+reproducible: ## the same bytes from two builds in two folders
+	@cross/setup
+	cross/reproducible x86_64-unknown-linux-musl
+
 test-cross-%: ## it in an emulator, after a build: the command line, and an order against a real CA
 	@cross/setup
 	cross/build $*
@@ -92,4 +96,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench load sizes cross-setup cross-all test-devices packages test-packages clean
+.PHONY: help demo test check deny bench load sizes cross-setup cross-all reproducible test-devices packages test-packages clean

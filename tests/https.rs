@@ -283,6 +283,8 @@ fn held(names: &[&str]) -> Held {
         sha256: [1; 32],
         must_staple: false,
         staple_asked: false,
+        authority: vec![],
+        profile: None,
     }
 }
 

@@ -576,6 +576,8 @@ fn held_by(md: &Md) -> Report {
         sha256: [0xcd; 32],
         must_staple: false,
         staple_asked: false,
+        authority: vec![],
+        profile: None,
     };
     report(md, Some(held))
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,11 @@ pub fn facts(chain: &[CertificateDer<'_>]) -> Facts {
     let sans = cert.subject_alternative_name().expect("readable names").expect("a certificate with names");
     let names = sans.value.general_names.iter().map(|name| match name {
         GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(four), _) => IpAddr::from(four).to_string(),
+            (_, Ok(sixteen)) => IpAddr::from(sixteen).to_string(),
+            _ => format!("an address of {} bytes", bytes.len()),
+        },
         other => other.to_string(),
     });
     let serial = cert.raw_serial().iter().skip_while(|byte| **byte == 0);
@@ -93,8 +98,23 @@ pub fn get(
     path: &str,
     roots: Option<&[CertificateDer<'static>]>,
 ) -> io::Result<String> {
+    ask(address, name, &format!("GET {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n\r\n"), roots)
+}
+
+/// One POST over TLS, whoever is there.
+pub fn post(address: SocketAddr, name: &str, path: &str, body: &str) -> io::Result<String> {
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n");
+    ask(address, name, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()), None)
+}
+
+fn ask(
+    address: SocketAddr,
+    name: &str,
+    request: &str,
+    roots: Option<&[CertificateDer<'static>]>,
+) -> io::Result<String> {
     let mut stream = connect(address, name, roots)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     match stream.read_to_string(&mut answer) {
         // Some servers close without a word.

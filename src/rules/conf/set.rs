@@ -227,6 +227,10 @@ pub fn warn_window(scope: &mut Scope<'_>, args: &[Word]) {
     }
 }
 
+pub fn via_ari(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.settings().ari = on_off(scope, args);
+}
+
 /// A window or a time that nothing keeps yet.
 pub fn later_window(scope: &mut Scope<'_>, args: &[Word]) {
     one(scope, args, values::window);

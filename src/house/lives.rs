@@ -9,7 +9,9 @@ use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{
+    Account, Advice, Bundle, Fingerprint, Held, KeyKind, NEVER, Outcome, Slot, Step, Tried, Want,
+};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -230,8 +232,16 @@ impl Lives {
                 let imposed = self.imposed.get(plan::ca(want, tried)).copied();
                 plan::decide(want, held, tried, imposed, now)
             }
-            _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
+            _ => Step::Wait { until: NEVER },
         }
+    }
+
+    /// When more is done about it by itself than asking, if that will ever be.
+    fn acts_at(&self, slot: &Slot, now: Unix) -> Option<Unix> {
+        let life = self.certs.get(slot)?;
+        let want = life.want.as_ref()?;
+        let imposed = self.imposed.get(plan::ca(want, &life.tried)).copied();
+        Some(plan::acts_at(want, &life.held, &life.tried, imposed, now)).filter(|at| *at != NEVER)
     }
 
     fn sum_up_waits(&mut self) {
@@ -319,10 +329,9 @@ impl Lives {
         }
         life.want = Some(unforced);
         self.remember(slot, next);
-        let next = match (ordering, self.step(slot, Some(now))) {
-            (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
-            (true, _) => None,
-            _ => self.tried(slot).and_then(|tried| tried.tell.until),
+        let next = match ordering {
+            true => self.acts_at(slot, now).filter(|at| *at > now),
+            false => self.tried(slot).and_then(|tried| tried.tell.until),
         };
         let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
         if let (Outcome::OrderFailed(_), Some(want)) = (outcome, self.want(slot).filter(|want| want.cas.len() > 1)) {

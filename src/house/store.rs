@@ -172,7 +172,7 @@ impl Store {
     /// Writes to each of the two places only what belongs there and is not there yet.
     pub fn put_tried(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
         let flash = self.put_flash(disk, slot, tried);
-        let state = self.put_state(disk, slot, tried);
+        let state = self.put_state(disk, &[(slot, tried)]);
         flash.and(state)
     }
 
@@ -215,19 +215,28 @@ impl Store {
         self.write_state(disk, state)
     }
 
-    fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        // What flash says as well needs no line there: of a thousand MDs that are well it knows none.
-        let in_flash = self.flash.get(slot).map(telling).unwrap_or_default();
-        let wanted = Some(telling(tried)).filter(|tried| *tried != in_flash);
-        if self.state.tried.get(slot) == wanted.as_ref() {
-            return Ok(());
+    /// All of these in one go, as far as they are worth no flash.
+    pub fn put_state(&mut self, disk: &mut dyn Disk, rows: &[(&Slot, &Tried)]) -> Result<(), Trouble> {
+        let mut changed = None;
+        for (slot, tried) in rows {
+            // What flash says as well needs no line there: of a thousand MDs that are well it knows what the CA advises.
+            let in_flash = self.flash.get(slot).map(telling).unwrap_or_default();
+            let wanted = Some(telling(tried)).filter(|tried| *tried != in_flash);
+            let there = (self.state.tried.get(slot), self.state.advice.get(slot));
+            if there == (wanted.as_ref(), tried.advice.as_ref()) {
+                continue;
+            }
+            let state = changed.get_or_insert_with(|| self.state.clone());
+            match wanted {
+                Some(tried) => _ = state.tried.insert((*slot).clone(), tried),
+                None => _ = state.tried.remove(slot),
+            }
+            match &tried.advice {
+                Some(advice) => _ = state.advice.insert((*slot).clone(), advice.clone()),
+                None => _ = state.advice.remove(slot),
+            }
         }
-        let mut state = self.state.clone();
-        match wanted {
-            Some(tried) => _ = state.tried.insert(slot.clone(), tried),
-            None => _ = state.tried.remove(slot),
-        }
-        self.write_state(disk, state)
+        changed.map_or(Ok(()), |state| self.write_state(disk, state))
     }
 
     fn write_state(&mut self, disk: &mut dyn Disk, state: State) -> Result<(), Trouble> {
@@ -244,9 +253,9 @@ impl Store {
 
     fn forget_state(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
         let mut state = self.state.clone();
-        match state.tried.remove(slot) {
-            Some(_) => self.write_state(disk, state),
-            None => Ok(()),
+        match (state.tried.remove(slot), state.advice.remove(slot)) {
+            (None, None) => Ok(()),
+            _ => self.write_state(disk, state),
         }
     }
 
@@ -317,6 +326,9 @@ impl Store {
                 tried.order = Backoff::default();
             }
         }
+        for (slot, advice) in &self.state.advice {
+            all.entry(slot.clone()).or_default().advice = Some(advice.clone());
+        }
         all
     }
 
@@ -340,7 +352,7 @@ impl Store {
 /// What there is to tell of a want: which one it was is of no interest where nothing has failed.
 fn telling(tried: &Tried) -> Tried {
     let well = tried.order == Backoff::default() && tried.tell == Backoff::default();
-    Tried { fingerprint: if well { Default::default() } else { tried.fingerprint }, ..tried.clone() }
+    Tried { fingerprint: if well { Default::default() } else { tried.fingerprint }, advice: None, ..tried.clone() }
 }
 
 /// What flash shall hold, given what it holds. Losing the net or a script is no reason to wear it; nor is it that

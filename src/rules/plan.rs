@@ -12,24 +12,32 @@ use crate::words::time::{Span, Unix};
 /// of us, for whichever want it did so. The same values give the same step.
 pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
-    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
-    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
-    let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
-    if tell_at == Some(now) {
+    let newest = held.first();
+    if tell_at(want, held, tried, now) == Some(now) {
         return Step::Tell;
     }
-    let newest = held.first();
-    let order_at = if want.driven { order_at(want, newest, tried, imposed, now) } else { NEVER };
-    let why = why(want, newest, tried, now);
-    let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
-    match why {
-        Some(why) if order_at <= now => Step::Order { why },
-        _ if ask_at <= now => Step::Ask,
-        _ => {
-            let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
-            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at.min(ask_at), Unix::min) }
+    match why(want, newest, tried, now) {
+        Some(why) if want.driven && order_at(want, newest, tried, imposed, now) <= now => Step::Order { why },
+        why => {
+            let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
+            let until = ask_at.min(acts_at(want, held, tried, imposed, now));
+            if ask_at <= now { Step::Ask } else { Step::Wait { until } }
         }
     }
+}
+
+/// The next moment at which more is done about a want than asking.
+pub fn acts_at(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
+    let order_at = if want.driven { order_at(want, held.first(), tried, imposed, now) } else { NEVER };
+    let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
+    [tell_at(want, held, tried, now), activates_at].into_iter().flatten().fold(order_at, Unix::min)
+}
+
+/// When somebody is to be told, if it is owed.
+fn tell_at(want: &Want, held: &[Held], tried: &Tried, now: Unix) -> Option<Unix> {
+    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
+    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
+    owed.then(|| pending(own, now).unwrap_or(now))
 }
 
 /// Whether somebody has yet to hear of this certificate.
@@ -437,7 +445,7 @@ mod tests {
             for at in moments {
                 for again in untils().into_iter().flatten().chain([NEVER]) {
                     let window = at.map(|at| Suggested { start: day(-4), end: day(50), at, explanation: None });
-                    all.push(Some(Advice { sha256, window, again, failures: 0 }));
+                    all.push(Some(Advice { sha256, window, again, failures: 0, hurried: false }));
                 }
             }
         }
@@ -496,7 +504,10 @@ mod tests {
         let own = |hours: u64| NOW.plus(Span::hours(hours));
         let suggest = |at: Unix| {
             let window = Some(Suggested { start: own(78), end: own(120), at, explanation: None });
-            Tried { advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0 }), ..Tried::default() }
+            Tried {
+                advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0, hurried: false }),
+                ..Tried::default()
+            }
         };
         assert_eq!(renew_at(&want(), &held, &Tried::default()), own(80));
         assert_eq!(renew_at(&want(), &held, &suggest(own(79))), own(79));

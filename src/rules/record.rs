@@ -61,32 +61,31 @@ pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
 pub struct State {
     pub tried: BTreeMap<Slot, Tried>,
     pub said: BTreeMap<Name, Said>,
+    pub advice: BTreeMap<Slot, Advice>,
 }
 
 pub fn encode_state(state: &State) -> Vec<u8> {
-    let rows = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
-    // Beside its row, because a trial in flash has none.
-    let advice: Vec<_> = state.tried.values().map(|tried| &tried.advice).collect();
-    seal(&STATE, &(rows.collect::<Vec<_>>(), &state.said, advice))
+    let tried = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
+    let advice = state.advice.iter().map(|(slot, advice)| (&slot.md, slot.family, advice));
+    seal(&STATE, &(tried.collect::<Vec<_>>(), &state.said, advice.collect::<Vec<_>>()))
 }
 
 /// Key families that this program does not know are left out.
 pub fn decode_state(bytes: &[u8]) -> Result<State, String> {
     let (version, body) = checked(&STATE, bytes)?;
-    let (rows, rest): (Vec<(Name, String, Tried)>, _) = fields(&STATE, body)?;
+    let (tried, rest): (Rows<Tried>, _) = fields(&STATE, body)?;
     let (said, rest) = fields(&STATE, rest)?;
     // The first version knew no advice.
-    let (advice, rest): (Vec<Option<Advice>>, _) = if version > 1 { fields(&STATE, rest)? } else { (vec![], rest) };
+    let (advice, rest): (Rows<Advice>, _) = if version > 1 { fields(&STATE, rest)? } else { (vec![], rest) };
     if !rest.is_empty() {
         return Err(too_long(&STATE));
     }
-    let advice = advice.into_iter().chain(core::iter::repeat(None));
-    let tried = rows
-        .into_iter()
-        .zip(advice)
-        .filter_map(|((md, family, tried), advice)| Some((Slot::new(md, &family)?, Tried { advice, ..tried })));
-    Ok(State { tried: tried.collect(), said })
+    let tried = tried.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried)));
+    let advice = advice.into_iter().filter_map(|(md, family, advice)| Some((Slot::new(md, &family)?, advice)));
+    Ok(State { tried: tried.collect(), said, advice: advice.collect() })
 }
+
+type Rows<T> = Vec<(Name, String, T)>;
 
 /// Changes with anything that the operator wrote for this MD.
 pub fn fingerprint(md: &Md) -> Fingerprint {
@@ -248,12 +247,8 @@ mod tests {
             [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)];
         let last = [(Topic::Renewed, Unix::from_secs(9)), (Topic::Errored, Unix::from_millis(u64::MAX))].into();
         State {
-            tried: slots
-                .map(|(md, kind)| {
-                    let advice = (kind != KeyKind::P384).then(advice);
-                    (Slot::new(name(md), kind.family()).unwrap(), Tried { advice, ..tried() })
-                })
-                .into(),
+            tried: slots.map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried())).into(),
+            advice: [(Slot::new(name("example.org"), "rsa").unwrap(), advice())].into(),
             said: [(name("example.org"), Said { last, warning: tried().tell, fingerprint: [3; 8] })].into(),
         }
     }
@@ -262,7 +257,7 @@ mod tests {
         let (start, end, at) = (Unix::from_secs(9), Unix::from_secs(19), Unix::from_secs(12));
         let explanation = Some("https://ca.example/why".into());
         let window = Some(Suggested { start, end, at, explanation });
-        Advice { sha256: [5; 32], window, again: NEVER, failures: 3 }
+        Advice { sha256: [5; 32], window, again: NEVER, failures: 3, hurried: false }
     }
 
     /// What an older program left in memory is no reason to forget what was tried.
@@ -362,10 +357,11 @@ mod tests {
 
     #[test]
     fn a_family_of_a_later_version_is_left_out() {
-        let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
-        let read = decode_state(&seal(&STATE, &(rows, state().said, vec![Some(advice()), None]))).unwrap();
+        let rows = ["ed25519", "rsa"].map(|family| (name("example.org"), family, tried()));
+        let advice = ["ed25519", "rsa"].map(|family| (name("example.org"), family, advice()));
+        let read = decode_state(&seal(&STATE, &(rows.to_vec(), state().said, advice.to_vec()))).unwrap();
         assert_eq!(read.tried.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
-        assert_eq!(read.tried.values().next().unwrap().advice, None, "it belonged to the other one");
+        assert_eq!(read.advice.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
     }
 
     #[test]

@@ -259,10 +259,10 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// The CA may be asked again now, unless it has nothing to say.
+    /// The CA may be asked again now, unless it has nothing to say; but once only before its time.
     pub fn ask_anew(&mut self) {
-        if let Some(advice) = self.advice.as_mut().filter(|advice| advice.again != NEVER) {
-            advice.again = Unix::default();
+        if let Some(advice) = self.advice.as_mut().filter(|advice| advice.again != NEVER && !advice.hurried) {
+            (advice.again, advice.hurried) = (Unix::default(), true);
         }
     }
 }
@@ -280,6 +280,8 @@ pub struct Advice {
     pub again: Unix,
     /// How often in a row it could not be asked.
     pub failures: u32,
+    /// It was asked before its time already.
+    pub hurried: bool,
 }
 
 /// A window for a renewal.

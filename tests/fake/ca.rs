@@ -149,6 +149,7 @@ pub struct Issued {
     /// Whether another one was ordered in its place.
     pub replaced: bool,
     account: usize,
+    id: String,
 }
 
 type Look = Box<dyn Fn(&str) -> Option<String> + Send>;
@@ -459,10 +460,7 @@ impl Ca {
 
     /// The index of an issued certificate, by its id (RFC 9773 §4.1).
     fn find(&self, id: &str) -> Option<usize> {
-        self.issued.iter().position(|issued| {
-            let facts = x509::facts(&issued.der, KeyKind::P256, "", Unix::default()).unwrap();
-            advice::cert_id(&facts).as_deref() == Some(id)
-        })
+        self.issued.iter().rposition(|issued| issued.id == id)
     }
 
     /// RFC 9773 §4.2, and boulder's window: about two thirds of a life, the half of one below ten days, 1 % to each side.
@@ -873,8 +871,9 @@ impl Ca {
             .collect();
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let chain = pem::encode("CERTIFICATE", &der) + &pem::encode("CERTIFICATE", &self.root);
-        let names = names.into_iter().collect();
-        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account });
+        let facts = x509::facts(&der, KeyKind::P256, "", Unix::default()).unwrap();
+        let (names, id) = (names.into_iter().collect(), advice::cert_id(&facts).unwrap());
+        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account, id });
         chain
     }
 }

@@ -51,6 +51,7 @@ pub mod words {
     pub mod fault;
     pub mod message;
     pub mod name;
+    pub mod staple;
     pub mod time;
 }
 
@@ -59,12 +60,14 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod der;
     pub mod export;
     pub mod forward;
     pub mod http1;
     pub mod import;
     pub mod kin;
     pub mod messages;
+    pub mod ocsp;
     pub mod pem;
     pub mod pkcs8;
     pub mod plan;
@@ -149,6 +152,7 @@ pub mod house {
     pub mod preview;
     pub mod prune;
     pub mod shelve;
+    pub mod staple;
     pub mod store;
     pub mod tell;
     pub mod watch;

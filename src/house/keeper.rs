@@ -11,6 +11,7 @@ use crate::doors::script::Script;
 use crate::house::errand::Errand;
 use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
+use crate::house::staple::Asking;
 use crate::house::store::{Loaded, Store};
 use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
@@ -43,6 +44,9 @@ pub struct Keeper<'a> {
     pub(super) errands: Vec<Errand>,
     /// Lines of errands that were dropped, with a call that has not come to its end.
     pub(super) hung_up: Vec<Box<dyn Line>>,
+    pub(super) askings: Vec<Asking>,
+    /// The MDs whose responder could not be asked yet.
+    pub(super) unasked: BTreeSet<Name>,
     board: Arc<Board>,
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
@@ -90,6 +94,8 @@ impl<'a> Keeper<'a> {
             answers,
             errands: vec![],
             hung_up: vec![],
+            askings: vec![],
+            unasked: BTreeSet::new(),
             board,
             shelf,
             shelved: BTreeMap::new(),
@@ -108,6 +114,7 @@ impl<'a> Keeper<'a> {
         keeper.look_at_own();
         keeper.sweep_webroots();
         keeper.look_at_exports();
+        keeper.know_responders(&keeper.lives.names());
         keeper.post();
         keeper.shelve(&keeper.lives.names());
         keeper.shelf.open();
@@ -145,6 +152,7 @@ impl<'a> Keeper<'a> {
             self.glance(now);
         }
         self.turns();
+        self.hear_responders();
         let steady = self.doors.clock.steady();
         let next_turn = self.errands.iter().map(Errand::wakes_at).min();
         let until_turn = next_turn.map_or(LONGEST_NAP, |at| at.minus(steady));
@@ -180,6 +188,9 @@ impl<'a> Keeper<'a> {
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
+        if let Some(now) = now {
+            self.sweep_responses(now);
+        }
         self.look_by = steady.plus(if saved { nap } else { nap.min(UNSAVED_NAP) });
         self.look_at = None;
         if let Some(delay) = self.shy.take_if(|_| now.is_some()) {
@@ -187,6 +198,7 @@ impl<'a> Keeper<'a> {
         }
         self.stale.clear();
         self.waiting.clear();
+        self.unasked.clear();
         self.consider(&self.lives.names(), now);
     }
 
@@ -229,10 +241,14 @@ impl<'a> Keeper<'a> {
             Some(_) => self.look_by = self.look_by.min(self.quiet_until),
             None => {}
         }
+        self.know_responders(names);
+        if steady >= self.quiet_until {
+            next = self.ask_responders(names);
+        }
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);
         self.post();
-        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
+        self.look_at = [self.look_at, next, self.shelve(names)].into_iter().flatten().min();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {

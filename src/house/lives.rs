@@ -4,6 +4,9 @@
 mod change;
 mod own;
 mod report;
+mod staple;
+
+pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
@@ -50,6 +53,7 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// A pair of the operator's own, which is in no record.
     own: Option<own::Own>,
+    staple: Option<Staple>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -221,6 +225,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.forgive_responder();
         }
         if let Some(want) = life.want.as_mut() {
             want.forced |= push == Push::Force && want.driven;
@@ -380,6 +385,12 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
+}
+
+/// The places of those certificates that are served: where there are the operator's own, it is these.
+pub fn served(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = !md.statics.is_empty();
+    places(md).filter(move |slot| slot.is_own() == own)
 }
 
 /// The places of an MD's certificates, those of the operator's own first.

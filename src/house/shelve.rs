@@ -1,7 +1,7 @@
 //! Shelving: what is held and active stands on the shelf, where the next handshake finds it.
 
 use crate::house::keeper::Keeper;
-use crate::house::lives::places;
+use crate::house::lives::served;
 use crate::words::cert::{Bundle, Held, KeyKind, Slot};
 use crate::words::config::Md;
 use crate::words::fault::Trouble;
@@ -20,23 +20,28 @@ impl Keeper<'_> {
         let mds: Vec<Arc<Md>> = names.iter().filter_map(|name| self.lives.md(name).cloned()).collect();
         let mut next: Option<Unix> = None;
         for md in mds {
-            // Where there are certificates of the operator's own, these are served.
-            let own = !md.statics.is_empty();
-            let slots: Vec<Slot> = places(&md).filter(|slot| slot.is_own() == own).collect();
+            let slots: Vec<Slot> = served(&md).collect();
             next = slots.iter().filter_map(|slot| self.lives.activates_at(slot, now)).chain(next).min();
-            let active: Vec<(&Slot, &Held)> =
-                slots.iter().filter_map(|slot| Some((slot, self.lives.active(slot, now)?))).collect();
+            let active = |slot: &Slot| Some((slot.clone(), self.lives.active(slot, now)?.clone()));
+            let active: Vec<(Slot, Held)> = slots.iter().filter_map(active).collect();
             let shown: Vec<[u8; 32]> = active.iter().map(|(_, held)| held.sha256).collect();
-            if shown.is_empty() || self.shelved.get(&md.name) == Some(&shown) {
+            if shown.is_empty() {
                 continue;
             }
-            let pairs: Result<Vec<_>, Trouble> = active.into_iter().map(|(slot, held)| self.pair(slot, held)).collect();
-            match pairs.and_then(|pairs| self.shelf.put(&md.name, &pairs)) {
-                Ok(()) => _ = self.shelved.insert(md.name.clone(), shown),
-                Err(trouble) => log::error!("{}: {trouble}; TLS goes on with what it had", md.name),
+            if self.shelved.get(&md.name) != Some(&shown) {
+                self.shelve_anew(&md.name, active, shown);
             }
+            next = [next, self.staple_shelved(&md.name, &slots, now)].into_iter().flatten().min();
         }
         next
+    }
+
+    fn shelve_anew(&mut self, md: &Name, active: Vec<(Slot, Held)>, shown: Vec<[u8; 32]>) {
+        let pairs: Result<Vec<_>, Trouble> = active.iter().map(|(slot, held)| self.pair(slot, held)).collect();
+        match pairs.and_then(|pairs| self.shelf.put(md, &pairs)) {
+            Ok(()) => _ = self.shelved.insert(md.clone(), shown),
+            Err(trouble) => log::error!("{md}: {trouble}; TLS goes on with what it had"),
+        }
     }
 
     /// What is held there, with its kind.

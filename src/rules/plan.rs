@@ -69,10 +69,17 @@ const NEVER: Unix = Unix::from_millis(u64::MAX);
 
 /// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
 fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
-    let due = if why(want, held, now).is_some() { now } else { held.map_or(now, |held| renew_at(want, held)) };
+    let due = match (why(want, held, now), held) {
+        (Some(Why::Revoked), Some(held)) => held.since.plus(YOUNG).max(now),
+        (Some(_), _) | (_, None) => now,
+        (None, Some(held)) => renew_at(want, held),
+    };
     let own = if tried.fingerprint == want.fingerprint { tried.order.until } else { None };
     [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
 }
+
+/// So old a certificate must be before one that is revoked is replaced: a responder may say so of whatever is issued.
+const YOUNG: Span = Span::hours(1);
 
 /// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
 pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
@@ -99,6 +106,8 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::Forced)
     } else if renew_at(want, held) <= now {
         Some(Why::Due)
+    } else if want.revoked == Some(held.sha256) {
+        Some(Why::Revoked)
     } else {
         None
     }
@@ -243,6 +252,7 @@ mod tests {
             driven: true,
             activation: Span::ZERO,
             tells: true,
+            revoked: None,
             forced: false,
             retry: Span::secs(30),
             fingerprint: [1; 8],
@@ -280,6 +290,7 @@ mod tests {
                                         window,
                                         cas: cas.iter().map(|ca| (*ca).into()).collect(),
                                         must_staple: names.len() == 2,
+                                        revoked: (cas.len() == 2).then_some([7; 32]),
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -427,7 +438,9 @@ mod tests {
                 assert!(*until > NOW, "a wait ends in the future: {}", shown());
                 let due = want.driven && why(want, newest, NOW).is_some();
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
-                assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
+                let young = newest
+                    .is_some_and(|held| why(want, newest, NOW) == Some(Why::Revoked) && held.since.plus(YOUNG) > NOW);
+                assert!(!due || own || young || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
                 assert!(
                     *until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until),
@@ -468,6 +481,20 @@ mod tests {
     }
 
     /// A CA that ignores the wish is not asked again and again; a wish that was never uttered is.
+    #[test]
+    fn a_revoked_certificate_is_due_but_not_one_after_the_other() {
+        let old = held(NOW.minus(Span::days(3)), NOW.plus(Span::days(87)));
+        let revoked = Want { revoked: Some(old.sha256), ..want() };
+        let told = Tried { told: Some(old.sha256), ..Tried::default() };
+        let step = |held: &Held| decide(&revoked, core::slice::from_ref(held), &told, None, Some(NOW));
+        assert_eq!(step(&old), Step::Order { why: Why::Revoked });
+        let other = Held { sha256: [8; 32], ..old.clone() };
+        assert_eq!(why(&revoked, Some(&other), NOW), None, "the one after it is not");
+        let fresh = Held { since: NOW.minus(Span::mins(10)), ..old };
+        assert_eq!(why(&revoked, Some(&fresh), NOW), Some(Why::Revoked));
+        assert_eq!(step(&fresh), Step::Wait { until: NOW.plus(Span::mins(50)) });
+    }
+
     #[test]
     fn what_differs_in_must_staple_is_due_unless_it_was_asked_for() {
         for (wanted, has, asked, due) in [

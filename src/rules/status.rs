@@ -5,8 +5,8 @@ mod sentences;
 pub use sentences::{line, text};
 
 use crate::rules::acme::problem::is;
-use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Held, KeyKind, Why};
+use crate::words::board::{CertReport, Next, Report, StapleReport};
+use crate::words::cert::{Backoff, Held, KeyKind, Why};
 use crate::words::config::{Challenge, DriveMode, RequireHttps, Static};
 use crate::words::fault::{Failure, Hook};
 use crate::words::time::Unix;
@@ -38,8 +38,9 @@ pub fn md_json(report: &Report) -> Value {
         "renew-window": md.window.to_string(),
         "warn-window": md.warn.to_string(),
         "must-staple": md.must_staple,
+        "stapling": md.stapling.on,
         "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
-        "cert": certs_json(report),
+        "cert": live_json(report),
         "renew": is_due(report),
         "watched": md.used || md.drive != DriveMode::Auto,
     });
@@ -79,7 +80,28 @@ pub fn counts(reports: &[Report]) -> String {
         count("Errored", errored),
         count("Ready", |report| is_under_way(report) && !is_due(report)),
     ];
-    lines.join("\n")
+    let staples = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.staple.as_ref());
+    let staple = |word: &str, counts: fn(&StapleReport) -> bool| {
+        format!("ManagedStaplings{word}: {}", staples().filter(|staple| counts(staple)).count())
+    };
+    let staples = [
+        staple("Total", |_| true),
+        staple("OK", |staple| standing(staple) == "good"),
+        staple("Renew", |staple| standing(staple) == "revoked"),
+        staple("Errored", |staple| standing(staple) == "unknown"),
+    ];
+    let on = reports.iter().enumerate().filter(|(_, report)| report.md.stapling.on);
+    let on = on.map(|(at, _)| format!("ManagedDomain[{at}]Stapling: on"));
+    lines.into_iter().chain(staples).chain(on).collect::<Vec<_>>().join("\n")
+}
+
+/// What the CA's responder says, in mod_md's words.
+fn standing(staple: &StapleReport) -> &'static str {
+    match staple.verdict {
+        Some(verdict) if verdict.revoked => "revoked",
+        Some(_) => "good",
+        None => "unknown",
+    }
 }
 
 fn is_due(report: &Report) -> bool {
@@ -181,6 +203,36 @@ pub fn public_json(report: &Report) -> Value {
 fn certs_json(report: &Report) -> Value {
     let held = report.certs.iter().filter_map(|cert| cert.held.as_ref());
     of_kinds(held)
+}
+
+/// The same with what is stapled to them.
+fn live_json(report: &Report) -> Value {
+    let mut certs = certs_json(report);
+    for cert in &report.certs {
+        if let (Some(staple), Some(Value::Object(map))) = (&cert.staple, certs.get_mut(cert.kind.family())) {
+            map.insert("ocsp".into(), staple_json(staple));
+        }
+    }
+    certs
+}
+
+fn staple_json(staple: &StapleReport) -> Value {
+    let mut value = json!({ "status": standing(staple) });
+    if let Value::Object(map) = &mut value {
+        put(map, "valid", staple.verdict.map(|verdict| valid_json(verdict.from, verdict.until)));
+        put(map, "renewal", (staple.tried.failures > 0).then(|| tried_json(&staple.tried)));
+    }
+    value
+}
+
+fn tried_json(tried: &Backoff) -> Value {
+    let mut value = json!({ "finished": false, "errors": tried.failures });
+    if let Value::Object(map) = &mut value {
+        put(map, "next-run", tried.until.map(Unix::http_date));
+        put(map, "last", tried.last.as_ref().map(last_json));
+        put(map, "last-run", tried.last_at.map(Unix::http_date));
+    }
+    value
 }
 
 /// Each by its kind, and the time in which all of them are valid.

@@ -95,6 +95,8 @@ pub struct Want {
     pub activation: Span,
     /// Whether somebody is to be told of a new certificate: an export or a script.
     pub tells: bool,
+    /// The certificate (its SHA-256) that its CA says is revoked.
+    pub revoked: Option<[u8; 32]>,
     /// Whether somebody asked for a new one, due or not.
     pub forced: bool,
     /// The base of the back-off.
@@ -276,6 +278,7 @@ pub enum Why {
     OtherKey,
     OtherStaple,
     Expired,
+    Revoked,
     Due,
     Forced,
 }
@@ -290,6 +293,7 @@ impl fmt::Display for Why {
             Self::OtherKey => "the certificate has another kind of key",
             Self::OtherStaple => "the certificate is not as MDMustStaple says",
             Self::Expired => "the certificate has expired",
+            Self::Revoked => "its CA has revoked the certificate",
             Self::Due => "the certificate is in its renewal window",
             Self::Forced => "it was asked for",
         })

@@ -39,7 +39,7 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
     let mut lines = vec![];
     for cert in &report.certs {
         let held = match &cert.held {
-            Some(held) => format!("certificate until {} ({})", held.not_after, held.serial_hex()),
+            Some(held) => format!("certificate until {} ({}){}", held.not_after, held.serial_hex(), stapled(cert)),
             None => "no certificate".into(),
         };
         let needs_help = needs_help(report, cert);
@@ -48,6 +48,11 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         lines.push(format!("{} [{}]: {held}; {}", report.md.name, cert.kind, next(report, cert)));
         failed(&mut lines, "order", &cert.order, needs_help);
         failed(&mut lines, "notification", &cert.tell, true);
+        if let Some(staple) = &cert.staple {
+            let lacks = staple.verdict.is_none() && cert.held.as_ref().is_some_and(|held| held.must_staple);
+            well &= !lacks || staple.tried.failures == 0;
+            failed(&mut lines, "stapling", &staple.tried, lacks);
+        }
         if let Some(what) = by_hand(report, cert).filter(|_| needs_help) {
             lines.push(format!("    what to do: {what}"));
         }
@@ -59,6 +64,11 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
     failed(&mut lines, "warning", &report.warning, true);
     lines.extend(report.fault.iter().chain(&report.trouble).map(|trouble| format!("    {trouble}")));
     (lines, well)
+}
+
+fn stapled(cert: &CertReport) -> String {
+    let verdict = cert.staple.as_ref().and_then(|staple| staple.verdict).filter(|verdict| !verdict.revoked);
+    verdict.map(|verdict| format!(", OCSP good until {}", verdict.until)).unwrap_or_default()
 }
 
 /// As many tries in vain are no passing trouble any more: with the usual back-off they take more than an hour.
@@ -210,6 +220,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            staple: None,
             ends_soon: days < 9,
         }
     }

@@ -21,6 +21,8 @@ mod prune;
 mod reload;
 #[path = "days/served.rs"]
 mod served;
+#[path = "days/stapling.rs"]
+mod stapling;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

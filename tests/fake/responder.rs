@@ -162,6 +162,11 @@ impl Responder {
         change(&mut locked(&self.0).mood);
     }
 
+    /// A chain of its CA for this name, and the key.
+    pub fn issue(&self, name: &str, serial: u64, url: &str) -> (Vec<Vec<u8>>, Vec<u8>) {
+        locked(&self.0).ca.issue(name, serial, Some(url))
+    }
+
     pub fn takes(&self) -> Span {
         locked(&self.0).mood.takes
     }

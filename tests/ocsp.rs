@@ -10,6 +10,8 @@ use fake::responder::{Mood, Responder, Says, Signer, TestCa};
 
 /// 2027-01-15T08:00:00Z.
 const NOW: Unix = Unix::from_secs(1_800_000_000);
+type Change = fn(&mut Mood);
+
 const URL: &str = "http://ocsp.example/at";
 
 fn world() -> (Responder, Query) {
@@ -57,7 +59,7 @@ fn md_801_009_who_is_asked_about_what() {
 fn good_answers() {
     let from = NOW.minus(Span::hours(1));
     let good = Verdict { revoked: false, from, until: from.plus(Span::days(7)) };
-    let changes: [(fn(&mut Mood), Verdict); 6] = [
+    let changes: [(Change, Verdict); 6] = [
         (|_| {}, good),
         (|mood| mood.by_name = true, good),
         (|mood| mood.signer = Signer::Delegate, good),
@@ -77,7 +79,7 @@ fn good_answers() {
 #[test]
 fn what_is_wrong_is_said() {
     let nobody = "it is signed by nobody who may speak for the CA";
-    let changes: [(fn(&mut Mood), &str); 15] = [
+    let changes: [(Change, &str); 15] = [
         (|mood| mood.says = Says::Not(1), "the responder says malformedRequest"),
         (|mood| mood.says = Says::Not(3), "the responder says tryLater"),
         (|mood| mood.says = Says::Not(6), "the responder says unauthorized"),
@@ -109,7 +111,7 @@ fn what_is_wrong_is_said() {
 
 #[test]
 fn without_a_clock_no_time_is_judged() {
-    let changes: [fn(&mut Mood); 3] = [
+    let changes: [Change; 3] = [
         |mood| mood.life = Some(Span::mins(1)),
         |mood| mood.ahead = Span::days(400),
         |mood| mood.signer = Signer::OldDelegate,

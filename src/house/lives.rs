@@ -244,6 +244,7 @@ impl Lives {
         life.held.insert(0, held);
         life.held.truncate(2);
         life.unsaved = unsaved;
+        life.note_revoked();
     }
 
     /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.

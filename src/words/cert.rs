@@ -95,8 +95,8 @@ pub struct Want {
     pub activation: Span,
     /// Whether somebody is to be told of a new certificate: an export or a script.
     pub tells: bool,
-    /// The certificate (its SHA-256) that its CA says is revoked.
-    pub revoked: Option<[u8; 32]>,
+    /// Whether the CA says that the one we have is revoked.
+    pub revoked: bool,
     /// Whether somebody asked for a new one, due or not.
     pub forced: bool,
     /// The base of the back-off.

@@ -217,7 +217,7 @@ impl Md {
             driven: self.driven(),
             activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
-            revoked: None,
+            revoked: false,
             forced: false,
             retry: self.retry,
             fingerprint,

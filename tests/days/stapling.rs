@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 const URL: &str = "http://ocsp.example/";
+type Change = fn(&mut Mood);
+
 const FILE: &str = "/store/certs/a.example/secp256r1.ocsp";
 
 fn on() -> String {
@@ -321,7 +323,7 @@ fn what_a_responder_asks_for_is_kept() {
 
 #[test]
 fn what_can_not_be_used_is_not_kept() {
-    let changes: [(fn(&mut Mood), &str); 3] = [
+    let changes: [(Change, &str); 3] = [
         (|mood| mood.says = Says::Unknown, "the answer can't be used: the responder does not know the certificate"),
         (|mood| mood.damages_signature = true, "it is signed by nobody who may speak for the CA"),
         (|mood| mood.age = Span::days(9), "it has ended already, at 2027-01-13T08:00:"),

@@ -28,12 +28,17 @@ impl TestCa {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let der = params.self_signed(&key).unwrap().der().to_vec();
-        Self::of(der, params, &key)
+        Self { der, params, key: key.serialize_der() }
     }
 
-    /// One that exists already.
-    pub fn of(der: Vec<u8>, params: CertificateParams, key: &KeyPair) -> Self {
-        Self { der, params, key: key.serialize_der() }
+    /// One that exists already, and issues what it issues elsewhere.
+    pub fn of(der: Vec<u8>, key: Vec<u8>) -> Self {
+        Self { der, params: CertificateParams::default(), key }
+    }
+
+    /// Its key, PKCS#8.
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.key
     }
 
     pub fn issuer(&self) -> Issuer<'static, KeyPair> {
@@ -158,6 +163,11 @@ impl Responder {
         Self(Arc::new(Mutex::new(inner)))
     }
 
+    /// From now on it speaks for another CA.
+    pub fn speaks_for(&self, ca: TestCa) {
+        locked(&self.0).ca = ca;
+    }
+
     pub fn mood(&self, change: impl FnOnce(&mut Mood)) {
         change(&mut locked(&self.0).mood);
     }
@@ -229,8 +239,12 @@ impl Inner {
         if mood.damages_signature {
             *signature.last_mut().unwrap() ^= 1;
         }
-        // ecdsa-with-SHA256
-        let algorithm = tlv(SEQUENCE, &tlv(OID, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
+        // ecdsa-with-SHA256, or sha256WithRSAEncryption with its NULL
+        let algorithm = match key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256 {
+            true => tlv(OID, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]),
+            false => [tlv(OID, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b]), vec![5, 0]].concat(),
+        };
+        let algorithm = tlv(SEQUENCE, &algorithm);
         let mut basic = [data, algorithm, tlv(BITS, &[&[0], &signature[..]].concat())].concat();
         if let Some(cert) = cert {
             basic.extend(tlv(0xa0, &tlv(SEQUENCE, &cert)));

@@ -30,6 +30,8 @@ pub struct Knobs {
     pub blocked: Vec<String>,
     /// Accounts need one of these (kid, key in base64url).
     pub bound: Vec<(String, String)>,
+    /// The URL of an OCSP responder, which its certificates name.
+    pub ocsp: String,
     /// Names resolve to ::1 instead of 127.0.0.1.
     pub ipv6: bool,
 }
@@ -44,6 +46,7 @@ impl Default for Knobs {
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
+            ocsp: String::new(),
             ipv6: false,
         }
     }
@@ -139,9 +142,18 @@ impl Ca {
 
     /// The root above the certificates that it issues.
     pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
-        let answer = cert::get(self.manage, "localhost", "/roots/0", None).expect("Pebble's management");
-        let pem = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+        let pem = self.managed("/roots/0");
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
+    }
+
+    /// The certificate and the key (PEM) that it issues with.
+    pub fn issuing_pair(&self) -> (String, String) {
+        (self.managed("/intermediates/0"), self.managed("/intermediate-keys/0"))
+    }
+
+    fn managed(&self, path: &str) -> String {
+        let answer = cert::get(self.manage, "localhost", path, None).expect("Pebble's management");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
     }
 
     pub fn log(&self) -> String {
@@ -189,12 +201,13 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "privateKey": folder.join("pebble.key"),
         "httpPort": http.number(),
         "tlsPort": tls.number(),
-        "ocspResponderURL": "",
+        "ocspResponderURL": knobs.ocsp,
         "externalAccountBindingRequired": !knobs.bound.is_empty(),
         "externalAccountMACKeys": keys,
         "domainBlocklist": knobs.blocked,
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
-        "keyAlgorithm": "ecdsa",
+        // Its management has no other key to show.
+        "keyAlgorithm": if knobs.ocsp.is_empty() { "ecdsa" } else { "rsa" },
         // Pebble throws dice among the profiles when an order names none.
         "profiles": {"default": {"description": "ninety days", "validityPeriod": 7_776_000}},
     }});

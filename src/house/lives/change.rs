@@ -65,6 +65,7 @@ impl Lives {
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
         life.staple = orphan.staple;
+        life.note_revoked();
         (life.tried.told, life.tried.notified) = (None, None);
         life.tried.imposed = orphan.tried.imposed;
         life.tried.exported = orphan.tried.exported;

@@ -23,15 +23,14 @@ pub struct Staple {
 }
 
 impl Life {
-    /// What the responder has said of a certificate concerns whoever wants it.
+    /// What the responder has said of the newest certificate concerns whoever wants it.
     pub(super) fn note_revoked(&mut self) {
-        let revoked = self
-            .staple
-            .as_ref()
-            .filter(|staple| staple.response.as_ref().is_some_and(|response| response.verdict.revoked));
-        let sha256 = revoked.map(|staple| staple.sha256);
+        let staple =
+            self.staple.as_ref().filter(|staple| self.newest().is_some_and(|held| held.sha256 == staple.sha256));
+        let response = staple.and_then(|staple| staple.response.as_ref());
+        let revoked = response.is_some_and(|response| response.verdict.revoked);
         if let Some(want) = &mut self.want {
-            want.revoked = sha256;
+            want.revoked = revoked;
         }
     }
 

@@ -1,7 +1,8 @@
 //! Stapling: the responder of each certificate's CA is asked before its last answer ends, in a thread that nobody waits
 //! for; the answers stand in the store and go with the handshakes.
 
-use crate::doors::https::{Line, Route};
+use crate::doors::https::Line;
+use crate::house::inquiries::route;
 use crate::house::keeper::Keeper;
 use crate::house::lives::{Staple, served};
 use crate::rules::acme::types::{Method, Reply, Request};
@@ -156,8 +157,7 @@ impl Keeper<'_> {
             body: query.request.clone(),
         };
         let sha256 = staple.sha256;
-        let route = Route { roots: md.roots.clone(), proxy: md.proxy.clone() };
-        match self.doors.wire.dial(&route) {
+        match self.doors.wire.dial(&route(md)) {
             Ok(mut line) => {
                 line.ask(request);
                 self.askings.push(Asking { slot: slot.clone(), sha256, line, since: self.doors.clock.steady() });

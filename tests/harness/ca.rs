@@ -32,6 +32,8 @@ pub struct Knobs {
     pub bound: Vec<(String, String)>,
     /// The URL of an OCSP responder, which its certificates name.
     pub ocsp: String,
+    /// Its profiles, each with the seconds of a life.
+    pub profiles: Vec<(&'static str, u64)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
     pub ipv6: bool,
 }
@@ -47,6 +49,8 @@ impl Default for Knobs {
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
             ocsp: String::new(),
+            // Pebble throws dice among several when an order names none.
+            profiles: vec![("default", 7_776_000)],
             ipv6: false,
         }
     }
@@ -156,6 +160,16 @@ impl Ca {
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
     }
 
+    /// From here on it wants this certificate (a PEM file, leaf first) to be renewed between these two moments, RFC 3339.
+    pub fn wants_renewed(&self, chain: &Path, start: &str, end: &str, explanation: &str) {
+        let leaf = cert::read_chain(chain).remove(0);
+        let window = json!({"suggestedWindow": {"start": start, "end": end}, "explanationURL": explanation});
+        let body = json!({"Certificate": pem("CERTIFICATE", &leaf), "ARIResponse": window.to_string()});
+        let answer = cert::post(self.manage, "localhost", "/set-renewal-info/", &body.to_string());
+        let answer = answer.expect("Pebble's management");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    }
+
     pub fn log(&self) -> String {
         self.pebble.log()
     }
@@ -194,6 +208,9 @@ fn resolver(folder: &Folder, knobs: &Knobs) -> Child {
 
 fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> Child {
     let keys: serde_json::Map<_, _> = knobs.bound.iter().map(|(kid, key)| (kid.clone(), json!(key))).collect();
+    let profile = |secs: &u64| json!({"description": format!("{secs} seconds"), "validityPeriod": secs});
+    let profiles: serde_json::Map<_, _> =
+        knobs.profiles.iter().map(|(name, secs)| ((*name).to_owned(), profile(secs))).collect();
     let config = json!({"pebble": {
         "listenAddress": format!("{HERE}:0"),
         "managementListenAddress": format!("{MANAGE}:0"),
@@ -208,8 +225,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
         // Its management has no other key to show.
         "keyAlgorithm": if knobs.ocsp.is_empty() { "ecdsa" } else { "rsa" },
-        // Pebble throws dice among the profiles when an order names none.
-        "profiles": {"default": {"description": "ninety days", "validityPeriod": 7_776_000}},
+        "profiles": profiles,
     }});
     let config = folder.put("pebble.json", &config.to_string());
     let mut command = Command::new(program("pebble"));

@@ -153,6 +153,37 @@ fn md_801_007_static_files_and_openssls_own_responder() {
     openssl_verifies(&device, &record, &cert);
 }
 
+/// A certificate that says must-staple is never shown without: the one before it stays until the response is there.
+#[test]
+fn must_staple_is_shown_with_a_staple() {
+    let (ca, responder, mut device) = world();
+    let port = ca.tls.number();
+    device.start_with(&text(&ca, "MDStapling on\nMDMustStaple on\n"));
+    until_stapled(&device, port);
+    let serial = |said: &str| harness::cert::first_in(said).map(|facts| facts.serial);
+    let first = serial(&shown(&device, port, &[]));
+    let held = responder.hold();
+    let said = device.run(&["renew", "--force", A]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let newer = Some(device.exported(A).serial);
+    assert_ne!(newer, first);
+    let said = shown(&device, port, &[]);
+    assert!(is_stapled(&said) && serial(&said) == first, "{said}");
+    drop(held);
+    until("the newer one is shown", SOON, || {
+        let said = shown(&device, port, &[]);
+        assert!(is_stapled(&said), "{said}");
+        (serial(&said) == newer).then_some(())
+    });
+
+    // If there is none to be had, it is shown all the same.
+    responder.mood(|mood| mood.down = true);
+    let said = device.run(&["renew", "--force", A]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let newest = Some(device.exported(A).serial);
+    until("the newest one is shown", SOON, || (serial(&shown(&device, port, &[])) == newest).then_some(()));
+}
+
 /// A responder that takes the question and never answers keeps nobody from a handshake, and not us from ending.
 #[test]
 fn a_responder_that_hangs_holds_up_nobody() {

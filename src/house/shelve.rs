@@ -22,26 +22,26 @@ impl Keeper<'_> {
         for md in mds {
             let slots: Vec<Slot> = served(&md).collect();
             next = slots.iter().filter_map(|slot| self.lives.activates_at(slot, now)).chain(next).min();
-            let active = |slot: &Slot| Some((slot.clone(), self.lives.active(slot, now)?.clone()));
-            let active: Vec<(Slot, Held)> = slots.iter().filter_map(active).collect();
-            let shown: Vec<[u8; 32]> = active.iter().map(|(_, held)| held.sha256).collect();
+            let shown: Vec<[u8; 32]> =
+                slots.iter().filter_map(|slot| Some(self.lives.active(slot, now)?.sha256)).collect();
             if shown.is_empty() {
                 continue;
             }
             if self.shelved.get(&md.name) != Some(&shown) {
-                self.shelve_anew(&md.name, active, shown);
+                if self.shelved.contains_key(&md.name) && self.awaits_responses(&md, &slots, now) {
+                    // Browsers would refuse it; what is shown until then is as good as it was.
+                    continue;
+                }
+                let pair = |slot: &Slot| Some(self.pair(slot, self.lives.active(slot, now)?));
+                let pairs: Result<Vec<_>, Trouble> = slots.iter().filter_map(pair).collect();
+                match pairs.and_then(|pairs| self.shelf.put(&md.name, &pairs)) {
+                    Ok(()) => _ = self.shelved.insert(md.name.clone(), shown),
+                    Err(trouble) => log::error!("{}: {trouble}; TLS goes on with what it had", md.name),
+                }
             }
             next = [next, self.staple_shelved(&md.name, &slots, now)].into_iter().flatten().min();
         }
         next
-    }
-
-    fn shelve_anew(&mut self, md: &Name, active: Vec<(Slot, Held)>, shown: Vec<[u8; 32]>) {
-        let pairs: Result<Vec<_>, Trouble> = active.iter().map(|(slot, held)| self.pair(slot, held)).collect();
-        match pairs.and_then(|pairs| self.shelf.put(md, &pairs)) {
-            Ok(()) => _ = self.shelved.insert(md.clone(), shown),
-            Err(trouble) => log::error!("{md}: {trouble}; TLS goes on with what it had"),
-        }
     }
 
     /// What is held there, with its kind.

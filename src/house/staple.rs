@@ -107,6 +107,19 @@ impl Keeper<'_> {
         next
     }
 
+    /// Whether a certificate that is nothing without a response (RFC 7633) waits for its first one: until its responder
+    /// has been asked once.
+    pub(super) fn awaits_responses(&self, md: &Md, slots: &[Slot], now: Option<Unix>) -> bool {
+        let awaits =
+            |slot: &Slot| {
+                let held = self.lives.active(slot, now).filter(|held| held.must_staple)?;
+                Some(self.lives.staple_of(slot, &held.sha256).is_none_or(|staple| {
+                    staple.query.is_some() && staple.response.is_none() && staple.tried.failures == 0
+                }))
+            };
+        md.stapling.on && now.is_some() && slots.iter().any(|slot| awaits(slot) == Some(true))
+    }
+
     /// Removes the responses that the operator does not want kept for so long; they are used for as long as we run.
     pub(super) fn sweep_responses(&mut self, now: Unix) {
         for slot in self.store.staples() {

@@ -9,8 +9,6 @@ use crate::words::staple::{Response, Verdict};
 use crate::words::time::{Span, Unix};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
-use x509_parser::time::ASN1Time;
 
 /// A question that can be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,6 +89,7 @@ const BASIC: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
 /// id-ce-extKeyUsage, and id-kp-OCSPSigning (RFC 6960 §4.2.2.2).
 const USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const OCSP_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 9];
+const GENERALIZED: u8 = 0x18;
 /// A uniformResourceIdentifier among the GeneralNames.
 const URI: u8 = 0x86;
 
@@ -226,8 +225,13 @@ fn verdict(single: &[u8]) -> Result<Verdict, String> {
     times().ok_or(NO_DER.into())
 }
 
+/// `20270115080000Z` (RFC 5280 §4.1.2.5.2).
 fn moment(der: &[u8]) -> Option<Unix> {
-    ASN1Time::from_der(der).ok().map(|(_, time)| x509::moment(time.timestamp()))
+    let text = core::str::from_utf8(only(der, GENERALIZED)?).ok()?;
+    let (date, clock) = text.split_at_checked(8).filter(|_| text.len() == 15)?;
+    let [year, month, day] = [date.get(..4)?, date.get(4..6)?, date.get(6..)?];
+    let [hour, minute, second] = [clock.get(..2)?, clock.get(2..4)?, clock.get(4..)?];
+    Unix::from_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}"))
 }
 
 /// Whether the CA has signed it, or somebody whom the CA lets speak for it.
@@ -287,6 +291,17 @@ pub fn fuzz(query: &Query, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments() {
+        let read = |text: &str| moment(&tlv(GENERALIZED, text.as_bytes())).map(Unix::rfc3339);
+        assert_eq!(read("20270115080000Z").as_deref(), Some("2027-01-15T08:00:00Z"));
+        for text in ["2027011508000Z", "202701150800000Z", "20270115080000+", "2027011508000-Z", "20271315080000Z", ""]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(moment(&tlv(0x17, b"270115080000Z")), None);
+    }
 
     fn verdict_of(hours: u64) -> Verdict {
         let from = Unix::from_secs(1_800_000_000);

@@ -177,6 +177,11 @@ impl Responder {
         locked(&self.0).ca.issue(name, serial, Some(url))
     }
 
+    /// Whoever asks waits until this is dropped.
+    pub fn hold(&self) -> impl Sized + '_ {
+        locked(&self.0)
+    }
+
     pub fn takes(&self) -> Span {
         locked(&self.0).mood.takes
     }

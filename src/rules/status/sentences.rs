@@ -183,11 +183,12 @@ fn next(report: &Report, cert: &CertReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::board::Diary;
+    use crate::words::board::{Diary, StapleReport};
     use crate::words::cert::{Held, KeyKind};
     use crate::words::config::{Md, Static};
     use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
     use crate::words::name::{Labels, Name};
+    use crate::words::staple::Verdict;
     use crate::words::time::{Span, Unix};
     use std::sync::Arc;
 
@@ -268,6 +269,11 @@ mod tests {
         }
     }
 
+    fn staple(failures: u32) -> StapleReport {
+        let verdict = Verdict { revoked: false, from: NOW, until: AT };
+        StapleReport { verdict: Some(verdict), tried: trouble(failures) }
+    }
+
     /// What is read is what a person reads: each situation with its sentences, and whether it needs one.
     #[test]
     fn golden_sentences() {
@@ -280,6 +286,18 @@ mod tests {
         let with_text = |trouble: Option<String>, fault: Option<String>| Report { trouble, fault, ..report(cert(89)) };
         let situations: Vec<(Report, bool, &str)> = vec![
             (report(cert(89)), true, "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z"),
+            (
+                report(CertReport { staple: Some(staple(0)), ..cert(89) }),
+                true,
+                "certificate until 2027-04-14T08:00:00Z (0ABC), OCSP good until 2027-01-15T09:00:00Z; renewal from 2027-03-15T08:00:00Z",
+            ),
+            (
+                report(CertReport { staple: Some(StapleReport { verdict: None, ..staple(2) }), ..cert(89) }),
+                true,
+                "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z
+    stapling failed 2 times, last: reading the directory: no route to host
+    what to do: nothing yet, it is tried again by itself",
+            ),
             (report(missing(Next::Ordering)), false, "no certificate; being ordered now"),
             (report(missing(Next::Nothing)), false, "no certificate; next try shortly"),
             (report(missing(Next::NoClock)), false, "no certificate; waiting for the clock to be set"),

@@ -7,7 +7,7 @@ pub use sentences::{line, text};
 use crate::rules::acme::advice;
 use crate::rules::acme::problem::is;
 use crate::words::board::{CertReport, Next, Report, StapleReport};
-use crate::words::cert::{Backoff, Held, KeyKind, Why};
+use crate::words::cert::{Held, KeyKind, Why};
 use crate::words::config::{Challenge, DriveMode, RequireHttps, Static};
 use crate::words::fault::{Failure, Hook};
 use crate::words::time::Unix;
@@ -227,22 +227,18 @@ fn certs_json(report: &Report) -> Value {
 }
 
 fn staple_json(staple: &StapleReport) -> Value {
-    let mut value = json!({ "status": standing(staple) });
-    if let Value::Object(map) = &mut value {
-        put(map, "valid", staple.verdict.map(|verdict| valid_json(verdict.from, verdict.until)));
-        put(map, "renewal", (staple.tried.failures > 0).then(|| tried_json(&staple.tried)));
+    let (mut map, tried) = (Map::new(), &staple.tried);
+    put(&mut map, "status", Some(standing(staple)));
+    put(&mut map, "valid", staple.verdict.map(|verdict| valid_json(verdict.from, verdict.until)));
+    if tried.failures > 0 {
+        let mut renewal = Map::new();
+        put(&mut renewal, "errors", Some(tried.failures));
+        put(&mut renewal, "next-run", tried.until.map(Unix::http_date));
+        put(&mut renewal, "last", tried.last.as_ref().map(last_json));
+        put(&mut renewal, "last-run", tried.last_at.map(Unix::http_date));
+        map.insert("renewal".into(), renewal.into());
     }
-    value
-}
-
-fn tried_json(tried: &Backoff) -> Value {
-    let mut value = json!({ "finished": false, "errors": tried.failures });
-    if let Value::Object(map) = &mut value {
-        put(map, "next-run", tried.until.map(Unix::http_date));
-        put(map, "last", tried.last.as_ref().map(last_json));
-        put(map, "last-run", tried.last_at.map(Unix::http_date));
-    }
-    value
+    map.into()
 }
 
 /// Each by its kind, and the time in which all of them are valid.

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 impl Store {
     /// The places of which there is a record, wanted or not.
     pub fn places(&self) -> BTreeSet<Slot> {
-        self.certs.keys().chain(self.flash.keys()).chain(&self.staples).cloned().collect()
+        let mut places = self.staples.clone();
+        places.extend(self.certs.keys().chain(self.flash.keys()).cloned());
+        places
     }
 
     /// The files of one place; the older record before the newer one, so that what is left is never older than what was.

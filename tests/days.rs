@@ -25,6 +25,8 @@ mod reload;
 mod served;
 #[path = "days/years.rs"]
 mod years;
+#[path = "days/stapling.rs"]
+mod stapling;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

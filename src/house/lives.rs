@@ -4,6 +4,9 @@
 mod change;
 mod own;
 mod report;
+mod staple;
+
+pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
@@ -54,6 +57,7 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// A pair of the operator's own, which is in no record.
     own: Option<own::Own>,
+    staple: Option<Staple>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -258,6 +262,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.forgive_responder();
             life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
@@ -277,6 +282,7 @@ impl Lives {
         life.held.insert(0, held);
         life.held.truncate(2);
         life.unsaved = unsaved;
+        life.note_revoked();
     }
 
     /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
@@ -417,6 +423,12 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
+}
+
+/// The places of those certificates that are served: where there are the operator's own, it is these.
+pub fn served(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = !md.statics.is_empty();
+    places(md).filter(move |slot| slot.is_own() == own)
 }
 
 /// The places of an MD's certificates, those of the operator's own first.

@@ -102,6 +102,7 @@ impl Lives {
             renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
+            staple: life.staple_report(now),
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })
     }

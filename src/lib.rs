@@ -59,6 +59,7 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod dns;
     pub mod export;
     pub mod forward;
     pub mod http1;
@@ -73,6 +74,7 @@ pub mod rules {
     pub mod redirect;
     pub mod served;
     pub mod status;
+    pub mod txt;
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
@@ -119,6 +121,7 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod dns;
     pub mod front;
     pub mod https;
     pub mod keys;

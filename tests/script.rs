@@ -11,7 +11,7 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 fn event(argv: &[&str], limit: Span) -> Event {
-    Event { argv: argv.iter().map(|word| (*word).into()).collect(), env: vec![], limit }
+    Event { argv: argv.iter().map(|word| (*word).into()).collect(), env: vec![], limit, clears: false }
 }
 
 fn sh(script: &str) -> Event {

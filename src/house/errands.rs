@@ -26,7 +26,7 @@ impl Keeper<'_> {
 
     /// Whether there is no room for anybody.
     pub(super) fn is_full(&self) -> bool {
-        let busy = self.errands.iter().filter(|errand| !errand.hangs).count();
+        let busy = self.errands.iter().filter(|errand| !errand.hangs && !errand.is_idle()).count();
         busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES
     }
 
@@ -39,7 +39,7 @@ impl Keeper<'_> {
         }
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
-            let came = errand.turn(self.doors.clock.steady(), self.doors.disk);
+            let came = errand.turn(self.doors.clock.steady(), &mut self.doors);
             match came {
                 Came::Nothing => index += 1,
                 Came::Served(proof) => {
@@ -94,7 +94,7 @@ impl Keeper<'_> {
             if errand.order().is_none_or(|order| self.lives.want(&order.slot) == Some(&order.want)) {
                 self.errands.push(errand);
             } else {
-                self.hung_up.extend(errand.hang_up(self.doors.disk));
+                self.hung_up.extend(errand.hang_up(&mut self.doors));
             }
         }
     }

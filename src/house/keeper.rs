@@ -4,6 +4,7 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
+use crate::doors::dns::Dns;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::look::Look;
@@ -32,6 +33,7 @@ pub struct Doors<'a> {
     pub script: &'a mut dyn Script,
     pub look: &'a mut dyn Look,
     pub dice: &'a mut dyn Dice,
+    pub dns: &'a mut dyn Dns,
 }
 
 pub struct Keeper<'a> {
@@ -131,7 +133,7 @@ impl<'a> Keeper<'a> {
             }
         }
         for errand in std::mem::take(&mut self.errands) {
-            errand.hang_up(self.doors.disk);
+            errand.hang_up(&mut self.doors);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::doors::https::Route;
 use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
+use crate::house::hooks;
 use crate::house::keeper::Keeper;
 use crate::rules::acme::flow::{Brief, Flow};
 use crate::rules::{challenge, x509};
@@ -64,7 +65,9 @@ impl Keeper<'_> {
             challenges,
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
+        let answers = (self.answers.clone(), md.webroot.clone());
+        let errand = Errand::new(task, ca, account_key, Box::new(flow), line, answers);
+        Ok(errand.with_dns(hooks::dns_command(md), md.dns_forgets, md.dns_wait))
     }
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy

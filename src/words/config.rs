@@ -124,6 +124,12 @@ pub struct Md {
     pub retry: Span,
     /// As written, unfiltered, or `None` for what is possible.
     pub challenges: Option<Vec<Challenge>>,
+    /// The program that puts answers to dns-01 into DNS, and its arguments.
+    pub dns_command: Option<Vec<String>>,
+    /// `MDChallengeDns01Version 1`: it is told only the name of what it takes away.
+    pub dns_forgets: bool,
+    /// How long DNS may take to show an answer; `None`: nobody looks.
+    pub dns_wait: Option<Span>,
     /// Where answers to http-01 are written too, for a web server that owns port 80.
     pub webroot: Option<PathBuf>,
     /// Whether the Internet's 443 arrives at a listener of ours.
@@ -163,6 +169,9 @@ impl Md {
             activation: Span::ZERO,
             retry: Span::secs(30),
             challenges: None,
+            dns_command: None,
+            dns_forgets: false,
+            dns_wait: Some(Span::mins(2)),
             webroot: None,
             tls_arrives: false,
             require_https: RequireHttps::Off,

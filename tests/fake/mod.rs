@@ -9,6 +9,7 @@ pub mod eye;
 pub mod hands;
 pub mod report;
 pub mod served;
+pub mod zone;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

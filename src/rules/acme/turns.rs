@@ -1,6 +1,7 @@
 //! The nouns between the house and an order's flow: what the order begins with, what is heard, what is to be done.
 
 use crate::rules::acme::types::Reply;
+use crate::rules::txt::Txt;
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
@@ -42,7 +43,7 @@ pub enum Heard {
     Start,
     /// The answer to the last [`Turn::Call`].
     Reply(Reply),
-    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done.
+    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done, or [`Turn::Look`] saw nothing.
     Silence(Trouble),
     /// The last turn, which had no answer to give, is done.
     Done,
@@ -56,6 +57,11 @@ pub enum Turn {
     Call(Ask),
     Serve(Proof),
     Unserve(Proof),
+    /// Not before DNS shows these is the CA told that answers are in place; `patient`: they are on their way.
+    Look {
+        records: Vec<Txt>,
+        patient: bool,
+    },
     Rest(Span),
     /// The account exists at this URL, and the CA knows these contacts: keep it before anything else.
     Keep {
@@ -105,7 +111,10 @@ pub enum Signer {
 pub struct Proof {
     pub challenge: Challenge,
     pub name: Name,
+    /// Empty where the type has none.
     pub token: String,
     /// `token.thumbprint` (RFC 8555 §8.1).
     pub key_authorization: String,
+    /// What DNS is to say.
+    pub txt: Option<Txt>,
 }

@@ -139,6 +139,11 @@ pub struct Challenge {
     pub url: String,
     pub status: Option<String>,
     pub token: Option<String>,
+    /// Only with dns-persist-01: what the CA calls itself in DNS, and what our account is called there.
+    #[serde(rename = "issuer-domain-names")]
+    pub issuers: Option<Vec<String>>,
+    #[serde(rename = "accounturi")]
+    pub account: Option<String>,
     pub error: Option<Problem>,
 }
 

@@ -38,6 +38,7 @@ pub struct Draft {
     pub certificate_status: Option<bool>,
     pub server_status: Option<bool>,
     pub hook_limit: Option<Span>,
+    pub dns_forgets: Option<bool>,
     /// No faults, but worth a line.
     pub notices: Vec<Fault>,
 }
@@ -99,6 +100,9 @@ pub struct Settings {
     pub message: Option<Vec<String>>,
     pub served_at: Option<String>,
     pub webroot: Option<PathBuf>,
+    pub dns_command: Option<Vec<String>>,
+    /// `Some(None)` is `off`.
+    pub dns_wait: Option<Option<Span>>,
 }
 
 /// Who is on an MD's certificate.

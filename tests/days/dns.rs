@@ -117,7 +117,7 @@ fn md_720_002_md_720_003_a_command_that_fails_is_a_setup_failure() {
     world.live(DNS, Span::secs(10));
     let said = last(&world);
     assert_eq!(said["problem"], "challenge-setup-failure");
-    assert_eq!(said["activity"], "proving a.example by dns-01");
+    assert_eq!(said["activity"], "Proving a.example by dns-01");
     assert_eq!(said["detail"], "running /bin/dns: exited with 1");
     assert_eq!(calls(&world).len(), 2, "what half a setup left is taken away: {:?}", calls(&world));
     world.live(DNS, Span::hours(1));

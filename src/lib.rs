@@ -154,6 +154,7 @@ pub mod house {
     pub mod own;
     pub mod preview;
     pub mod prune;
+    pub mod records;
     pub mod shelve;
     pub mod store;
     pub mod tell;

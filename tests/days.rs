@@ -8,6 +8,8 @@ mod activation;
 mod ari;
 #[path = "days/cas.rs"]
 mod cas;
+#[path = "days/clock.rs"]
+mod clock;
 #[path = "days/dns.rs"]
 mod dns;
 #[path = "days/exports.rs"]

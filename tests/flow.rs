@@ -132,7 +132,7 @@ impl Bench {
                     self.brief.thumbprint = self.key.thumbprint();
                     Heard::Key(self.key.thumbprint())
                 }
-                Turn::Left => panic!("an order does not end an account"),
+                Turn::Left | Turn::Known(_) => panic!("an order ends no account, and has names"),
                 Turn::Advised { .. } => panic!("an order does not ask about others"),
                 Turn::Done(granted) => {
                     assert_eq!(served, []);

@@ -161,7 +161,7 @@ impl Run {
                 assert!(!self.replaced, "storm {seed}: two new keys");
                 self.replaced = true;
             }
-            Turn::Left => panic!("storm {seed}: an order does not end the account"),
+            Turn::Left | Turn::Known(_) => panic!("storm {seed}: an order ends no account, and has names"),
             Turn::Advised { .. } => panic!("storm {seed}: an order does not ask about others"),
             Turn::Done(granted) => {
                 assert_eq!(self.serving, [], "storm {seed}: done, and still served");

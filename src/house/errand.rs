@@ -17,6 +17,7 @@ use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
+use crate::words::name::Name;
 use crate::words::time::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +44,11 @@ pub enum Task {
     Order(Order),
     /// The CA is to say when it wants these to be renewed.
     Ask(Vec<Subject>),
+    /// What is to be published for dns-persist-01, for this MD or all of them; whoever asked for that is told.
+    Learn {
+        name: Option<Name>,
+        ended: Ended,
+    },
     /// Our account there is to end; whoever asked for that is told how it went.
     Leave {
         ended: Ended,
@@ -94,6 +100,8 @@ pub enum Came {
     Granted(Granted),
     /// What the CA said of each subject, and where it says it.
     Advised(Vec<Hint>, Option<String>),
+    /// The account is there, and this is what the CA is called in DNS.
+    Known(Vec<String>),
     /// The account is no more.
     Left,
     Nowhere(Failure),
@@ -155,6 +163,7 @@ impl Errand {
             Turn::ReplaceKey => return Came::OldKey,
             Turn::Done(granted) => return Came::Granted(granted),
             Turn::Advised { hints, base } => return Came::Advised(hints, base),
+            Turn::Known(issuers) => return Came::Known(issuers),
             Turn::Left => return Came::Left,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
@@ -189,7 +198,7 @@ impl Errand {
     pub fn order(&self) -> Option<&Order> {
         match &self.task {
             Task::Order(order) => Some(order),
-            Task::Ask(_) | Task::Leave { .. } => None,
+            Task::Ask(_) | Task::Learn { .. } | Task::Leave { .. } => None,
         }
     }
 

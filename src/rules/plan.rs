@@ -170,6 +170,13 @@ const BUILT: Unix = Unix::from_secs(match option_env!("SOURCE_DATE_EPOCH") {
 /// 2026-11-01; raised at each release.
 const RELEASED: u64 = 1_793_491_200;
 
+/// Whether a link that comes up ends this wait: one for a lost net does, and so does any other that is not of a moment ago.
+pub fn link_ends(backoff: &Backoff, now: Option<Unix>) -> bool {
+    let offline = matches!(backoff.last, Some(Failure::Trouble(_)));
+    let is_old = now.zip(backoff.last_at).is_some_and(|(now, at)| now.since(at) >= Span::mins(15));
+    backoff.until.is_some() && (offline || is_old)
+}
+
 /// What to remember after a step. `throw` is an even throw of 0 to [`THROW`]` - 1`: the jitter is fixed here, once.
 pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u32) -> Tried {
     let mut next = tried.clone();

@@ -194,6 +194,11 @@ impl Md {
         }
     }
 
+    /// Whether the operator has named this way.
+    pub fn proves_by(&self, challenge: Challenge) -> bool {
+        self.challenges.as_ref().is_some_and(|listed| listed.contains(&challenge))
+    }
+
     /// Whether the CA may be asked for it.
     pub fn driven(&self) -> bool {
         match self.drive {

@@ -3,7 +3,9 @@
 use super::fake::ca::Weather;
 use super::{World, config, journal};
 use edgemd::doors::clock::Knock;
+use edgemd::rules::control::Say;
 use edgemd::rules::status;
+use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::Span;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -156,4 +158,92 @@ fn the_message_of_an_answer_in_dns_names_its_type() {
     world.live(&format!("MDMessageCmd /bin/tell\n{DNS}"), Span::hours(1));
     let words = world.ear.words(0);
     assert!(words.contains(&"challenge-setup:dns-01:*.a.example".into()), "{words:?}");
+}
+
+const PERSIST: &str = "
+MDCertificateAgreement accepted
+MDCertificateAuthority https://ca.example/directory
+MDInitialDelay 0
+MDPortMap http:- https:-
+MDCAChallenges dns-persist-01
+MDomain a.example *.a.example b.example
+";
+
+const RECORDS: [&str; 2] = [
+    "_validation-persist.a.example. IN TXT \"ca.example; accounturi=https://ca.example/account/0; policy=wildcard\"",
+    "_validation-persist.b.example. IN TXT \"ca.example; accounturi=https://ca.example/account/0\"",
+];
+
+fn publish(world: &World) {
+    for record in RECORDS {
+        let (name, value) = record.split_once(". IN TXT \"").unwrap();
+        world.zone.put(name, value.trim_end_matches('"'));
+    }
+}
+
+fn challenges(world: &World) -> usize {
+    world.ca.log().iter().filter(|line| line.contains("/challenge/")).count()
+}
+
+/// The record is shown before the CA is asked for anything that could fail, and once it is there nothing more is done.
+#[test]
+fn the_record_to_publish_is_shown_and_then_waited_for() {
+    let world = World::new();
+    world.ca.weather(|weather| weather.persist = true);
+    world.live(PERSIST, Span::mins(5));
+    let (text, well) = world.status();
+    for record in RECORDS {
+        assert!(text.contains(&format!("publish {record}")) || text.contains(&format!(" and {record}")), "{text}");
+        assert!(text.contains(&format!("\n    in DNS: {record}")), "{text}");
+    }
+    assert!(!well && !text.contains("see to the device's network"), "{text}");
+    let json = world.board.read(|reports| status::md_json(&reports[0]));
+    assert_eq!(json["dns-records"], serde_json::json!(RECORDS));
+    assert_eq!((challenges(&world), world.issued(), world.ca.accounts()), (0, 0, 1));
+    publish(&world);
+    // An hour is the longest wait, as for a net that is away; and a link that comes up ends it.
+    world.hands.knock_in(Span::secs(5), Knock::LinkUp);
+    world.live(PERSIST, Span::secs(30));
+    assert!(world.status().1, "{}", world.status().0);
+    assert_eq!((challenges(&world), world.issued(), world.ca.accounts()), (3, 1, 1));
+    assert_eq!(world.ear.heard().len(), 0);
+}
+
+/// `edgemd dns` asks the CA for what it does not know, and makes the account that the record names.
+#[test]
+fn the_records_are_to_be_had_before_any_order() {
+    let ask = |world: &World, conf: &str, name: Option<&str>| {
+        let (ended, said) = smol::channel::unbounded();
+        let name = name.map(|name| Name::parse(name, Labels::One).unwrap());
+        world.hands.knock_in(Span::secs(1), Knock::Dns { name, ended });
+        world.live(conf, Span::mins(1));
+        let mut lines = vec![];
+        while let Ok(say) = said.try_recv() {
+            match say {
+                Say::Line(line) => lines.push(line),
+                Say::End(code) => lines.push(format!("= {code}")),
+            }
+        }
+        lines
+    };
+    let manual = PERSIST.replace("MDInitialDelay 0", "MDDriveMode manual");
+    let world = World::new();
+    world.ca.weather(|weather| weather.persist = true);
+    let said = [RECORDS[0], RECORDS[1], "= 0"];
+    assert_eq!(ask(&world, &manual, None), said);
+    assert_eq!((world.ca.accounts(), world.ca.log().iter().any(|line| line.contains("new-order"))), (1, false));
+    let requests = world.ca.requests();
+    assert_eq!(ask(&world, &manual, Some("a.example")), said);
+    assert_eq!(world.ca.requests(), requests + 1, "the account is known: the directory alone");
+    let plain = manual.replace("MDCAChallenges dns-persist-01\n", "");
+    assert_eq!(ask(&world, &plain, None), ["no MD is proven by dns-persist-01 (MDCAChallenges)", "= 0"]);
+    assert_eq!(ask(&world, &plain, Some("a.example")), said, "whoever asks may want to change to it");
+    assert_eq!(ask(&world, &plain, Some("z.example")), ["there is no MD \"z.example\"", "= 1"]);
+    world.ca.weather(|weather| weather.persist = false);
+    let later = "a.example: what https://ca.example/directory is called in DNS shows in the first order there";
+    assert_eq!(ask(&world, &manual, None), [later, "= 0"]);
+    world.ca.weather(|weather| weather.down = true);
+    let lines = ask(&world, &manual, None);
+    assert!(lines[0].starts_with("https://ca.example/directory: reading the directory: "), "{lines:?}");
+    assert_eq!(lines[1], "= 1");
 }

@@ -4,7 +4,7 @@ use super::{Life, Lives, places};
 use crate::rules::{plan, status};
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Slot, Step, Why};
-use crate::words::config::Md;
+use crate::words::config::{Challenge, Md};
 use crate::words::time::Unix;
 use std::sync::Arc;
 
@@ -54,6 +54,7 @@ impl Lives {
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
         });
         Report {
+            records: if md.proves_by(Challenge::DnsPersist01) { self.records(md) } else { vec![] },
             md: md.clone(),
             ca,
             account,

@@ -82,6 +82,8 @@ pub enum Turn {
         hints: Vec<Hint>,
         base: Option<String>,
     },
+    /// The account is there; and this is what the CA is called in DNS (`caaIdentities`).
+    Known(Vec<String>),
     /// There is no account of ours any more.
     Left,
     Fail(Failure),

@@ -51,6 +51,8 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    /// RFC 8659: what it is called in CAA records.
+    pub caa_identities: Option<Vec<String>>,
     /// Names and their descriptions (draft-ietf-acme-profiles).
     pub profiles: Option<Value>,
 }

@@ -93,6 +93,11 @@ pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
     until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
 }
 
+/// Whether these failures were noted while the clock was ahead; they say nothing of today.
+pub fn by_another_clock(backoff: &Backoff, now: Unix) -> bool {
+    backoff.last_at.is_some_and(|at| at.since(now) > LONGEST_WAIT)
+}
+
 /// A day, and the jitter on top of it.
 const LONGEST_WAIT: Span = Span::hours(36);
 
@@ -238,7 +243,8 @@ pub const THROW: u32 = 1001;
 
 /// One more failure, and the wait that follows it.
 pub fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
-    let failures = before.failures.saturating_add(1);
+    let counted = if by_another_clock(before, now) { 0 } else { before.failures };
+    let failures = counted.saturating_add(1);
     let until = now.plus(back_off(failures, patience(failure), retry, throw));
     Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
 }

@@ -107,11 +107,24 @@ fn look_for(records: &[Txt], net: &mut dyn Ask) -> Seen {
 }
 
 fn look_at(txt: &Txt, net: &mut dyn Ask) -> Seen {
+    let Some(known) = net.resolve(&txt.name, Kind::Txt) else {
+        return Seen::Nothing("no resolver of this machine (/etc/resolv.conf) answers".into());
+    };
+    match ask_around(txt, net) {
+        // What a cache has is there; what it has not may be there all the same.
+        Seen::Nothing(_) if known.records.iter().any(|record| shows(txt, &record.data)) => Seen::All,
+        seen => seen,
+    }
+}
+
+fn shows(txt: &Txt, data: &Data) -> bool {
+    matches!(data, Data::Text(text) if txt.is_said_by(text))
+}
+
+fn ask_around(txt: &Txt, net: &mut dyn Ask) -> Seen {
     let mut name = txt.name.clone();
     for _ in 0..ALIASES {
-        let Some(answer) = net.resolve(&name, Kind::Cname) else {
-            return Seen::Nothing("no resolver of this machine (/etc/resolv.conf) answers".into());
-        };
+        let answer = net.resolve(&name, Kind::Cname).unwrap_or_default();
         if let Some(alias) = answer.alias_of(&name) {
             name = alias.into();
             continue;
@@ -134,7 +147,7 @@ fn ask_zone(txt: &Txt, name: &str, net: &mut dyn Ask) -> Result<Seen, String> {
     for server in servers {
         for address in addresses_of(&server, net) {
             let Some(answer) = net.ask(address, name) else { continue };
-            if answer.of(name).any(|data| matches!(data, Data::Text(text) if txt.is_said_by(text))) {
+            if answer.of(name).any(|data| shows(txt, data)) {
                 shown = true;
                 break;
             }
@@ -350,6 +363,8 @@ mod tests {
         assert_eq!(seen(&mut one), Seen::All, "its other address has it, and nobody denies it");
         let mut none = World { silent: vec!["192.0.2.1", "2001:db8::1", "2001:db8::2"], ..world() };
         assert_eq!(seen(&mut none), Seen::Nothing(format!("no server for {NAME} answers")));
+        none.resolvers.push((NAME, Kind::Txt, Data::Text(b"ours".to_vec())));
+        assert_eq!(seen(&mut none), Seen::All, "by the machine's own resolver");
         let why = "no resolver of this machine (/etc/resolv.conf) answers";
         assert_eq!(seen(&mut World::default()), Seen::Nothing(why.into()));
         let mut lost = world();

@@ -79,6 +79,8 @@ enum Wait {
 /// A look at DNS, again and again.
 struct Looking {
     records: Vec<Txt>,
+    /// They are on their way there; else they are there for long, if a person has published them.
+    patient: bool,
     /// No other is begun after this moment; the next not before that.
     until: Span,
     next: Span,
@@ -247,13 +249,13 @@ impl Errand {
     fn look(&mut self, records: Vec<Txt>, patient: bool, steady: Span) -> Came {
         let Some(patience) = self.patience else { return Came::Nothing };
         let until = steady.plus(if patient { patience } else { Span::ZERO });
-        self.looking = Some(Looking { records, until, next: steady, glance: None });
+        self.looking = Some(Looking { records, patient, until, next: steady, glance: None });
         self.wait = Wait::Look;
         Came::Silence
     }
 
     /// Goes on with its look at DNS; whether that is over. Where nothing can be seen from here, the time that DNS may
-    /// take is waited out, and then the CA is the judge; where something is seen that should not be, it is not asked.
+    /// take is waited out, and then the CA is the judge; one that is seen to be missing the CA is not asked for.
     fn looks(&mut self, steady: Span, doors: &mut Doors<'_>) -> bool {
         let Some(looking) = &mut self.looking else { return true };
         if looking.glance.is_none() && steady >= looking.next {
@@ -266,6 +268,10 @@ impl Errand {
             Seen::All => {}
             _ if looking.next <= looking.until => return false,
             Seen::Missing(why) => self.heard = Heard::Silence(Trouble::new("looking at DNS", why)),
+            Seen::Nothing(why) if !looking.patient => {
+                let why = format!("{why}; MDChallengeDns01Wait off has the CA look all the same");
+                self.heard = Heard::Silence(Trouble::new("looking at DNS", why));
+            }
             Seen::Nothing(why) => log::warn!("DNS is not seen from here: {why}; the CA is told all the same"),
         }
         self.looking = None;

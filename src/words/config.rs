@@ -106,6 +106,8 @@ pub struct Md {
     /// Trust roots for talking to the CA (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
+    /// Trust roots for the proxy (PEM); `None` is those for the CA.
+    pub proxy_roots: Option<PathBuf>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
     /// The CA's profile that is wished for, and whether nothing else will do.
@@ -165,6 +167,7 @@ impl Md {
             cas: vec![],
             roots: None,
             proxy: None,
+            proxy_roots: None,
             failover: 5,
             profile: None,
             profile_mandatory: false,

@@ -119,3 +119,18 @@ fn a_link_that_flaps_does_not_ask_a_ca_that_has_just_refused() {
         assert_eq!(orders(&world) - before, after_a_while, "{wait:?}");
     }
 }
+
+/// Somebody in between answers with a page: that is no word of the CA's, so it is waited for as for the net, an hour at most.
+#[test]
+fn a_captive_portal_is_named_and_outlasted() {
+    let world = World::new();
+    world.ca.weather(|weather| weather.spoil = Some(("/", Bad::Html)));
+    world.live(ONE, Span::days(2));
+    let (text, _) = world.status();
+    assert!(text.contains("is a captive portal in between, where somebody has to log in?"), "{text}");
+    let requests = world.ca.requests();
+    assert!((40..=110).contains(&requests), "{requests} in two days");
+    world.ca.weather(|weather| *weather = Weather::default());
+    world.live(ONE, Span::hours(2));
+    assert!(world.status().1, "{}", world.status().0);
+}

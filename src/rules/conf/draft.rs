@@ -79,6 +79,7 @@ pub struct Settings {
     pub cas: Option<Vec<Ca>>,
     pub roots: Option<Option<PathBuf>>,
     pub proxy: Option<Option<String>>,
+    pub proxy_roots: Option<Option<PathBuf>>,
     pub profile: Option<Option<String>>,
     pub profile_mandatory: Option<bool>,
     pub agreement: Option<String>,

@@ -428,10 +428,10 @@ pub static DIRECTIVES: &[Directive] = &[
         count: One,
         places: GVM,
         default: Value("none"),
-        help: "trust roots for talking to the proxy",
+        help: "trust roots (PEM) for a proxy that speaks https, in place of those for the CA",
         example: "MDHttpProxyCACertificateFile proxy.pem",
         differs: Same,
-        does: Later(ca::proxy_roots),
+        does: Set(ca::proxy_roots),
     },
     Directive {
         name: "MDProfile",

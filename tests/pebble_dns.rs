@@ -125,3 +125,21 @@ fn a_record_that_a_person_publishes_is_shown_first_and_is_enough() {
     assert_eq!((md["ca"]["account"].as_str(), ca.accounts()), (Some(account.as_str()), 1));
     assert_eq!(device.exported("x.example").names, ["x.example", "*.x.example"]);
 }
+
+/// A stop in the midst of an order: what stands in DNS is taken away, and the exit is in time.
+#[test]
+fn a_stop_takes_away_what_stands_in_dns() {
+    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), sleep: Some(30), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    let command = ca.dns_command(&device.folder).display().to_string();
+    device.start_with(&format!(
+        "MDCAChallenges dns-01\nMDChallengeDns01 {command}\nMDChallengeDns01Wait off\nMDomain x.example.org"
+    ));
+    ca.hears("POST /chalZ/");
+    let began = std::time::Instant::now();
+    assert!(device.stop().success());
+    assert!(began.elapsed().as_secs() < 2);
+    let verbs: Vec<String> =
+        calls(&device).iter().map(|call| call.split(' ').next().unwrap_or("").to_owned()).collect();
+    assert_eq!(verbs, ["setup", "teardown"]);
+}

@@ -48,7 +48,7 @@ pub fn candidates(
     let mut offered: Vec<Offered> = Vec::new();
     for offer in authorization.challenges {
         if let Offer::Known(challenge) = offer {
-            offered.push(challenge);
+            offered.push(*challenge);
         }
     }
     let mut candidates = VecDeque::new();

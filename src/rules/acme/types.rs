@@ -139,7 +139,7 @@ pub struct Authorization {
 #[derive(Deserialize, Debug)]
 #[serde(untagged)]
 pub enum Offer {
-    Known(Challenge),
+    Known(Box<Challenge>),
     Other(IgnoredAny),
 }
 

@@ -91,7 +91,7 @@ impl Keeper<'_> {
                     self.inquire_on(errand, &slot, base);
                 }
             }
-            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, subjects, &hints, base),
+            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, &subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
             (Task::Learn { name, ended }, Came::Known(issuers)) => self.learnt(&errand.ca, Ok(issuers), name, ended),
             (Task::Learn { name, ended }, Came::Nowhere(no)) => self.learnt(&errand.ca, Err(no), name, ended),

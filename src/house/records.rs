@@ -22,7 +22,7 @@ impl Keeper<'_> {
         for md in &mds {
             let ca = self.lives.next_ca(md);
             if !self.lives.is_learnt(&ca) {
-                return match self.learn(md, &ca, name, &ended) {
+                return match self.ask_for_records(md, &ca, name, &ended) {
                     Ok(()) => {}
                     Err(why) => jobs::end(&ended, vec![format!("{}: {why}", md.name)], 1),
                 };
@@ -42,7 +42,7 @@ impl Keeper<'_> {
         jobs::end(&ended, lines, u8::from(mds.is_empty() && name.is_some()));
     }
 
-    fn learn(&mut self, md: &Md, ca: &str, name: Option<Name>, ended: &Ended) -> Result<(), String> {
+    fn ask_for_records(&mut self, md: &Md, ca: &str, name: Option<Name>, ended: &Ended) -> Result<(), String> {
         if self.config.only_reads() {
             return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
         }

@@ -63,6 +63,7 @@ pub mod rules {
     pub mod challenge;
     pub mod control;
     pub mod der;
+    pub mod dns;
     pub mod export;
     pub mod forward;
     pub mod http1;
@@ -78,6 +79,7 @@ pub mod rules {
     pub mod redirect;
     pub mod served;
     pub mod status;
+    pub mod txt;
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
@@ -126,6 +128,7 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod dns;
     pub mod front;
     pub mod https;
     pub mod keys;
@@ -156,6 +159,7 @@ pub mod house {
     pub mod own;
     pub mod preview;
     pub mod prune;
+    pub mod records;
     pub mod shelve;
     pub mod staple;
     pub mod store;

@@ -134,6 +134,65 @@ fn openwrt_reads_acme_common_s_configuration_as_it_stands() {
     assert!(samples >= 10, "only {samples} samples");
 }
 
+/// acme.sh's plugins as they are, with a stand-in for acme.sh: its helpers are there, it does nothing of its own, and the
+/// plugin gets the record's name, aliases and all.
+#[test]
+fn openwrt_s_dns_script_calls_acme_sh_s_plugins() {
+    let router = Router::new();
+    fs::copy(here("tests/board/acme/dns.config"), router.folder.join("etc/config/acme")).expect("a file");
+    assert!(router.generate().0);
+    let settings = fs::read_to_string(router.folder.join("var/etc/edgemd.conf.dns/acme.wild")).expect("a file");
+    let said = "dns=dns_cf calias=challenge.example dalias=\nexport CF_Token=\"not-a-token\"\nexport CF_Account_ID=7\n";
+    assert_eq!(settings, said);
+    let mode = fs::metadata(router.folder.join("var/etc/edgemd.conf.dns/acme.wild")).expect("a file").mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(!router.text("var/etc/edgemd.conf").contains("not-a-token"));
+
+    let client = router.folder.join("usr/lib/acme/client");
+    router.put(
+        "usr/lib/acme/client/acme.sh",
+        "_initpath() { [ -d \"$LE_CONFIG_HOME\" ] && paths=made; }\n_get() { echo got; }\n\
+         main() { [ -n \"$1\" ] || { echo help; exit 9; }; \"$@\"; }\nmain \"$@\"\n",
+    );
+    router.put(
+        "usr/lib/acme/client/dnsapi/dns_cf.sh",
+        "dns_cf_add() { echo \"add $1 $2 $CF_Token $paths $(_get)\"; [ \"$2\" != bad ]; }\n\
+         dns_cf_rm() { echo \"rm $1 $2\"; }\n",
+    );
+    let script = router.folder.join("usr/lib/edgemd/dns").display().to_string();
+    let run = |settings: &str, words: &[&str]| {
+        let text = format!("{settings}\nacmesh={}\n", client.display());
+        let file = router.folder.put("settings", &text).display().to_string();
+        let output = router.sh(&[&[script.as_str(), file.as_str()], words].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let plain = "dns=dns_cf\nexport CF_Token='a b'";
+    for (settings, words, code, said) in [
+        (plain, &["setup", "a.example", "VALUE"][..], 0, "add _acme-challenge.a.example VALUE a b made got\n"),
+        (plain, &["setup", "a.example", "bad"], 1, "add _acme-challenge.a.example bad a b made got\n"),
+        (plain, &["teardown", "a.example", "-VALUE"], 0, "rm _acme-challenge.a.example -VALUE\n"),
+        ("dns=dns_cf calias=b.example", &["teardown", "a.example", "V"], 0, "rm _acme-challenge.b.example V\n"),
+        ("dns=dns_cf calias=x dalias=b.example", &["teardown", "a.example", "V"], 0, "rm b.example V\n"),
+        (plain, &["teardown", "a.example"], 1, "dns SETTINGS setup|teardown NAME VALUE (MDChallengeDns01Version 2)\n"),
+        (plain, &["help", "a.example", "V"], 1, "setup or teardown, not help\n"),
+        ("", &["setup", "a.example", "V"], 1, " names no plugin (dns=dns_...)\n"),
+        ("dns=dns_no", &["setup", "a.example", "V"], 1, "dns_no.sh is missing; opkg install acme-acmesh-dnsapi\n"),
+        ("acmesh=/nowhere dns=dns_cf", &["setup", "a.example", "V"], 0, "add _acme-challenge.a.example V  made got\n"),
+    ] {
+        let (is, text) = run(settings, words);
+        assert!(is == Some(code) && text.ends_with(said), "{settings} {words:?}: {is:?} {text}");
+    }
+    assert!(router.folder.join("var/run/edgemd/acmesh").is_dir());
+
+    // The daemon's jail has what plugins use.
+    router.folder.script("usr/lib/edgemd/mark", "");
+    fs::create_dir_all(router.folder.join("sbin")).expect("a folder of our own");
+    router.folder.script("sbin/ujail", "exit 1");
+    let calls = router.init("start");
+    assert!(calls.contains("add_jail_mount /var/etc/edgemd.conf.dns /bin /sbin"), "{calls}");
+}
+
 /// Two clients on one configuration would order everything twice.
 #[test]
 fn openwrt_leaves_acme_s_sections_to_acme_common_while_that_is_on() {
@@ -343,8 +402,9 @@ fn openwrt_takes_over_what_acme_common_holds() {
 #[test]
 fn openwrt_hears_of_the_clock_and_of_the_link() {
     let router = Router::new();
-    assert_eq!(router.init("clock_set"), "send_signal edgemd daemon HUP\n");
-    router.init("link_up");
+    for action in ["clock_set", "link_up"] {
+        assert_eq!(router.init(action), "", "nobody is there");
+    }
     for (script, env, called) in [
         ("ntp", "ACTION=stratum", "clock_set\n"),
         ("ntp", "ACTION=periodic", ""),

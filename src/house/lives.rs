@@ -3,7 +3,11 @@
 
 mod change;
 mod own;
+mod records;
 mod report;
+mod staple;
+
+pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
@@ -32,6 +36,8 @@ pub struct Lives {
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// What each CA is called in DNS; `None`: it does not say.
+    issuers: BTreeMap<String, Option<String>>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
     bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
@@ -54,6 +60,7 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// A pair of the operator's own, which is in no record.
     own: Option<own::Own>,
+    staple: Option<Staple>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -99,6 +106,7 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            issuers: BTreeMap::new(),
             bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -169,6 +177,19 @@ impl Lives {
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
         self.accounts.get(ca)
+    }
+
+    /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
+    /// a link that comes and goes is no reason to be refused as often.
+    pub fn link_up(&mut self, now: Option<Unix>) {
+        for (slot, life) in &mut self.certs {
+            for backoff in [&mut life.tried.order, &mut life.tried.tell] {
+                if plan::link_ends(backoff, now) {
+                    backoff.until = None;
+                    self.touched.insert(slot.md.clone());
+                }
+            }
+        }
     }
 
     /// What anybody who may come to this CA gives as a contact.
@@ -258,6 +279,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.forgive_responder();
             life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
@@ -277,6 +299,7 @@ impl Lives {
         life.held.insert(0, held);
         life.held.truncate(2);
         life.unsaved = unsaved;
+        life.note_revoked();
     }
 
     /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
@@ -417,6 +440,12 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
+}
+
+/// The places of those certificates that are served: where there are the operator's own, it is these.
+pub fn served(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = !md.statics.is_empty();
+    places(md).filter(move |slot| slot.is_own() == own)
 }
 
 /// The places of an MD's certificates, those of the operator's own first.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
+//! <store>/certs/<md>/<family>.ocsp    what the CA's responder said of it last
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
 //! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
 //! <state>                             in RAM: all that was tried, and said
@@ -19,6 +20,7 @@ use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::staple::Stored;
 use reader::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub struct Store {
     only_read: bool,
     state_path: Option<PathBuf>,
     certs: BTreeMap<Slot, Newest>,
+    /// Where there is a response.
+    staples: BTreeSet<Slot>,
     /// By the stem of their files.
     accounts: BTreeMap<String, Newest>,
     /// As it stands in flash.
@@ -36,6 +40,9 @@ pub struct Store {
     /// As it stands in the state file.
     state: State,
 }
+
+/// The ending of a response's file.
+const OCSP: &str = "ocsp";
 
 /// What stood in the store when it was opened.
 #[derive(Default, Debug)]
@@ -90,6 +97,7 @@ impl Store {
             only_read,
             state_path: state.map(Into::into),
             certs: BTreeMap::new(),
+            staples: BTreeSet::new(),
             accounts: BTreeMap::new(),
             flash: BTreeMap::new(),
             state: State::default(),
@@ -147,6 +155,23 @@ impl Store {
         Ok(pairs)
     }
 
+    /// The response there, for whichever certificate.
+    pub fn staple(&self, disk: &dyn Disk, slot: &Slot) -> Option<Stored> {
+        let bytes = self.staples.contains(slot).then(|| disk.read(&self.md_path(slot, OCSP)).ok()).flatten()?;
+        // What is damaged is fetched anew, and replaced.
+        record::decode_staple(&bytes?).ok()
+    }
+
+    pub fn put_staple(&mut self, disk: &mut dyn Disk, slot: &Slot, stored: &Stored) -> Result<(), Trouble> {
+        if self.only_read {
+            return Ok(());
+        }
+        let access = disk.private_in(&self.root);
+        disk.replace(&self.md_path(slot, OCSP), &record::encode_staple(stored), access)?;
+        self.staples.insert(slot.clone());
+        Ok(())
+    }
+
     /// The files that were exported from there, as flash knows it.
     pub fn exported(&self, slot: &Slot) -> &[String] {
         self.flash.get(slot).map_or(&[], |tried| &tried.exported)
@@ -161,6 +186,9 @@ impl Store {
             let bytes = record::encode_cert(place.sequence, held, bundle);
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
             self.certs.entry(new.clone()).or_insert(place);
+        }
+        if let Some(stored) = self.staple(disk, old) {
+            self.put_staple(disk, new, &stored)?;
         }
         let exported = self.exported(old).to_vec();
         if !exported.is_empty() {
@@ -273,6 +301,9 @@ impl Store {
             if let Some((newest, _)) = found.first() {
                 self.certs.insert(slot.clone(), *newest);
                 loaded.certs.insert(slot.clone(), found.into_iter().map(|(_, held)| held).collect());
+            }
+            if names.iter().any(|name| name.strip_suffix(OCSP) == Some(&format!("{}.", slot.family))) {
+                self.staples.insert(slot.clone());
             }
             if let Some(tried) = reader.record(&self.tried_path(&slot), record::decode_tried) {
                 self.flash.insert(slot, tried);

@@ -12,6 +12,7 @@ use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, Slot, Tried
 use crate::words::config::Md;
 use crate::words::message::Said;
 use crate::words::name::Name;
+use crate::words::staple::Stored;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 3, noun: "certificate" };
 const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
 const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
+const OCSP: Kind = Kind { byte: b'O', oldest: 1, version: 1, noun: "OCSP" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 2, noun: "state" };
 
 /// What came with a later version stands behind all of the one before.
@@ -54,6 +56,14 @@ pub fn encode_account(sequence: u32, account: &Account) -> Vec<u8> {
 
 pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
     open(&ACCOUNT, bytes)
+}
+
+pub fn encode_staple(stored: &Stored) -> Vec<u8> {
+    seal(&OCSP, &(&stored.sha256, stored.since, &stored.der))
+}
+
+pub fn decode_staple(bytes: &[u8]) -> Result<Stored, String> {
+    open(&OCSP, bytes).map(|(sha256, since, der)| Stored { sha256, since, der })
 }
 
 /// The state file: everything that was tried and said, for as long as the device is up.
@@ -158,7 +168,7 @@ fn short(bytes: &[u8]) -> Checksum {
 /// For a fuzzer: no bytes may do harm, in a frame or without one, and what decodes is what encodes again.
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
-    for kind in [&CERT, &TRIED, &ACCOUNT, &STATE] {
+    for kind in [&CERT, &TRIED, &ACCOUNT, &OCSP, &STATE] {
         let mut framed = vec![kind.byte, kind.version];
         framed.extend(bytes);
         framed.extend(short(&framed));
@@ -175,6 +185,9 @@ pub fn fuzz(bytes: &[u8]) {
                     decode_account(&encode_account(sequence, &account)) == Ok((sequence, account)),
                     "an account changes"
                 );
+            }
+            if let Ok(stored) = decode_staple(bytes) {
+                assert!(decode_staple(&encode_staple(&stored)) == Ok(stored), "a response changes");
             }
             if let Ok(state) = decode_state(bytes) {
                 assert!(decode_state(&encode_state(&state)) == Ok(state), "a state changes");
@@ -253,6 +266,10 @@ mod tests {
         }
     }
 
+    fn stored() -> Stored {
+        Stored { sha256: [6; 32], since: Unix::from_secs(1_790_000_000), der: vec![0x30; 200] }
+    }
+
     fn advice() -> Advice {
         let (start, end, at) = (Unix::from_secs(9), Unix::from_secs(19), Unix::from_secs(12));
         let explanation = Some("https://ca.example/why".into());
@@ -273,13 +290,14 @@ mod tests {
     type Same = fn(&[u8]) -> Result<bool, String>;
 
     /// One of each, and whether it decodes to itself.
-    fn records() -> [(Vec<u8>, Same); 4] {
+    fn records() -> [(Vec<u8>, Same); 5] {
         [
             (encode_cert(5, &held(), &bundle()), |bytes| decode_cert(bytes).map(|got| got == (5, held(), bundle()))),
             (encode_tried(&tried()), |bytes| decode_tried(bytes).map(|got| got == tried())),
             (encode_account(u32::MAX, &account()), |bytes| {
                 decode_account(bytes).map(|got| got == (u32::MAX, account()))
             }),
+            (encode_staple(&stored()), |bytes| decode_staple(bytes).map(|got| got == stored())),
             (encode_state(&state()), |bytes| decode_state(bytes).map(|got| got == state())),
         ]
     }

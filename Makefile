@@ -76,7 +76,7 @@ cross-%: ## a static binary, target/cross/<triple>/release/edgemd
 	cross/build $*
 
 reproducible: ## the same bytes from two builds in two folders
-	@cross/setup
+	$(ALONE) cross/setup
 	cross/reproducible x86_64-unknown-linux-musl
 
 test-cross-%: ## it in an emulator, after a build: the command line, and an order against a real CA

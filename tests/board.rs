@@ -401,7 +401,7 @@ fn budgets_and_arches_are_of_targets_that_there_are() {
     for product in ["openwrt", "raspberrypi", "generic"] {
         let budget = fs::read_to_string(here("board").join(product).join("budget")).expect("a budget");
         let lines = || budget.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
-        for what in ["binary", "compressed", "idle_rss_kib", "peak_rss_kib"] {
+        for what in ["binary", "compressed", "idle_rss_kib", "peak_rss_kib", "order_files", "renewal_files"] {
             let value = lines().find(|words| words.clone().next() == Some(what)).and_then(|mut words| words.nth(1));
             assert!(value.is_some_and(|value| value.parse::<u32>().is_ok()), "{product}: {what}: {value:?}");
         }

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub const HOST: &str = "10.0.2.2";
 
 /// An emulated processor is slow, and the machine that emulates it may be busy.
-const BOOTED: Duration = Duration::from_secs(120);
-const DONE: Duration = Duration::from_secs(120);
+const BOOTED: Duration = Duration::from_secs(400);
+const DONE: Duration = Duration::from_secs(400);
 
 /// What the battery beside the clock has kept, on a machine that has one.
 #[derive(Clone, Copy, PartialEq, Eq)]

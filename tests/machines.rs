@@ -65,7 +65,17 @@ impl Tour {
         self.device.shut_down();
         self.idle_hour();
         self.device.shut_down();
-        self.say(&format!("| {} |", self.row.join(" | ")));
+        println!("{}", self.row());
+    }
+
+    /// As the README has it: the target, its bytes, those by `xz -9`, the machine, and what was measured in it.
+    fn row(&self) -> String {
+        let bytes = std::fs::metadata(program()).expect("the program").len();
+        let packed = Command::new("xz").args(["-9", "-c"]).arg(program()).output().expect("xz").stdout.len();
+        let triple = self.device.triple();
+        let target = triple.split('-').next().unwrap_or_default();
+        let (bytes, packed) = (grouped(bytes as usize), grouped(packed));
+        format!("| {target} | {bytes} | {packed} | {} | {} |", self.name, self.row.join(" | "))
     }
 
     fn say(&self, line: &str) {
@@ -300,7 +310,7 @@ impl Tour {
             files.lines().collect::<Vec<_>>().join(" ")
         ));
         self.is_within("peak_rss_kib", after.peak * 1024.0);
-        self.row.push(format!("{count}, {bytes}"));
+        self.row.push(format!("{count}, {}", grouped(bytes)));
         (count, bytes)
     }
 
@@ -318,6 +328,14 @@ struct Usage {
     /// That part of it which is not the program's text: what a device without swap can't have back.
     own: f32,
     peak: f32,
+}
+
+/// 12,345
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits")).collect();
+    groups.join(",")
 }
 
 /// Puts what the product's people install onto the device: its package, made of this daemon.

@@ -208,11 +208,16 @@ impl Machine {
         }
     }
 
+    #[track_caller]
+    pub fn triple(&self) -> String {
+        self.fact("triple").expect("triple=, a folder of cross/")
+    }
+
     /// The folder of board/ that it stands for, and what its processor is called there.
     #[track_caller]
     pub fn product(&self) -> (String, Option<String>) {
         let product = self.fact("product").expect("product=, a folder of board/");
-        let triple = self.fact("triple").expect("triple=, a folder of cross/");
+        let triple = self.triple();
         let arches = fs::read_to_string(self.home.join("../../board").join(&product).join("arches"));
         let arches = arches.unwrap_or_default();
         let line = arches.lines().find_map(|line| line.strip_prefix(&triple)?.split_whitespace().next());

@@ -54,7 +54,7 @@ bench: ## what renewals, a thousand MDs, handshakes and requests cost, beside th
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test serving
 
 load: ## a minute of two hundred https requests a second, while ten renewals happen
-	@tests/setup/packages test
+	$(ALONE) tests/setup/packages test
 	@cargo build --release --locked --quiet
 	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
 

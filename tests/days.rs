@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "days/activation.rs"]
 mod activation;
+#[path = "days/bound.rs"]
+mod bound;
 #[path = "days/cas.rs"]
 mod cas;
 #[path = "days/exports.rs"]

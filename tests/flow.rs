@@ -1,5 +1,9 @@
 //! Orders against a CA in memory: the honest way, each bad manner, and storms of half-honest replies.
 
+#[path = "flow/bound.rs"]
+mod bound;
+#[path = "flow/chains.rs"]
+mod chains;
 mod fake;
 
 use edgemd::doors::https::{Route, Wire};
@@ -51,6 +55,7 @@ impl Bench {
             told: vec![],
             agreement: Some("accepted".into()),
             challenges: vec![Challenge::Http01],
+            ..Brief::default()
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
         Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), trace: Vec::new() }

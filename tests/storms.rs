@@ -233,6 +233,7 @@ impl Sky {
                 told: Vec::new(),
                 agreement: None,
                 challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
+                ..Brief::default()
             },
         }
     }

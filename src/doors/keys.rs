@@ -1,10 +1,11 @@
 //! Keys: made here, from the system's dice; signatures and certificate requests by them. Nothing here prints a key.
 
 use crate::rules::acme::jws::{self, Jwk};
-use crate::rules::acme::turns::Ask;
+use crate::rules::acme::turns::{Ask, How, Signer};
 use crate::rules::acme::types::Request;
 use crate::rules::x509::{STATUS_REQUEST, TLS_FEATURE, requested};
 use crate::words::cert::{Bundle, KeyKind};
+use crate::words::config::Binding;
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
@@ -103,6 +104,8 @@ fn san(name: &Name) -> Result<SanType, Trouble> {
 pub struct AccountKey {
     pair: AccountPair,
     jwk: Jwk,
+    /// What a new account is bound to: the key id at the CA's own site, and the key.
+    bond: Option<(String, Vec<u8>)>,
 }
 
 enum AccountPair {
@@ -119,13 +122,24 @@ impl AccountKey {
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Trouble> {
         if let Ok(pair) = RsaKeyPair::from_pkcs8(pkcs8) {
             let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
-            return Ok(Self { jwk: Jwk::rsa(&public.n, &public.e), pair: AccountPair::Rsa(pair) });
+            return Ok(Self { jwk: Jwk::rsa(&public.n, &public.e), pair: AccountPair::Rsa(pair), bond: None });
         }
         let doing = "reading the account key";
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
             .map_err(|why| Trouble::new(doing, why))?;
         let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is not a P-256 key"))?;
-        Ok(Self { pair: AccountPair::Ec(pair), jwk })
+        Ok(Self { pair: AccountPair::Ec(pair), jwk, bond: None })
+    }
+
+    /// A new account with this key is bound so (RFC 8555 §7.3.4); whether that can be done.
+    pub fn bind(&mut self, binding: &Binding) -> bool {
+        self.bond = jws::mac_key(&binding.hmac).map(|key| (binding.kid.clone(), key));
+        self.bond.is_some()
+    }
+
+    /// It takes the place of another one, with all that goes with an account.
+    pub fn in_place_of(self, other: &mut Self) -> Self {
+        Self { bond: other.bond.take(), ..self }
     }
 
     pub fn jwk(&self) -> &Jwk {
@@ -151,7 +165,13 @@ impl AccountKey {
 
     /// The request for a flow's question, signed where it has to be.
     pub fn request(&self, ask: &Ask) -> Result<Request, Trouble> {
-        jws::request(ask, &self.jwk, |message| self.sign(message))
+        let mut ask = ask.clone();
+        if let How::Post { payload, signer: Signer::Bound(mac), .. } = &mut ask.how {
+            let (kid, key) =
+                self.bond.as_ref().ok_or_else(|| Trouble::new("signing", "there is nothing to bind to"))?;
+            *payload = jws::bound(payload, &ask.url, &self.jwk, (kid, key), *mac);
+        }
+        jws::request(&ask, &self.jwk, |message| self.sign(message))
     }
 }
 

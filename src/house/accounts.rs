@@ -20,15 +20,15 @@ impl Keeper<'_> {
     /// The account at this CA, and whether its key was made just now. The key is stored before any CA sees it: should
     /// the power go before the account's URL is known, the account is found again by its key.
     pub(super) fn account_for(&mut self, ca: &str, md: &Md) -> Result<(Account, bool), Trouble> {
-        if let Some(account) = self.lives.account(ca) {
+        if let Some(account) = self.lives.account(&md.account_at(ca)) {
             return Ok((account.clone(), false));
         }
         let account = Account {
             ca: ca.into(),
-            url: None,
             key: AccountKey::generate()?,
-            contacts: vec![],
             agreement: md.agreement.clone(),
+            kid: md.binding.as_ref().map(|binding| binding.kid.clone()),
+            ..Account::default()
         };
         self.put_account(account.clone(), "the new key is used all the same and stored later");
         Ok((account, true))
@@ -45,15 +45,16 @@ impl Keeper<'_> {
         }
     }
 
-    /// The contacts that the account at this CA shall have when this MD uses it.
-    pub(super) fn contacts(&self, ca: &str, md: &Md) -> Vec<String> {
-        let has = self.lives.account(ca).map_or(&[][..], |account| &account.contacts);
-        account::contacts(has, &md.contacts, self.lives.contacts(ca))
+    /// The contacts that the account in this place shall have when this MD uses it.
+    pub(super) fn contacts(&self, place: &str, md: &Md) -> Vec<String> {
+        let has = self.lives.account(place).map_or(&[][..], |account| &account.contacts);
+        account::contacts(has, &md.contacts, self.lives.contacts(place))
     }
 
     /// The CA has told the account's URL, or has heard its contacts: nothing else is done before that is stored.
-    pub(super) fn keep_account(&mut self, ca: &str, url: String, contacts: Vec<String>) {
-        let Some(account) = self.lives.account(ca) else { return };
+    pub(super) fn keep_account(&mut self, place: &str, url: String, contacts: Vec<String>) {
+        let Some(account) = self.lives.account(place) else { return };
+        let ca = &account.ca;
         match &account.url {
             Some(old) if *old == url && contacts.is_empty() => log::info!("the account at {ca} has no contact now"),
             Some(old) if *old == url => {
@@ -70,22 +71,22 @@ impl Keeper<'_> {
     /// The CA does not take this key any more: the errand gets another, the same as others there.
     pub(super) fn replace_key(&mut self, index: usize) {
         let Some(errand) = self.errands.get_mut(index) else { return };
-        let ca = errand.ca.clone();
+        let place = errand.place.clone();
         let newer =
-            self.lives.account(&ca).filter(|account| !errand.has_key(account)).map(|account| account.key.clone());
+            self.lives.account(&place).filter(|account| !errand.has_key(account)).map(|account| account.key.clone());
         let key = match newer {
             Some(key) => Ok(key),
-            None => self.another_key(&ca),
+            None => self.another_key(&place),
         };
         if let Some(errand) = self.errands.get_mut(index) {
             errand.replace_key(key.and_then(|key| AccountKey::from_pkcs8(&key)));
         }
     }
 
-    fn another_key(&mut self, ca: &str) -> Result<Vec<u8>, Trouble> {
+    fn another_key(&mut self, place: &str) -> Result<Vec<u8>, Trouble> {
         let key = AccountKey::generate()?;
-        log::info!("the account at {ca} was ended there; a new one is made, with a new key");
-        if let Some(account) = self.lives.account(ca) {
+        if let Some(account) = self.lives.account(place) {
+            log::info!("the account at {} was ended there; a new one is made, with a new key", account.ca);
             let account = Account { url: None, contacts: vec![], key: key.clone(), ..account.clone() };
             self.put_account(account, "the new key is used all the same and stored later");
         }
@@ -94,10 +95,10 @@ impl Keeper<'_> {
 
     fn put_account(&mut self, account: Account, then: &str) {
         match self.store.put_account(self.doors.disk, &account) {
-            Ok(()) => _ = self.unsaved_accounts.remove(&account.ca),
+            Ok(()) => _ = self.unsaved_accounts.remove(&account.place()),
             Err(trouble) => {
                 log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
-                self.unsaved_accounts.insert(account.ca.clone());
+                self.unsaved_accounts.insert(account.place());
                 self.save_later();
             }
         }
@@ -123,35 +124,41 @@ impl Keeper<'_> {
             return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
         }
         let account = account::pick(self.lives.accounts(), ca)?;
-        let ca = &account.ca;
+        let (ca, place) = (&account.ca, account.place());
         if self.errands.iter().any(|errand| errand.ca == *ca) {
             return Err(format!("the CA {ca} is being talked to just now; ask again when that is over"));
         }
-        let md = self.config.mds.iter().find(|md| md.cas.contains(ca));
+        let md = self
+            .config
+            .mds
+            .iter()
+            .find(|md| md.uses(account))
+            .or_else(|| self.config.mds.iter().find(|md| md.cas.contains(ca)));
         let route = md.map(|md| Route { roots: md.roots.clone(), proxy: md.proxy.clone() }).unwrap_or_default();
         let line = self.doors.wire.dial(&route).map_err(|trouble| trouble.to_string())?;
         let key = AccountKey::from_pkcs8(&account.key).map_err(|trouble| trouble.to_string())?;
         let flow = Box::new(Leaving::new(ca.clone(), account.url.clone()));
         let task = Task::Leave { ended: ended.clone() };
-        let errand = Errand::new(task, ca.clone(), key, flow, line, (self.answers.clone(), None));
+        let errand = Errand::new(task, (ca.clone(), place), key, flow, line, (self.answers.clone(), None));
         self.errands.push(errand);
         Ok(())
     }
 
     /// The account is at its end, or its end has failed.
-    pub(super) fn left(&mut self, ca: &str, ended: &Ended, failure: Option<Failure>) {
+    pub(super) fn left(&mut self, place: &str, ended: &Ended, failure: Option<Failure>) {
+        let ca = place.split(' ').next().unwrap_or_default();
         let line = match failure {
             Some(failure) => format!("the account at {ca} is not deactivated: {failure}"),
             None => {
-                self.unsaved_accounts.remove(ca);
-                self.lives.forget_account(ca);
-                match self.store.remove_account(self.doors.disk, ca) {
+                self.unsaved_accounts.remove(place);
+                self.lives.forget_account(place);
+                match self.store.remove_account(self.doors.disk, place) {
                     Ok(()) => format!("the account at {ca} is deactivated; the next order there makes a new one"),
                     Err(trouble) => format!("the account at {ca} is deactivated; its record is still there: {trouble}"),
                 }
             }
         };
-        let well = self.lives.account(ca).is_none();
+        let well = self.lives.account(place).is_none();
         log::info!("{line}");
         let _ = ended.try_send(Say::Line(line));
         let _ = ended.try_send(Say::End(u8::from(!well)));

@@ -19,6 +19,8 @@ pub struct Errand {
     pub task: Task,
     /// The directory URL of the CA.
     pub ca: String,
+    /// The place of our account there.
+    pub place: String,
     account: AccountKey,
     flow: Box<dyn Turns>,
     heard: Heard,
@@ -85,7 +87,7 @@ const NEVER: Span = Span::millis(u64::MAX);
 impl Errand {
     pub fn new(
         task: Task,
-        ca: String,
+        (ca, place): (String, String),
         account: AccountKey,
         flow: Box<dyn Turns>,
         line: Box<dyn Line>,
@@ -93,7 +95,7 @@ impl Errand {
     ) -> Self {
         let served = Served { answers, webroot, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { task, ca, account, flow, heard, line, wait, hangs: false, served }
+        Self { task, ca, place, account, flow, heard, line, wait, hangs: false, served }
     }
 
     /// Takes one turn, if nothing keeps it from that; `steady` is the moment.
@@ -162,7 +164,7 @@ impl Errand {
         match key {
             Ok(key) => {
                 self.heard = Heard::Key(key.thumbprint());
-                self.account = key;
+                self.account = key.in_place_of(&mut self.account);
             }
             Err(trouble) => self.heard = Heard::Silence(trouble),
         }

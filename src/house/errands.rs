@@ -18,8 +18,9 @@ impl Keeper<'_> {
         if self.is_full() {
             return false;
         }
-        let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
-        let changes = !self.lives.account(ca).is_some_and(as_it_is);
+        let place = md.account_at(ca);
+        let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(&place, md);
+        let changes = !self.lives.account(&place).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
         !there.any(|errand| changes || errand.hangs || errand.order().is_none())
     }
@@ -52,8 +53,8 @@ impl Keeper<'_> {
                     index += 1;
                 }
                 Came::Account(url, contacts) => {
-                    let ca = errand.ca.clone();
-                    self.keep_account(&ca, url, contacts);
+                    let place = errand.place.clone();
+                    self.keep_account(&place, url, contacts);
                     index += 1;
                 }
                 Came::OldKey => {
@@ -82,8 +83,8 @@ impl Keeper<'_> {
         match (errand.task, came) {
             (Task::Order(order), Came::Chain(chain)) => self.arrive(order, &errand.ca, chain),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
-            (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
-            (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),
+            (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.place, &ended, Some(failure)),
+            (Task::Leave { ended }, _) => self.left(&errand.place, &ended, None),
             (Task::Order(_), _) => {}
         }
     }

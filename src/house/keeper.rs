@@ -52,7 +52,7 @@ pub struct Keeper<'a> {
     quiet_until: Span,
     /// And not before this much time with a clock, where that is still to begin.
     shy: Option<Span>,
-    /// The CAs whose account the disk did not take yet.
+    /// The places of the accounts that the disk did not take yet.
     pub(super) unsaved_accounts: BTreeSet<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,

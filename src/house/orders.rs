@@ -4,11 +4,11 @@ use crate::doors::https::Route;
 use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
 use crate::house::keeper::Keeper;
-use crate::rules::acme::flow::{Brief, Flow};
+use crate::rules::acme::flow::{Bond, Brief, Flow};
 use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
-use crate::words::config::{Challenge, Md};
+use crate::words::config::{Chain, Challenge, Md};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 
@@ -49,7 +49,12 @@ impl Keeper<'_> {
         let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
-        let account_key = AccountKey::from_pkcs8(&account.key)?;
+        let mut account_key = AccountKey::from_pkcs8(&account.key)?;
+        let bond = md
+            .binding
+            .as_ref()
+            .map(|binding| Bond { is_sound: account_key.bind(binding), is_one_of_several: md.cas.len() > 1 });
+        let place = account.place();
         let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
         let flow = Flow::new(Brief {
             directory: ca.clone(),
@@ -58,13 +63,16 @@ impl Keeper<'_> {
             thumbprint: account_key.thumbprint(),
             account: account.url,
             key_was_shown: !is_new,
-            contacts: self.contacts(&ca, md),
+            contacts: self.contacts(&place, md),
             told: account.contacts,
             agreement: md.agreement.clone(),
+            bond,
+            chain: md.chain.clone(),
             challenges,
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
+        let served = (self.answers.clone(), md.webroot.clone());
+        Ok(Errand::new(task, (ca, place), account_key, Box::new(flow), line, served))
     }
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
@@ -106,6 +114,10 @@ impl Keeper<'_> {
                 want.md
             );
         }
+        let wish = self.lives.md(&want.md).and_then(|md| md.chain.as_ref());
+        if let Some(Chain::Under(name)) = wish.filter(|wish| !x509::pleases(chain, wish)) {
+            log::warn!("{}: MDPreferredChain: the CA has no chain under \"{name}\"; its own is used", want.md);
+        }
         Ok(Held { staple_asked: want.must_staple, ..held })
     }
 
@@ -133,11 +145,11 @@ impl Keeper<'_> {
 
     /// Tries again what the disk did not take; whether all is there now.
     pub(super) fn save_again(&mut self) -> bool {
-        self.unsaved_accounts.retain(|ca| {
-            let Some(account) = self.lives.account(ca) else { return false };
+        self.unsaved_accounts.retain(|place| {
+            let Some(account) = self.lives.account(place) else { return false };
             let saved = self.store.put_account(self.doors.disk, account);
             if saved.is_ok() {
-                log::info!("the account at {ca} is stored now");
+                log::info!("the account at {} is stored now", account.ca);
             }
             saved.is_err()
         });

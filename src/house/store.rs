@@ -3,7 +3,7 @@
 //! ```text
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
-//! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
+//! <store>/accounts/<hash>.0 .1        our account whose place (the CA's URL, and what it is bound to) has this hash
 //! <state>                             in RAM: all that was tried, and said
 //! ```
 //! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
@@ -44,7 +44,7 @@ pub struct Loaded {
     pub certs: BTreeMap<Slot, Vec<Held>>,
     pub tried: BTreeMap<Slot, Tried>,
     pub said: BTreeMap<Name, Said>,
-    /// By the CA's directory URL.
+    /// By their places.
     pub accounts: BTreeMap<String, Account>,
     /// A sentence for each file that could not be used.
     pub set_aside: Vec<String>,
@@ -177,7 +177,7 @@ impl Store {
     }
 
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {
-        let stem = record::file_stem(&account.ca);
+        let stem = record::file_stem(&account.place());
         let newest = self.accounts.get(&stem).copied();
         if let Some(newest) = newest
             && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
@@ -279,14 +279,14 @@ impl Store {
         let stems: BTreeSet<String> = names.iter().filter_map(ours).filter(|stem| stem.len() == 32).collect();
         for stem in stems {
             let in_place = |bytes: &[u8]| match record::decode_account(bytes)? {
-                (_, account) if record::file_stem(&account.ca) != stem => Err("the account of another CA".into()),
+                (_, account) if record::file_stem(&account.place()) != stem => Err("the account of another CA".into()),
                 found => Ok(found),
             };
             if let Some((newest, account)) =
                 reader.both(|side| self.account_path(&stem, side), in_place).into_iter().next()
             {
                 self.accounts.insert(stem, newest);
-                loaded.accounts.insert(account.ca.clone(), account);
+                loaded.accounts.insert(account.place(), account);
             }
         }
         Ok(())

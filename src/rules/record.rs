@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 2, noun: "certificate" };
 const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
-const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
+const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 2, noun: "account" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 1, noun: "state" };
 
 /// What came with the second version stands behind all of the first.
@@ -45,11 +45,16 @@ pub fn decode_tried(bytes: &[u8]) -> Result<Tried, String> {
 }
 
 pub fn encode_account(sequence: u32, account: &Account) -> Vec<u8> {
-    seal(&ACCOUNT, &(sequence, account))
+    seal(&ACCOUNT, &(sequence, account, &account.kid))
 }
 
 pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
-    open(&ACCOUNT, bytes)
+    let (version, body) = checked(&ACCOUNT, bytes)?;
+    let ((sequence, mut account), rest): ((u32, Account), _) = fields(&ACCOUNT, body)?;
+    // In the first version there were no accounts that are bound.
+    let (kid, rest) = if version > 1 { fields(&ACCOUNT, rest)? } else { (None, rest) };
+    account.kid = kid;
+    if rest.is_empty() { Ok((sequence, account)) } else { Err(too_long(&ACCOUNT)) }
 }
 
 /// The state file: everything that was tried and said, for as long as the device is up.
@@ -171,7 +176,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::cert::{Imposed, KeyKind, Window};
-    use crate::words::config::{Challenge, Export, Layout, RequireHttps};
+    use crate::words::config::{Binding, Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
     use crate::words::message::Topic;
     use crate::words::name::Labels;
@@ -221,6 +226,7 @@ mod tests {
             key: vec![7; 138],
             contacts: vec!["mailto:admin@example.org".into()],
             agreement: Some("accepted".into()),
+            kid: Some("kid-1".into()),
         }
     }
 
@@ -297,6 +303,13 @@ mod tests {
     }
 
     #[test]
+    fn accounts_of_the_first_version_are_read() {
+        let body = postcard::to_allocvec(&(5_u32, account())).unwrap();
+        assert_eq!(decode_account(&framed([b'A', 1], &body)), Ok((5, Account { kid: None, ..account() })));
+        assert_eq!(decode_account(&framed([b'A', 2], &body)), Err("not the fields of a account record".into()));
+    }
+
+    #[test]
     fn damage_is_told_apart() {
         let whole = encode_tried(&tried());
         let body = &whole[2..whole.len() - 8];
@@ -368,7 +381,7 @@ mod tests {
     fn the_fingerprint_follows_what_the_operator_wrote_and_not_where() {
         let first = fingerprint(&md());
         assert_eq!(first, fingerprint(&Md { place: Place { file: "other".into(), line: 9, column: 9 }, ..md() }));
-        let changes: [fn(&mut Md); 9] = [
+        let changes: [fn(&mut Md); 11] = [
             |md| md.names.push(name("www.example.org")),
             |md| md.cas.push("https://other.example/".into()),
             |md| md.contacts.push("mailto:admin@example.org".into()),
@@ -378,6 +391,8 @@ mod tests {
             |md| md.notify = Some(vec!["/bin/true".into()]),
             |md| md.require_https = RequireHttps::Temporary,
             |md| md.proxy = Some("http://proxy.example:3128".into()),
+            |md| md.binding = Some(Binding { kid: "kid-1".into(), hmac: "c2VjcmV0".into() }),
+            |md| md.binding = Some(Binding { kid: "kid-1".into(), hmac: "c2VjcmV1".into() }),
         ];
         let mut seen = vec![first];
         for change in changes {

@@ -196,7 +196,7 @@ impl fmt::Display for Slot {
 }
 
 /// Our account with one CA.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Account {
     /// The CA's directory URL.
     pub ca: String,
@@ -207,6 +207,21 @@ pub struct Account {
     /// The `mailto:` URLs that the CA knows.
     pub contacts: Vec<String>,
     pub agreement: Option<String>,
+    /// Which account at the CA's own site it is bound to (RFC 8555 §7.3.4).
+    #[serde(skip)]
+    pub kid: Option<String>,
+}
+
+impl Account {
+    /// What tells it apart from all others.
+    pub fn place(&self) -> String {
+        Self::place_of(&self.ca, self.kid.as_deref())
+    }
+
+    /// Accounts at one CA that are bound to different ones at its own site are different accounts. No URL has a space.
+    pub fn place_of(ca: &str, kid: Option<&str>) -> String {
+        kid.map_or_else(|| ca.into(), |kid| format!("{ca} {kid}"))
+    }
 }
 
 impl fmt::Debug for Account {

@@ -135,7 +135,7 @@ fn accounts_are_shown_and_ended() {
         ]
     );
     let said = accounts(&world, &conf, deactivate(None));
-    assert_eq!(said, [line("there are accounts with several CAs; name the one whose account is to end"), Say::End(1)]);
+    assert_eq!(said, [line("there are several accounts; name the CA whose account is meant"), Say::End(1)]);
     world.ca.weather(|weather| weather.down = true);
     let said = accounts(&world, &conf, deactivate(Some(ca)));
     let why = "reading the directory: ca.example: connection refused";

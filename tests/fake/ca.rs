@@ -1,5 +1,9 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
+mod bound;
+mod chains;
+mod keys;
+
 use super::hands::Hands;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,6 +48,8 @@ pub struct Weather {
     pub reuse: Reuse,
     /// Every n-th answer gets lost after the CA did what was asked; 0 is never.
     pub lose_reply_every: u32,
+    /// The next answer whose path begins so gets lost likewise.
+    pub lose_once: Option<&'static str>,
     /// No connection at all.
     pub down: bool,
     /// Connections, but never a word.
@@ -73,6 +79,14 @@ pub struct Weather {
     pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
+    /// Accounts have to be bound: key id, key in base64url, and the one algorithm that is taken.
+    pub binding: Option<(&'static str, &'static str, &'static str)>,
+    /// Whether the directory says that.
+    pub announces_binding: bool,
+    /// A binding is good for one account, and is looked at before all else.
+    pub binds_once: bool,
+    /// The roots of further chains; an empty one is a chain of the leaf alone.
+    pub alternates: &'static [&'static str],
 }
 
 impl Default for Weather {
@@ -81,6 +95,7 @@ impl Default for Weather {
             refuse_nonce_every: 0,
             reuse: Reuse::Never,
             lose_reply_every: 0,
+            lose_once: None,
             down: false,
             hangs: false,
             takes: Span::ZERO,
@@ -98,6 +113,10 @@ impl Default for Weather {
             bad_contact: None,
             denies_orders: false,
             prompt: false,
+            binding: None,
+            announces_binding: true,
+            binds_once: false,
+            alternates: &[],
         }
     }
 }
@@ -146,6 +165,8 @@ struct Ca {
     orders: Vec<Order>,
     authorizations: Vec<Authorization>,
     issued: Vec<Issued>,
+    /// What was revoked, and why.
+    revoked: Vec<(Vec<u8>, Value)>,
     log: Vec<String>,
     lines: u32,
 }
@@ -158,6 +179,8 @@ struct Account {
     forgotten: bool,
     /// It was deactivated: the CA does not hear it any more, and takes its key for no other.
     ended: bool,
+    /// What it is bound to.
+    kid: Option<String>,
 }
 
 struct Order {
@@ -167,6 +190,7 @@ struct Order {
     /// The index of what was issued, and the polls to go until it is told.
     certificate: Option<(usize, u32)>,
     chain: String,
+    alternates: Vec<String>,
 }
 
 struct Authorization {
@@ -226,6 +250,7 @@ impl FakeCa {
             orders: Vec::new(),
             authorizations: Vec::new(),
             issued: Vec::new(),
+            revoked: Vec::new(),
             log: Vec::new(),
             lines: 0,
         })))
@@ -379,7 +404,8 @@ impl Ca {
             reply.body.clear();
         }
         let every = self.weather.lose_reply_every;
-        if every > 0 && self.log.len().is_multiple_of(every as usize) {
+        let once = self.weather.lose_once.take_if(|begin| path.starts_with(*begin)).is_some();
+        if once || (every > 0 && self.log.len().is_multiple_of(every as usize)) {
             return Err(Trouble::new(doing, "the connection was closed"));
         }
         Ok(reply)
@@ -412,10 +438,13 @@ impl Ca {
 
     fn directory(&self) -> Reply {
         let base = self.base;
-        let meta = match self.weather.terms {
+        let mut meta = match self.weather.terms {
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
+        if self.weather.binding.is_some() && self.weather.announces_binding {
+            meta["externalAccountRequired"] = true.into();
+        }
         let at = |path: &str| format!("{base}{path}");
         ok(
             200,
@@ -451,9 +480,11 @@ impl Ca {
             return Err(No(400, "badNonce", "the nonce is not good".into()));
         }
         let payload = decode(part("payload")?)?;
-        match account.1 {
-            None => self.new_account(&account.0, &payload),
-            Some(account) => self.act(account, path, &payload, request),
+        match (path, account.1) {
+            ("/key-change", Some(account)) => self.change_key(account, &payload, &request.url),
+            ("/revoke", account_index) => self.revoke(&account.0, account_index, &payload),
+            (_, None) => self.new_account(&account.0, &payload),
+            (_, Some(account)) => self.act(account, path, &payload, request),
         }
     }
 
@@ -465,7 +496,7 @@ impl Ca {
         }
         let by_key = path == "/new-account";
         match (header.get("jwk"), header.get("kid").and_then(Value::as_str)) {
-            (Some(jwk), None) if by_key => {
+            (Some(jwk), None) if by_key || path == "/revoke" => {
                 let decode = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default());
                 let (Ok(x), Ok(y)) = (decode("x"), decode("y")) else { return Err(malformed("bad jwk")) };
                 Ok(([vec![4], x, y].concat(), None))
@@ -490,6 +521,7 @@ impl Ca {
         let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
+        let kid = self.check_binding(point, &payload, known.is_some())?;
         check_contacts(&payload, self.weather.bad_contact)?;
         let (status, index) = match known {
             Some(index) if self.accounts[index].ended => {
@@ -511,6 +543,7 @@ impl Ca {
                     contacts,
                     forgotten: false,
                     ended: false,
+                    kid,
                 });
                 (201, self.accounts.len() - 1)
             }
@@ -550,12 +583,7 @@ impl Ca {
             "certificate" if request.accept != Some("application/pem-certificate-chain") => {
                 Err(No(406, "malformed", "PEM is all there is".into()))
             }
-            "certificate" => Ok(Reply {
-                status: 200,
-                content_type: Some("application/pem-certificate-chain".into()),
-                body: self.orders[index].chain.clone().into_bytes(),
-                ..Reply::default()
-            }),
+            "certificate" => self.certificate(index, words.next()),
             _ => Err(nothing()),
         }
     }
@@ -607,7 +635,14 @@ impl Ca {
             };
             authorizations.push(index);
         }
-        self.orders.push(Order { account, identifiers, authorizations, certificate: None, chain: String::new() });
+        self.orders.push(Order {
+            account,
+            identifiers,
+            authorizations,
+            certificate: None,
+            chain: String::new(),
+            alternates: vec![],
+        });
         let index = self.orders.len() - 1;
         let mut reply = self.order(index);
         reply.status = 201;
@@ -740,9 +775,10 @@ impl Ca {
             return Err(bad("the request has other names than the order"));
         }
         let chain = self.issue(key, names, must_staple);
+        let alternates = self.alternates();
         let polls = if self.weather.prompt { 0 } else { self.weather.polls + 1 };
         let order = &mut self.orders[index];
-        order.chain = chain;
+        (order.chain, order.alternates) = (chain, alternates);
         order.certificate = Some((self.issued.len() - 1, polls));
         Ok(self.order(index))
     }

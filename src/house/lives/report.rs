@@ -48,7 +48,7 @@ impl Lives {
         let lives: Vec<(Slot, &Life)> =
             places(md).filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
         let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
-        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
+        let account = self.accounts.get(&md.account_at(&ca)).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))

@@ -1,6 +1,7 @@
 //! One order as turns: the house tells what it heard, the flow says what to do next. No key, clock, socket or dice.
 
 mod account;
+mod chain;
 
 use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
@@ -10,7 +11,6 @@ use crate::rules::acme::proving::{
     Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, name_of, rejected,
 };
 use crate::rules::acme::types::{Authorization, Directory, Finalize, Identifier, NewOrder, Order, Problem, Reply};
-use crate::rules::pem::decode_chain;
 use crate::rules::x509::requested;
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
@@ -18,7 +18,7 @@ use crate::words::time::Span;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-pub use crate::rules::acme::turns::{Ask, Brief, Heard, How, Proof, Signer, Turn, Turns};
+pub use crate::rules::acme::turns::{Ask, Bond, Brief, Heard, How, Mac, Proof, Signer, Turn, Turns};
 
 /// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Flow {
     told: Vec<String>,
     /// An account that the CA forgets right after it was made is not made a second time.
     account_is_fresh: bool,
+    /// What a new account is bound by.
+    mac: Mac,
     /// Whether the CA may have seen the key before this order; a new one is refused for another reason.
     key_is_old: bool,
     /// The order's own URL: it comes with newOrder and never again.
@@ -45,6 +47,9 @@ pub struct Flow {
     name: Option<Name>,
     candidates: VecDeque<Candidate>,
     candidate: Option<Candidate>,
+    /// What the CA has given, the preferred one so far, and where else to look.
+    chain: Vec<Vec<u8>>,
+    alternates: VecDeque<String>,
     /// Set from a `Serve` to its `Unserve`.
     serving: Option<Proof>,
     /// What is to be told when the `Unserve` is done.
@@ -77,6 +82,8 @@ enum Stage {
     RestOrder,
     PollOrder,
     Certificate,
+    /// Another chain of the same.
+    Alternate,
     /// The order has failed and the answer is being taken away.
     Failing,
     Over,
@@ -96,6 +103,7 @@ impl Flow {
             pace: Pace::default(),
             directory: Directory::default(),
             account_is_fresh: false,
+            mac: Mac::Hs256,
             order: String::new(),
             finalize: None,
             finalized: false,
@@ -104,6 +112,8 @@ impl Flow {
             name: None,
             candidates: VecDeque::new(),
             candidate: None,
+            chain: vec![],
+            alternates: VecDeque::new(),
             serving: None,
             failure: None,
         }
@@ -114,7 +124,7 @@ impl Flow {
         match (self.stage, no) {
             (Stage::Directory, None) => self.read_directory(json(doing, reply)?),
             (Stage::FindAccount | Stage::MakeAccount | Stage::TellContacts | Stage::LookAtAccount, no) => {
-                self.heard_of_account(doing, reply, no)
+                self.heard_of_account(doing, (reply, again), no)
             }
             (Stage::NewOrder, Some(no)) => self.doubt_account(no),
             (Stage::NewOrder, None) => self.read_new_order(doing, reply),
@@ -134,6 +144,7 @@ impl Flow {
                 self.rest(Stage::RestOrder, doing, reply.retry_after)
             }
             (Stage::PollOrder, None) => self.read_order(doing, reply),
+            (Stage::Alternate, _) => Ok(self.read_alternate(Some(reply))),
             (Stage::Certificate, None) => self.read_certificate(doing, reply),
             (_, Some(no)) => Err(no.into()),
             (_, None) => Err(out_of_turn(doing)),
@@ -317,12 +328,6 @@ impl Flow {
         self.post(Stage::Certificate, url, String::new())
     }
 
-    fn read_certificate(&mut self, doing: &str, reply: &Reply) -> Next {
-        let chain = decode_chain(&reply.body).map_err(|why| Refusal::ours(doing, "bad-certificate", why))?;
-        self.stage = Stage::Over;
-        Ok(Turn::Done(chain))
-    }
-
     fn rest(&mut self, stage: Stage, doing: &str, asked: Option<Span>) -> Next {
         self.stage = stage;
         match self.pace.rest(asked) {
@@ -340,7 +345,7 @@ impl Flow {
         absolute(&self.brief.directory, &doing, "the next step", &url)?;
         let account = self.account.clone().ok_or_else(|| out_of_turn(&doing))?;
         let mut question = Question::new(&url, payload, Signer::Account(account));
-        if stage == Stage::Certificate {
+        if matches!(stage, Stage::Certificate | Stage::Alternate) {
             question.accept = Some("application/pem-certificate-chain");
         }
         Ok(Turn::Call(self.asking.signed(question)))
@@ -365,7 +370,7 @@ impl Flow {
             Stage::Authorization => READING,
             Stage::Finalize => "finalizing the order",
             Stage::RestOrder | Stage::PollOrder => "waiting for the certificate",
-            Stage::Certificate => "fetching the certificate",
+            Stage::Certificate | Stage::Alternate => "fetching the certificate",
             Stage::Failing | Stage::Over => "ending the order",
             Stage::Serve
             | Stage::Unset
@@ -387,6 +392,7 @@ impl Turns for Flow {
         let next = match self.asking.hear(heard, &doing) {
             Word::Call(ask) => Ok(Turn::Call(ask)),
             Word::Answer { reply, again } => self.answered(&doing, &reply, again),
+            Word::Failed(_) if self.stage == Stage::Alternate => Ok(self.read_alternate(None)),
             Word::Failed(failure) => Err(failure),
             Word::Other(heard) => self.done(&doing, heard),
         };

@@ -1,10 +1,11 @@
 //! JWS as ACME wants it: the account key's public form, its thumbprint, and a request in flattened JSON. Signing is
 //! handed in.
 
-use crate::rules::acme::turns::{Ask, How, Signer};
+use crate::rules::acme::turns::{Ask, How, Mac, Signer};
 use crate::rules::acme::types::{Method, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
 
 pub fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -62,11 +63,32 @@ pub fn request<E>(ask: &Ask, jwk: &Jwk, sign: impl FnOnce(&[u8]) -> Result<Vec<u
     Ok(Request { method, url: ask.url.clone(), accept: ask.accept, body })
 }
 
+/// The key that a CA's own site has given, from base64url, padded or not.
+pub fn mac_key(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok().filter(|key| !key.is_empty())
+}
+
+/// The payload of newAccount with what binds the account to that of `kid` (RFC 8555 §7.3.4).
+pub fn bound(payload: &str, url: &str, jwk: &Jwk, (kid, key): (&str, &[u8]), mac: Mac) -> String {
+    let (word, algorithm) = match mac {
+        Mac::Hs256 => ("HS256", hmac::HMAC_SHA256),
+        Mac::Hs384 => ("HS384", hmac::HMAC_SHA384),
+        Mac::Hs512 => ("HS512", hmac::HMAC_SHA512),
+    };
+    let protected = format!(r#"{{"alg":"{word}","kid":{},"url":{}}}"#, quoted(kid), quoted(url));
+    let (protected, inner) = (base64url(protected.as_bytes()), base64url(jwk.as_str().as_bytes()));
+    let tag = hmac::sign(&hmac::Key::new(algorithm, key), format!("{protected}.{inner}").as_bytes());
+    let binding = flattened(&protected, &inner, &base64url(tag.as_ref()));
+    let rest = payload.trim_start_matches('{');
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    format!(r#"{{"externalAccountBinding":{binding}{comma}{rest}"#)
+}
+
 /// URLs and nonces come from the CA, so they are quoted as JSON wants it.
 fn protected(url: &str, nonce: &str, signer: &Signer, jwk: &Jwk) -> String {
     let (url, nonce) = (quoted(url), quoted(nonce));
     let who = match signer {
-        Signer::Key => format!(r#""jwk":{}"#, jwk.as_str()),
+        Signer::Key | Signer::Bound(_) => format!(r#""jwk":{}"#, jwk.as_str()),
         Signer::Account(account) => format!(r#""kid":{}"#, quoted(account)),
     };
     format!(r#"{{"alg":"{}",{who},"nonce":{nonce},"url":{url}}}"#, jwk.algorithm)
@@ -148,6 +170,42 @@ mod tests {
             assert_eq!(body["signature"], "AQID");
             let input = format!("{}.{}", body["protected"].as_str().unwrap(), body["payload"].as_str().unwrap());
             assert_eq!(signed, input.as_bytes());
+        }
+    }
+
+    /// The tags are those of another program's.
+    #[test]
+    fn rfc_8555_7_3_4_the_binding() {
+        let point = ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"];
+        let point = point.map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).concat();
+        let jwk = Jwk::p256(&[&[4], &point[..]].concat()).unwrap();
+        let (url, key) = ("https://example.com/acme/new-account", (1..=32).collect::<Vec<u8>>());
+        for (mac, alg, tag) in [
+            (Mac::Hs256, "HS256", "Hztk4o981NGpMYhUXnH_lz_hIy_jHrDaC9fgM9OFjb8"),
+            (Mac::Hs384, "HS384", "KO29Qe2MuomF5acQ_2f1c2Gl9_hExdlvejGBbV8ry457tEMkGZH5TJ9FVIWU09LV"),
+            (
+                Mac::Hs512,
+                "HS512",
+                "CyGJahmX-3_h__GpqNzdDsiVnEWoogQzFQWF3KDioTDMMxft7SejKe4W-PBw7RNuk03OtMBdBw4MAkGiJTC6iQ",
+            ),
+        ] {
+            for payload in ["{}", r#"{"termsOfServiceAgreed":true}"#] {
+                let payload: serde_json::Value =
+                    serde_json::from_str(&bound(payload, url, &jwk, ("kid-1", &key), mac)).unwrap();
+                let binding = &payload["externalAccountBinding"];
+                assert_eq!(binding["signature"], tag);
+                let header = read(binding["protected"].as_str().unwrap());
+                assert_eq!(header, serde_json::json!({"alg": alg, "kid": "kid-1", "url": url}), "and no nonce");
+                assert_eq!(read(binding["payload"].as_str().unwrap()).to_string(), jwk.as_str());
+            }
+        }
+        let odd = bound("{}", url, &jwk, ("k\"\n", &key), Mac::Hs256);
+        assert!(serde_json::from_str::<serde_json::Value>(&odd).is_ok(), "{odd}");
+        for text in ["c2VjcmV0", "c2VjcmV0cw", "c2VjcmV0cw==", "-_-_"] {
+            assert!(mac_key(text).is_some(), "{text}");
+        }
+        for text in ["", "=", "c2VjcmV0c", "+/+/", "a b", "\u{fc}"] {
+            assert_eq!(mac_key(text), None, "{text}");
         }
     }
 

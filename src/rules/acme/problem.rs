@@ -19,6 +19,7 @@ pub enum Patience {
 pub fn patience(failure: &Failure) -> Patience {
     match failure {
         Failure::Trouble(_) => Patience::Offline,
+        Failure::Refusal(refusal) if refusal.problem == BAD_BINDING => Patience::Ours,
         Failure::Refusal(refusal) if OURS.iter().any(|short| is(refusal, short)) => Patience::Ours,
         Failure::Refusal(_) => Patience::Refused,
     }
@@ -41,6 +42,9 @@ const OURS: [&str; 14] = [
     "unsupportedIdentifier",
     "userActionRequired",
 ];
+
+/// mod_md's word for a binding whose key is not what it should be.
+pub const BAD_BINDING: &str = "apache:eab-hmac-invalid";
 
 /// Our own word for an answer that RFC 8555 does not know.
 pub const UNEXPECTED: &str = "unexpected-answer";

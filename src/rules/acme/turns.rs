@@ -1,13 +1,13 @@
 //! The nouns between the house and an order's flow: what the order begins with, what is heard, what is to be done.
 
 use crate::rules::acme::types::Reply;
-use crate::words::config::Challenge;
+use crate::words::config::{Chain, Challenge};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
 
 /// The public facts that an order begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Brief {
     /// The CA's directory URL.
     pub directory: String,
@@ -26,8 +26,29 @@ pub struct Brief {
     pub told: Vec<String>,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
+    /// Whether a new account can be bound to one at the CA's own site.
+    pub bond: Option<Bond>,
+    /// Which of the CA's chains; `None` is its own.
+    pub chain: Option<Chain>,
     /// The types that can be answered here, the preferred first.
     pub challenges: Vec<Challenge>,
+}
+
+/// A binding (RFC 8555 §7.3.4), without its secret.
+#[derive(Clone, Copy, Debug)]
+pub struct Bond {
+    /// Its key can be read.
+    pub is_sound: bool,
+    /// There are other CAs that it may be meant for: it is told only to one that asks for such a thing.
+    pub is_one_of_several: bool,
+}
+
+/// What such a binding is signed by (RFC 7518 §3.1), in the order in which they are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mac {
+    Hs256,
+    Hs384,
+    Hs512,
 }
 
 /// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left` and `Fail`
@@ -96,6 +117,8 @@ pub enum How {
 pub enum Signer {
     /// `jwk`: the key itself.
     Key,
+    /// Likewise, and the payload gets the binding of a new account, which the flow can't know.
+    Bound(Mac),
     /// `kid`: the account's URL.
     Account(String),
 }

@@ -48,6 +48,7 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    pub external_account_required: Option<bool>,
 }
 
 /// The body of newAccount (RFC 8555 §7.3, §7.3.1).

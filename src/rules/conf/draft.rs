@@ -5,7 +5,9 @@ use super::lex::{Word, quoted};
 use super::read::Library;
 use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, ProxyProtocol, RequireHttps};
+use crate::words::config::{
+    Backend, Binding, Chain, Challenge, DriveMode, Export, Listen, PortMap, ProxyProtocol, RequireHttps,
+};
 use crate::words::fault::{Fault, Place};
 use crate::words::time::Span;
 use std::net::IpAddr;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub cas: Option<Vec<Ca>>,
     pub roots: Option<Option<PathBuf>>,
     pub proxy: Option<Option<String>>,
+    pub binding: Option<Option<Binding>>,
+    pub chain: Option<Chain>,
     pub agreement: Option<String>,
     /// `MDContactEmail`, a `mailto:` URL.
     pub contact: Option<String>,

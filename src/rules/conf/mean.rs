@@ -126,6 +126,8 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         cas: cas.iter().map(|ca| ca.url(kind).to_string()).collect(),
         roots: layers.pick(|s| s.roots.as_ref()).cloned().flatten(),
         proxy: layers.pick(|s| s.proxy.as_ref()).cloned().flatten(),
+        binding: layers.pick(|s| s.binding.as_ref()).cloned().flatten(),
+        chain: layers.pick(|s| s.chain.as_ref()).cloned(),
         failover: draft.failover.unwrap_or(plain.failover),
         agreement: layers.pick(|s| s.agreement.as_ref()).cloned(),
         contacts: mail.cloned().into_iter().collect(),

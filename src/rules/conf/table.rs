@@ -394,8 +394,10 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "the account at the CA's own site that ours is bound to",
         example: "MDExternalAccountBinding kid-1 c2VjcmV0",
-        differs: Same,
-        does: Later(ca::binding),
+        differs: So(
+            "of several CAs only those are told it that want one; whether the hmac is any good shows at the order",
+        ),
+        does: Set(ca::binding),
     },
     Directive {
         name: "MDHttpProxy",
@@ -455,7 +457,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "which of the CA's chains: by the common name of its topmost issuer",
         example: "MDPreferredChain shortest",
         differs: New,
-        does: Later(ca::chain),
+        does: Set(ca::chain),
     },
     Directive {
         name: "MDDriveMode",

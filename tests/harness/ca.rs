@@ -23,6 +23,8 @@ pub struct Knobs {
     pub authz_reuse: Option<u8>,
     /// Intermediates and root under which a leaf stands.
     pub chain_length: u8,
+    /// Roots under which there are further chains.
+    pub alternate_roots: u8,
     /// Seconds that it takes for a validation.
     pub sleep: Option<u8>,
     /// The value of Retry-After on a pending authorization and on an order in work.
@@ -40,6 +42,7 @@ impl Default for Knobs {
             nonce_reject: None,
             authz_reuse: None,
             chain_length: 1,
+            alternate_roots: 0,
             sleep: None,
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
@@ -139,7 +142,13 @@ impl Ca {
 
     /// The root above the certificates that it issues.
     pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
-        let answer = cert::get(self.manage, "localhost", "/roots/0", None).expect("Pebble's management");
+        self.root_above(0)
+    }
+
+    /// The root above the chain of this number; the CA's own is the first.
+    pub fn root_above(&self, chain: u8) -> Vec<CertificateDer<'static>> {
+        let answer =
+            cert::get(self.manage, "localhost", &format!("/roots/{chain}"), None).expect("Pebble's management");
         let pem = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
     }
@@ -202,6 +211,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
     let mut command = Command::new(program("pebble"));
     command.arg("-config").arg(config).args(["-dnsserver", &format!("{HERE}:{dns}")]);
     command.env("PEBBLE_CHAIN_LENGTH", knobs.chain_length.to_string());
+    command.env("PEBBLE_ALTERNATE_ROOTS", knobs.alternate_roots.to_string());
     match knobs.sleep {
         None => command.env("PEBBLE_VA_NOSLEEP", "1"),
         Some(secs) => command.env("PEBBLE_VA_SLEEPTIME", secs.to_string()),

@@ -26,7 +26,10 @@ edgemd: certificates that look after themselves
   edgemd renew [--force] [MD…]   renew what is due (--force: due or not), wait, say how it ended
   edgemd status [--json] [MD]    what is held, until when, what happens next
   edgemd account                 our accounts with the authorities
+  edgemd account roll [CA]       give one another key; it stays the same account
   edgemd account deactivate [CA] end one there; the next order makes a new one
+  edgemd revoke [--reason R] MD  have its certificate revoked; another one is ordered then. Reasons: unspecified,
+                                 keyCompromise, affiliationChanged, superseded, cessationOfOperation
   edgemd reload                  have the daemon read its configuration again
   edgemd prune [--yes]           list what the store keeps for names and CAs that are no longer configured, and what
                                  was exported from it; --yes removes that. An account stays as it is at its CA
@@ -52,6 +55,7 @@ struct Words {
     man: bool,
     yes: bool,
     dry_run: bool,
+    reason: Option<String>,
     verbose: bool,
 }
 
@@ -87,6 +91,7 @@ fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
             Long("json") => words.json = true,
             Long("man") => words.man = true,
             Long("yes") => words.yes = true,
+            Long("reason") => words.reason = Some(parser.value()?.string()?),
             Long("dry-run") => words.dry_run = true,
             Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
             Value(word) => words.names.push(word.string()?),
@@ -118,6 +123,7 @@ fn act(words: &Words) -> u8 {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
                 "account" => account(words, file, &config),
+                "revoke" => visit(words, file, &config, request(verb, words)),
                 "prune" => prune(words, &config),
                 "import" => import(words, &config),
                 _ => ask(config.control.as_deref(), &request(verb, words)),
@@ -144,7 +150,11 @@ fn request(verb: &str, words: &Words) -> Request {
         "reload" => Request::Reload,
         "prune" => Request::Prune { yes: words.yes },
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
-        // That they are fit was seen before.
+        // That these are fit was seen before.
+        "revoke" => Request::Revoke {
+            name: words.names.first().cloned().unwrap_or_default(),
+            reason: words.reason.as_deref().and_then(|reason| request::reason(reason).ok()),
+        },
         "account" => Request::Account(accounts(words).unwrap_or(Accounts::Show)),
         _ => {
             let form = if words.json { Form::Json } else { Form::Sentences };
@@ -163,6 +173,8 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
         "import" if words.names.is_empty() => return Some("import: the folder is missing".into()),
         "import" => (1, &["--dry-run"]),
         "account" => (2, &[]),
+        "revoke" if words.names.is_empty() => return Some("revoke: the name of the MD is missing".into()),
+        "revoke" => (1, &["--reason"]),
         "directives" => (0, &["--json", "--man"]),
         _ => return Some(format!("unknown verb \"{verb}\"")),
     };
@@ -172,12 +184,16 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
     if let ("account", Err(why)) = (verb, accounts(words)) {
         return Some(why);
     }
+    if let ("revoke", Some(Err(why))) = (verb, words.reason.as_deref().map(request::reason)) {
+        return Some(why);
+    }
     let options = [
         ("--force", words.force),
         ("--json", words.json),
         ("--man", words.man),
         ("--yes", words.yes),
         ("--dry-run", words.dry_run),
+        ("--reason", words.reason.is_some()),
     ];
     let unfit = options.iter().find(|(option, given)| *given && !fitting.contains(option));
     unfit.map(|(option, _)| format!("{verb} does not know {option}"))
@@ -216,12 +232,18 @@ fn renew(words: &Words, file: &str, config: &Config) -> u8 {
     one_pass(words, file, Stay::Once { names, push: if words.force { Push::Force } else { Push::Now } })
 }
 
-fn account(words: &Words, file: &str, config: &Config) -> u8 {
+/// Through the daemon, or in a house for this alone.
+fn visit(words: &Words, file: &str, config: &Config, request: Request) -> u8 {
     if config.control.as_deref().is_some_and(control::is_there) {
-        return ask(config.control.as_deref(), &request("account", words));
+        return ask(config.control.as_deref(), &request);
     }
-    match accounts(words) {
-        Ok(Accounts::Deactivate { ca }) => one_pass(words, file, Stay::Leave { ca }),
+    one_pass(words, file, Stay::Visit(request))
+}
+
+fn account(words: &Words, file: &str, config: &Config) -> u8 {
+    let is_asked = config.control.as_deref().is_some_and(control::is_there);
+    match request("account", words) {
+        request if is_asked || request != Request::Account(Accounts::Show) => visit(words, file, config, request),
         _ => match preview::accounts(config) {
             Ok(lines) => {
                 lines.iter().for_each(|line| say(line));

@@ -80,12 +80,12 @@ pub mod rules {
         pub mod flow;
         pub mod headers;
         pub mod jws;
-        pub mod leaving;
         pub mod pace;
         pub mod problem;
         pub mod proving;
         pub mod turns;
         pub mod types;
+        pub mod visit;
     }
     /// The operator's text.
     pub mod conf {
@@ -148,6 +148,7 @@ pub mod house {
     pub mod own;
     pub mod preview;
     pub mod prune;
+    pub mod revoke;
     pub mod shelve;
     pub mod store;
     pub mod tell;

@@ -21,6 +21,10 @@ mod own;
 mod prune;
 #[path = "days/reload.rs"]
 mod reload;
+#[path = "days/revoked.rs"]
+mod revoked;
+#[path = "days/rolled.rs"]
+mod rolled;
 #[path = "days/served.rs"]
 mod served;
 

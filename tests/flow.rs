@@ -5,12 +5,14 @@ mod bound;
 #[path = "flow/chains.rs"]
 mod chains;
 mod fake;
+#[path = "flow/visits.rs"]
+mod visits;
 
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
 use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn, Turns};
-use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
+use edgemd::rules::acme::visit::{Purpose, Visit};
 use edgemd::rules::x509;
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
@@ -104,7 +106,7 @@ impl Bench {
                     self.brief.thumbprint = self.key.thumbprint();
                     Heard::Key(self.key.thumbprint())
                 }
-                Turn::Left => panic!("an order does not end an account"),
+                Turn::Finished => panic!("an order ends with a chain"),
                 Turn::Done(chain) => {
                     assert_eq!(served, None);
                     return Ok(chain);
@@ -331,7 +333,7 @@ fn an_order_that_is_denied_to_a_good_account_costs_no_account() {
 /// Ends the account of a bench; what the last turn was.
 fn leave(bench: &Bench, account: Option<String>) -> Turn {
     let mut line = bench.ca.wire().dial(&Route::default()).unwrap();
-    let mut leaving = Leaving::new(DIRECTORY.into(), account);
+    let mut leaving = Visit::new(DIRECTORY.into(), account, Purpose::Leave);
     let mut heard = Heard::Start;
     loop {
         let turn = leaving.turn(heard);
@@ -350,20 +352,20 @@ fn leaving_ends_the_account_or_finds_it_gone() {
     bench.accepted();
     let account = bench.brief.account.clone();
     let before = bench.ca.requests();
-    assert_eq!(leave(&bench, account.clone()), Turn::Left);
+    assert_eq!(leave(&bench, account.clone()), Turn::Finished);
     assert_eq!(bench.ca.log()[before..], ["GET /directory", "HEAD /new-nonce", "POST /account/0"]);
     assert_eq!((bench.ca.accounts(), bench.ca.ended_accounts()), (0, 1));
     for account in [account.clone(), None] {
-        assert_eq!(leave(&bench, account), Turn::Left, "it is at its end already");
+        assert_eq!(leave(&bench, account), Turn::Finished, "it is at its end already");
     }
     bench.ca.forget_accounts();
     for account in [account, None] {
-        assert_eq!(leave(&bench, account), Turn::Left, "the CA knows nothing of it");
+        assert_eq!(leave(&bench, account), Turn::Finished, "the CA knows nothing of it");
     }
 
     let mut bench = Bench::new(&["router.example.org"]);
     bench.accepted();
-    assert_eq!(leave(&bench, None), Turn::Left, "found by its key");
+    assert_eq!(leave(&bench, None), Turn::Finished, "found by its key");
     assert_eq!(bench.ca.ended_accounts(), 1);
 }
 

@@ -283,6 +283,7 @@ fn held(names: &[&str]) -> Held {
         sha256: [1; 32],
         must_staple: false,
         staple_asked: false,
+        revoked: false,
     }
 }
 

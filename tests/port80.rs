@@ -525,6 +525,7 @@ fn held_by(md: &Md) -> Report {
         sha256: [0xcd; 32],
         must_staple: false,
         staple_asked: false,
+        revoked: false,
     };
     report(md, Some(held))
 }

@@ -8,7 +8,7 @@ use crate::house::jobs;
 use crate::house::keeper::Keeper;
 use crate::house::webroot;
 use crate::rules::account;
-use crate::rules::acme::leaving::Leaving;
+use crate::rules::acme::visit::{Purpose, Visit};
 use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
@@ -52,9 +52,12 @@ impl Keeper<'_> {
     }
 
     /// The CA has told the account's URL, or has heard its contacts: nothing else is done before that is stored.
-    pub(super) fn keep_account(&mut self, place: &str, url: String, contacts: Vec<String>) {
-        let Some(account) = self.lives.account(place) else { return };
+    pub(super) fn keep_account(&mut self, index: usize, url: String, contacts: Vec<String>) {
+        let Some(errand) = self.errands.get(index) else { return };
+        let Some(account) = self.lives.account(&errand.place) else { return };
         let ca = &account.ca;
+        // Of two keys it is the one that the CA has answered to.
+        let key = account.next.as_ref().filter(|next| errand.has_key(next)).unwrap_or(&account.key).clone();
         match &account.url {
             Some(old) if *old == url && contacts.is_empty() => log::info!("the account at {ca} has no contact now"),
             Some(old) if *old == url => {
@@ -63,7 +66,7 @@ impl Keeper<'_> {
             Some(old) => log::info!("the account at {ca} was gone ({old}); there is a new one: {url}"),
             None => log::info!("account at {ca}: {url}"),
         }
-        let account = Account { url: Some(url), contacts, ..account.clone() };
+        let account = Account { url: Some(url), contacts, key, next: None, ..account.clone() };
         self.put_account(account, "it is stored later, or found again by its key");
         self.look_again();
     }
@@ -71,16 +74,30 @@ impl Keeper<'_> {
     /// The CA does not take this key any more: the errand gets another, the same as others there.
     pub(super) fn replace_key(&mut self, index: usize) {
         let Some(errand) = self.errands.get_mut(index) else { return };
-        let place = errand.place.clone();
-        let newer =
-            self.lives.account(&place).filter(|account| !errand.has_key(account)).map(|account| account.key.clone());
-        let key = match newer {
+        let (place, account) = (errand.place.clone(), self.lives.account(&errand.place));
+        let other = match &errand.task {
+            Task::Revoke(revocation) => Some(revocation.key.clone()),
+            Task::Roll { .. } => account.and_then(|account| account.next.clone()),
+            _ => account.filter(|account| !errand.has_key(&account.key)).map(|account| account.key.clone()),
+        };
+        if let (Task::Order(_), Some(Account { next: Some(_), .. })) = (&errand.task, account) {
+            self.drop_next_key(&place);
+        }
+        let key = match other {
             Some(key) => Ok(key),
             None => self.another_key(&place),
         };
         if let Some(errand) = self.errands.get_mut(index) {
             errand.replace_key(key.and_then(|key| AccountKey::from_pkcs8(&key)));
         }
+    }
+
+    /// The CA has never heard of the key that was to take the place of the other.
+    fn drop_next_key(&mut self, place: &str) {
+        let Some(account) = self.lives.account(place) else { return };
+        log::info!("the account at {} has the key that it had; a change of it was broken off", account.ca);
+        let account = Account { next: None, ..account.clone() };
+        self.put_account(account, "it is found out again by the next order");
     }
 
     fn another_key(&mut self, place: &str) -> Result<Vec<u8>, Trouble> {
@@ -105,11 +122,15 @@ impl Keeper<'_> {
         self.lives.keep_account(account);
     }
 
-    /// Somebody asks for the accounts, or for the end of one.
+    /// Somebody asks for the accounts, for another key of one, or for its end.
     pub(super) fn show_accounts(&mut self, what: &Accounts, ended: Ended) {
         let said = match what {
             Accounts::Show => Ok(account::lines(self.lives.accounts())),
-            Accounts::Deactivate { ca } => match self.leave(ca.as_deref(), &ended) {
+            Accounts::Roll { ca } => match self.visit(ca.as_deref(), Purpose::Roll, &ended) {
+                Ok(()) => return,
+                Err(why) => Err(why),
+            },
+            Accounts::Deactivate { ca } => match self.visit(ca.as_deref(), Purpose::Leave, &ended) {
                 Ok(()) => return,
                 Err(why) => Err(why),
             },
@@ -118,30 +139,67 @@ impl Keeper<'_> {
         jobs::end(&ended, said.unwrap_or_else(|why| vec![why]), code);
     }
 
-    /// Sets an errand going that ends the account.
-    fn leave(&mut self, ca: Option<&str>, ended: &Ended) -> Result<(), String> {
+    /// Sets an errand going for the account's own sake.
+    fn visit(&mut self, ca: Option<&str>, purpose: Purpose, ended: &Ended) -> Result<(), String> {
         if self.config.only_reads() {
             return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
         }
-        let account = account::pick(self.lives.accounts(), ca)?;
-        let (ca, place) = (&account.ca, account.place());
+        let account = account::pick(self.lives.accounts(), ca)?.clone();
+        let ca = &account.ca;
         if self.errands.iter().any(|errand| errand.ca == *ca) {
             return Err(format!("the CA {ca} is being talked to just now; ask again when that is over"));
         }
-        let md = self
-            .config
-            .mds
-            .iter()
-            .find(|md| md.uses(account))
-            .or_else(|| self.config.mds.iter().find(|md| md.cas.contains(ca)));
+        let users = || self.config.mds.iter().filter(|md| md.cas.contains(ca));
+        let md = users().find(|md| md.uses(&account)).or(users().next());
         let route = md.map(|md| Route { roots: md.roots.clone(), proxy: md.proxy.clone() }).unwrap_or_default();
-        let line = self.doors.wire.dial(&route).map_err(|trouble| trouble.to_string())?;
-        let key = AccountKey::from_pkcs8(&account.key).map_err(|trouble| trouble.to_string())?;
-        let flow = Box::new(Leaving::new(ca.clone(), account.url.clone()));
-        let task = Task::Leave { ended: ended.clone() };
-        let errand = Errand::new(task, (ca.clone(), place), key, flow, line, (self.answers.clone(), None));
-        self.errands.push(errand);
+        let said = |trouble: Trouble| trouble.to_string();
+        let line = self.doors.wire.dial(&route).map_err(said)?;
+        let mut key = AccountKey::from_pkcs8(&account.key).map_err(said)?;
+        let ended = ended.clone();
+        let task = match &purpose {
+            Purpose::Roll => {
+                key.gives_way_to(AccountKey::from_pkcs8(&self.next_key(&account)?).map_err(said)?);
+                Task::Roll { ended }
+            }
+            _ if account.next.is_some() => return Err(jobs::HALF_ROLLED.into()),
+            _ => Task::Leave { ended },
+        };
+        let flow = Box::new(Visit::new(ca.clone(), account.url.clone(), purpose));
+        let at = (ca.clone(), account.place());
+        self.errands.push(Errand::new(task, at, key, flow, line, (self.answers.clone(), None)));
         Ok(())
+    }
+
+    /// The key that the account is to have. It is in the store before the CA hears of it: should the power go, it is known
+    /// that the CA may have either.
+    fn next_key(&mut self, account: &Account) -> Result<Vec<u8>, String> {
+        if let Some(next) = &account.next {
+            return Ok(next.clone());
+        }
+        let next = AccountKey::generate().map_err(|trouble| trouble.to_string())?;
+        let account = Account { next: Some(next.clone()), ..account.clone() };
+        self.store
+            .put_account(self.doors.disk, &account)
+            .map_err(|trouble| format!("the new key is not stored, so it is not used: {trouble}"))?;
+        self.lives.keep_account(account);
+        Ok(next)
+    }
+
+    /// The account has its next key, or it is not known whether it has.
+    pub(super) fn rolled(&mut self, place: &str, ended: &Ended, failure: Option<Failure>) {
+        let Some(account) = self.lives.account(place).cloned() else { return };
+        let ca = &account.ca;
+        let well = failure.is_none();
+        let line = match failure {
+            Some(failure) => format!("the key of the account at {ca} is not changed: {failure}"),
+            None => format!("the account at {ca} has a new key; its URL is what it was"),
+        };
+        if let (true, Some(key)) = (well, account.next.clone()) {
+            self.put_account(Account { key, next: None, ..account }, "which of the two keys it has is found out again");
+        }
+        log::info!("{line}");
+        jobs::end(ended, vec![line], u8::from(!well));
+        self.look_again();
     }
 
     /// The account is at its end, or its end has failed.

@@ -8,7 +8,7 @@ use crate::doors::keys::AccountKey;
 use crate::house::webroot;
 use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
-use crate::words::cert::{Account, Slot, Want, Why};
+use crate::words::cert::{Slot, Want, Why};
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::time::Span;
@@ -38,6 +38,18 @@ pub enum Task {
     Leave {
         ended: Ended,
     },
+    /// Our account there is to have its next key; likewise.
+    Roll {
+        ended: Ended,
+    },
+    Revoke(Revocation),
+}
+
+pub struct Revocation {
+    pub slot: Slot,
+    pub sha256: [u8; 32],
+    /// The certificate's own, PKCS#8.
+    pub key: Vec<u8>,
 }
 
 pub struct Order {
@@ -73,8 +85,8 @@ pub enum Came {
     OldKey,
     /// The chain, DER, leaf first.
     Chain(Vec<Vec<u8>>),
-    /// The account is no more.
-    Left,
+    /// What it was for is done.
+    Finished,
     Nowhere(Failure),
 }
 
@@ -125,7 +137,7 @@ impl Errand {
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
             Turn::Done(chain) => return Came::Chain(chain),
-            Turn::Left => return Came::Left,
+            Turn::Finished => return Came::Finished,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
@@ -150,13 +162,13 @@ impl Errand {
     pub fn order(&self) -> Option<&Order> {
         match &self.task {
             Task::Order(order) => Some(order),
-            Task::Leave { .. } => None,
+            _ => None,
         }
     }
 
-    /// Whether it speaks with this account's key.
-    pub fn has_key(&self, account: &Account) -> bool {
-        AccountKey::from_pkcs8(&account.key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
+    /// Whether it speaks with this key, PKCS#8.
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        AccountKey::from_pkcs8(key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
     }
 
     /// From here on it speaks with another key.

@@ -19,7 +19,9 @@ impl Keeper<'_> {
             return false;
         }
         let place = md.account_at(ca);
-        let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(&place, md);
+        let as_it_is = |account: &Account| {
+            account.url.is_some() && account.next.is_none() && account.contacts == self.contacts(&place, md)
+        };
         let changes = !self.lives.account(&place).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
         !there.any(|errand| changes || errand.hangs || errand.order().is_none())
@@ -53,15 +55,14 @@ impl Keeper<'_> {
                     index += 1;
                 }
                 Came::Account(url, contacts) => {
-                    let place = errand.place.clone();
-                    self.keep_account(&place, url, contacts);
+                    self.keep_account(index, url, contacts);
                     index += 1;
                 }
                 Came::OldKey => {
                     self.replace_key(index);
                     index += 1;
                 }
-                Came::Chain(_) | Came::Left | Came::Nowhere(_) => {
+                Came::Chain(_) | Came::Finished | Came::Nowhere(_) => {
                     let errand = self.errands.remove(index);
                     self.over(errand, came);
                 }
@@ -83,9 +84,16 @@ impl Keeper<'_> {
         match (errand.task, came) {
             (Task::Order(order), Came::Chain(chain)) => self.arrive(order, &errand.ca, chain),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
-            (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.place, &ended, Some(failure)),
-            (Task::Leave { ended }, _) => self.left(&errand.place, &ended, None),
             (Task::Order(_), _) => {}
+            (task, came) => {
+                let failure = if let Came::Nowhere(failure) = came { Some(failure) } else { None };
+                match task {
+                    Task::Leave { ended } => self.left(&errand.place, &ended, failure),
+                    Task::Roll { ended } => self.rolled(&errand.place, &ended, failure),
+                    Task::Revoke(revocation) => self.revoked(&revocation, failure),
+                    Task::Order(_) => {}
+                }
+            }
         }
     }
 

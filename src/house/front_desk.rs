@@ -56,6 +56,7 @@ impl FrontDesk {
         match request {
             Request::Status { form, name } => self.status(form, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
+            Request::Revoke { name, reason } => _ = self.knocks.send(Knock::Revoke { name, reason, ended: say }),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
             Request::Reload => match self.reload() {

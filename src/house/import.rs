@@ -190,7 +190,7 @@ fn account(disk: &dyn Disk, login: &Login, ca: &str, md: &Md) -> Result<Account,
     AccountKey::from_pkcs8(&key)?;
     // Which contacts the CA knows is not written down everywhere; it is told ours with the next order.
     let (agreement, kid) = (md.agreement.clone(), md.binding.as_ref().map(|binding| binding.kid.clone()));
-    Ok(Account { ca: ca.into(), url: login.url.clone(), key, contacts: vec![], agreement, kid })
+    Ok(Account { ca: ca.into(), url: login.url.clone(), key, agreement, kid, ..Account::default() })
 }
 
 /// A path of another program's, for a terminal.

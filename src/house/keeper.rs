@@ -48,6 +48,8 @@ pub struct Keeper<'a> {
     /// What TLS shows of each MD, by its SHA-256.
     pub(super) shelved: BTreeMap<Name, Vec<[u8; 32]>>,
     jobs: Jobs,
+    /// Who waits for the CAs to revoke something.
+    pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
     /// And not before this much time with a clock, where that is still to begin.
@@ -94,6 +96,7 @@ impl<'a> Keeper<'a> {
             shelf,
             shelved: BTreeMap::new(),
             jobs: Jobs::default(),
+            revocations: Jobs::default(),
             quiet_until: Span::ZERO,
             shy: None,
             unsaved_accounts: BTreeSet::new(),
@@ -124,6 +127,7 @@ impl<'a> Keeper<'a> {
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
+                Knock::Revoke { name, reason, ended } => self.revoke(&name, reason, &ended),
                 Knock::Prune { yes, ended } => {
                     let (lines, well) = self.prune(yes);
                     jobs::end(&ended, lines, u8::from(!well));

@@ -84,7 +84,9 @@ impl Lives {
             certs.entry(slot).or_default().held = held;
         }
         for (slot, tried) in loaded.tried {
-            certs.entry(slot).or_default().tried = tried;
+            let life = certs.entry(slot).or_default();
+            life.held.iter_mut().for_each(|held| held.revoked = tried.revoked == Some(held.sha256));
+            life.tried = tried;
         }
         let mut lives = Self {
             mds: BTreeMap::new(),
@@ -130,6 +132,22 @@ impl Lives {
     /// What was got last.
     pub fn newest(&self, slot: &Slot) -> Option<&Held> {
         self.certs.get(slot)?.newest()
+    }
+
+    /// The places where something is held for an MD, wanted or not.
+    pub fn held_by(&self, md: &Name) -> Vec<Slot> {
+        let held = self.certs.iter().filter(|(slot, life)| slot.md == *md && life.newest().is_some());
+        held.map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// This certificate was revoked.
+    pub fn revoked(&mut self, slot: &Slot, sha256: &[u8; 32]) -> Option<&Held> {
+        self.touched.insert(slot.md.clone());
+        let life = self.certs.get_mut(slot)?;
+        life.tried.revoked = Some(*sha256);
+        let held = life.held.iter_mut().find(|held| held.sha256 == *sha256)?;
+        held.revoked = true;
+        Some(held)
     }
 
     /// The CA whose turn it is to be asked for this want.

@@ -49,7 +49,8 @@ impl Keeper<'_> {
         let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
-        let mut account_key = AccountKey::from_pkcs8(&account.key)?;
+        // Where a change of keys was broken off, the newer one is asked for first.
+        let mut account_key = AccountKey::from_pkcs8(account.next.as_ref().unwrap_or(&account.key))?;
         let bond = md
             .binding
             .as_ref()
@@ -63,6 +64,7 @@ impl Keeper<'_> {
             thumbprint: account_key.thumbprint(),
             account: account.url,
             key_was_shown: !is_new,
+            between_keys: account.next.is_some(),
             contacts: self.contacts(&place, md),
             told: account.contacts,
             agreement: md.agreement.clone(),
@@ -79,7 +81,9 @@ impl Keeper<'_> {
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
         match self.lives.newest(&want.slot()) {
-            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.pair(&want.slot(), held)?.1.key),
+            Some(held) if md.reuse_key && held.kind == want.kind && !held.revoked => {
+                Ok(self.pair(&want.slot(), held)?.1.key)
+            }
             _ => keys::generate(want.kind),
         }
     }

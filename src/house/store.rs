@@ -310,6 +310,7 @@ impl Store {
         for (slot, tried) in &mut all {
             let there = if self.only_read { self.state.tried.get(slot) } else { self.flash.get(slot) };
             tried.told = there.and_then(|there| there.told);
+            tried.revoked = there.and_then(|there| there.revoked);
             tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
             // A success forgives, but its record does not say so: that would be a third file for a renewal.
             let since = certs.get(slot).and_then(|held| held.first()).map(|newest| newest.since);
@@ -347,8 +348,8 @@ fn telling(tried: &Tried) -> Tried {
 /// something is forgiven or owed again, which can wait for the next real news.
 fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let (imposed, exported) = (tried.imposed.clone(), tried.exported.clone());
-    let mut lasting = Tried { told: tried.told, imposed, exported, ..Tried::default() };
-    let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
+    let mut lasting = Tried { told: tried.told, imposed, exported, revoked: tried.revoked, ..Tried::default() };
+    let mut news = (lasting.told, &lasting.exported, lasting.revoked) != (there.told, &there.exported, there.revoked);
     news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
     let source = match &tried.order.last {
         Some(Failure::Refusal(refusal)) if refusal.problem != SETUP_FAILURE => {

@@ -30,7 +30,8 @@ pub fn lines<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<String> {
             let contacts = account.contacts.join(", ");
             let contacts = if contacts.is_empty() { "no contact" } else { &contacts };
             let bound = account.kid.as_ref().map(|kid| format!("; bound to {kid}")).unwrap_or_default();
-            format!("{}: {url}; {contacts}{bound}", account.ca)
+            let rolls = if account.next.is_some() { "; its key is being changed" } else { "" };
+            format!("{}: {url}; {contacts}{bound}{rolls}", account.ca)
         })
         .collect();
     if lines.is_empty() {

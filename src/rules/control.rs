@@ -13,6 +13,11 @@ pub enum Request {
         force: bool,
     },
     Reload,
+    /// Revoke what is held for this MD; the reason is one of RFC 5280 §5.3.1.
+    Revoke {
+        name: String,
+        reason: Option<u8>,
+    },
     Account(Accounts),
     /// List what the store keeps for nobody; remove it if `yes`.
     Prune {
@@ -33,6 +38,10 @@ pub enum Form {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Accounts {
     Show,
+    /// Give the one with this CA another key; the only one if none is named.
+    Roll {
+        ca: Option<String>,
+    },
     /// End the one with this CA; the only one if none is named.
     Deactivate {
         ca: Option<String>,
@@ -62,6 +71,7 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("status") => status(words)?,
         Some("renew") => renew(words)?,
         Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
+        Some("revoke") => revoke(words)?,
         Some("account") => Request::Account(accounts(words)?),
         Some("prune") => prune(words)?,
         Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
@@ -70,7 +80,7 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
     Ok(Asked::Command(request))
 }
 
-const REQUESTS: &str = "status, renew, account, reload and prune";
+const REQUESTS: &str = "status, renew, revoke, account, reload and prune";
 
 fn page(target: &str) -> Option<Request> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -108,12 +118,44 @@ fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
     Ok(Request::Renew { names, force })
 }
 
+fn revoke<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let (mut name, mut why) = (None, None);
+    while let Some(word) = words.next() {
+        match word {
+            "--reason" => why = Some(reason(words.next().unwrap_or_default())?),
+            _ if word.starts_with('-') => return Err(unknown("revoke", word)),
+            _ if name.is_some() => return Err("revoke takes one name".into()),
+            _ => name = Some(word.to_owned()),
+        }
+    }
+    let name = name.ok_or("revoke: the name of the MD is missing")?;
+    Ok(Request::Revoke { name, reason: why })
+}
+
+/// Why a certificate is revoked, as a word or a number of RFC 5280 §5.3.1; the others there are for CAs to give.
+pub fn reason(text: &str) -> Result<u8, String> {
+    let found = REASONS.iter().find(|(word, number)| word.eq_ignore_ascii_case(text) || text.parse() == Ok(*number));
+    found.map(|(_, number)| *number).ok_or_else(|| {
+        let words: Vec<&str> = REASONS.iter().map(|(word, _)| *word).collect();
+        format!("{text:?} is no reason; there are {}", words.join(", "))
+    })
+}
+
+const REASONS: [(&str, u8); 5] = [
+    ("unspecified", 0),
+    ("keyCompromise", 1),
+    ("affiliationChanged", 3),
+    ("superseded", 4),
+    ("cessationOfOperation", 5),
+];
+
 /// The words after `account`.
 pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts, String> {
     match (words.next(), words.next(), words.next()) {
         (None, ..) => Ok(Accounts::Show),
+        (Some("roll"), ca, None) => Ok(Accounts::Roll { ca: ca.map(str::to_owned) }),
         (Some("deactivate"), ca, None) => Ok(Accounts::Deactivate { ca: ca.map(str::to_owned) }),
-        (Some("deactivate"), ..) => Err("account deactivate takes one CA".into()),
+        (Some(word @ ("roll" | "deactivate")), ..) => Err(format!("account {word} takes one CA")),
         (Some(word), ..) => Err(unknown("account", word)),
     }
 }
@@ -145,6 +187,11 @@ impl Request {
             Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
             Self::Reload => ("reload".to_owned(), [].as_slice()),
             Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
+            Self::Revoke { name, reason: None } => ("revoke".to_owned(), core::slice::from_ref(name)),
+            Self::Revoke { name, reason: Some(reason) } => {
+                (format!("revoke --reason {reason}"), core::slice::from_ref(name))
+            }
+            Self::Account(Accounts::Roll { ca }) => ("account roll".to_owned(), ca.as_slice()),
             Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
             Self::Prune { yes: false } => ("prune".to_owned(), [].as_slice()),
             Self::Prune { yes: true } => ("prune --yes".to_owned(), [].as_slice()),
@@ -177,6 +224,10 @@ mod tests {
         Request::Account(Accounts::Deactivate { ca: ca.map(str::to_owned) })
     }
 
+    fn revoke(reason: Option<u8>) -> Request {
+        Request::Revoke { name: "a.example.org".into(), reason }
+    }
+
     #[test]
     fn commands() {
         for (line, request) in [
@@ -190,6 +241,10 @@ mod tests {
             ("account", Request::Account(Accounts::Show)),
             ("account deactivate\r\n", deactivate(None)),
             ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
+            ("account roll", Request::Account(Accounts::Roll { ca: None })),
+            ("revoke a.example.org", revoke(None)),
+            ("revoke --reason KEYCOMPROMISE a.example.org", revoke(Some(1))),
+            ("revoke a.example.org --reason 5", revoke(Some(5))),
             ("prune", Request::Prune { yes: false }),
             ("prune --yes", Request::Prune { yes: true }),
         ] {
@@ -200,16 +255,28 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, account, reload and prune"),
-            ("halt", "unknown request \"halt\"; there are status, renew, account, reload and prune"),
-            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account, reload and prune"),
+            ("", "an empty request; there are status, renew, revoke, account, reload and prune"),
+            ("halt", "unknown request \"halt\"; there are status, renew, revoke, account, reload and prune"),
+            ("STATUS", "unknown request \"STATUS\"; there are status, renew, revoke, account, reload and prune"),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
             ("renew -f", "renew does not know \"-f\""),
             ("reload now", "reload does not know \"now\""),
             ("account end", "account does not know \"end\""),
             ("account deactivate a b", "account deactivate takes one CA"),
-            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account, reload and prune"),
+            ("account roll a b", "account roll takes one CA"),
+            ("revoke", "revoke: the name of the MD is missing"),
+            ("revoke a b", "revoke takes one name"),
+            ("revoke a --now", "revoke does not know \"--now\""),
+            (
+                "revoke a --reason",
+                "\"\" is no reason; there are unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation",
+            ),
+            (
+                "revoke a --reason 2",
+                "\"2\" is no reason; there are unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation",
+            ),
+            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, revoke, account, reload and prune"),
             ("prune yes", "prune does not know \"yes\""),
             ("prune --yes please", "prune does not know \"please\""),
         ] {
@@ -247,6 +314,10 @@ mod tests {
             Request::Account(Accounts::Show),
             deactivate(None),
             deactivate(Some("LetsEncrypt")),
+            Request::Account(Accounts::Roll { ca: Some("LetsEncrypt".into()) }),
+            Request::Account(Accounts::Roll { ca: None }),
+            revoke(None),
+            revoke(Some(4)),
             Request::Prune { yes: false },
             Request::Prune { yes: true },
         ] {

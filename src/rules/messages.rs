@@ -120,6 +120,7 @@ mod tests {
             sha256: [0; 32],
             must_staple: false,
             staple_asked: false,
+            revoked: false,
         }
     }
 

@@ -35,7 +35,7 @@ pub fn is_owed(held: &Held, tried: &Tried) -> bool {
 }
 
 /// The certificate that is in use, of those that are held (the newest first): the newest one whose activation has come.
-/// The first that there ever was is in use at once, and so is one whose forerunner has ended; one that was told of stays
+/// The first that there ever was is in use at once, and so is one whose forerunner has ended or was revoked; one that was told of stays
 /// in use. Without a clock it is the one that was told of.
 pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<&'a Held> {
     match staged(want, held, tried, now) {
@@ -47,7 +47,8 @@ pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix
 /// The newest certificate, if it is not in use yet, and the moment from which it will be.
 pub fn staged<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<(&'a Held, Unix)> {
     let [newest, before, ..] = held else { return None };
-    let at = newest.not_before.plus(want.activation).min(before.not_after);
+    let end = if before.revoked { newest.not_before } else { before.not_after };
+    let at = newest.not_before.plus(want.activation).min(end);
     let waits = match now {
         Some(now) => now < at && tried.told != Some(newest.sha256),
         None => tried.told == Some(before.sha256),
@@ -93,6 +94,8 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::OtherCa)
     } else if held.must_staple != want.must_staple && held.staple_asked != want.must_staple {
         Some(Why::OtherStaple)
+    } else if held.revoked {
+        Some(Why::Revoked)
     } else if held.not_after <= now {
         Some(Why::Expired)
     } else if want.forced {
@@ -261,6 +264,7 @@ mod tests {
             sha256: [7; 32],
             must_staple: false,
             staple_asked: false,
+            revoked: false,
         }
     }
 
@@ -292,6 +296,25 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn what_was_revoked_is_due_and_gives_way_to_what_is_staged() {
+        let revoked = Held { revoked: true, ..held(day(-1), day(89)) };
+        assert_eq!(why(&want(), Some(&revoked), NOW), Some(Why::Revoked));
+        let forced = Want { forced: true, ..want() };
+        assert_eq!(why(&forced, Some(&revoked), NOW), Some(Why::Revoked));
+        let other = Want { cas: vec![OTHER.into()], ..want() };
+        assert_eq!(why(&other, Some(&revoked), NOW), Some(Why::OtherCa));
+        let late = Want { activation: Span::days(5), ..want() };
+        let newest = Held { sha256: [8; 32], ..held(day(-1), day(89)) };
+        for (before, staged_until) in
+            [(held(day(-80), day(10)), Some(day(4))), (Held { revoked: true, ..held(day(-80), day(10)) }, None)]
+        {
+            let pairs = [newest.clone(), before];
+            let found = staged(&late, &pairs, &Tried::default(), Some(NOW)).map(|(_, at)| at);
+            assert_eq!(found, staged_until);
+        }
     }
 
     fn day(n: i64) -> Unix {

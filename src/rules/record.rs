@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 2, noun: "certificate" };
-const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
+const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 2, noun: "trial" };
 const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 2, noun: "account" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 1, noun: "state" };
 
@@ -37,23 +37,35 @@ pub fn decode_cert(bytes: &[u8]) -> Result<(u32, Held, Bundle), String> {
 }
 
 pub fn encode_tried(tried: &Tried) -> Vec<u8> {
-    seal(&TRIED, tried)
+    // What the first version can say is said in it: it is shorter, and an older program can read it.
+    match tried.revoked {
+        None => seal(&Kind { version: 1, ..TRIED }, tried),
+        Some(_) => seal(&TRIED, &(tried, tried.revoked)),
+    }
 }
 
 pub fn decode_tried(bytes: &[u8]) -> Result<Tried, String> {
-    open(&TRIED, bytes)
+    let (version, body) = checked(&TRIED, bytes)?;
+    let (mut tried, rest): (Tried, _) = fields(&TRIED, body)?;
+    // With the first version nothing was revoked.
+    let (revoked, rest) = if version > 1 { fields(&TRIED, rest)? } else { (None, rest) };
+    tried.revoked = revoked;
+    if rest.is_empty() { Ok(tried) } else { Err(too_long(&TRIED)) }
 }
 
 pub fn encode_account(sequence: u32, account: &Account) -> Vec<u8> {
-    seal(&ACCOUNT, &(sequence, account, &account.kid))
+    match (&account.kid, &account.next) {
+        (None, None) => seal(&Kind { version: 1, ..ACCOUNT }, &(sequence, account)),
+        (kid, next) => seal(&ACCOUNT, &(sequence, account, kid, next)),
+    }
 }
 
 pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
     let (version, body) = checked(&ACCOUNT, bytes)?;
     let ((sequence, mut account), rest): ((u32, Account), _) = fields(&ACCOUNT, body)?;
-    // In the first version there were no accounts that are bound.
-    let (kid, rest) = if version > 1 { fields(&ACCOUNT, rest)? } else { (None, rest) };
-    account.kid = kid;
+    // In the first version no account was bound, and none got another key.
+    let (added, rest) = if version > 1 { fields(&ACCOUNT, rest)? } else { ((None, None), rest) };
+    (account.kid, account.next) = added;
     if rest.is_empty() { Ok((sequence, account)) } else { Err(too_long(&ACCOUNT)) }
 }
 
@@ -198,6 +210,7 @@ mod tests {
             sha256: [0x5a; 32],
             must_staple: true,
             staple_asked: false,
+            revoked: false,
         }
     }
 
@@ -227,6 +240,7 @@ mod tests {
             contacts: vec!["mailto:admin@example.org".into()],
             agreement: Some("accepted".into()),
             kid: Some("kid-1".into()),
+            next: Some(vec![7; 138]),
         }
     }
 
@@ -305,8 +319,9 @@ mod tests {
     #[test]
     fn accounts_of_the_first_version_are_read() {
         let body = postcard::to_allocvec(&(5_u32, account())).unwrap();
-        assert_eq!(decode_account(&framed([b'A', 1], &body)), Ok((5, Account { kid: None, ..account() })));
-        assert_eq!(decode_account(&framed([b'A', 2], &body)), Err("not the fields of a account record".into()));
+        assert_eq!(encode_account(5, &Account { kid: None, next: None, ..account() })[..2], [b'A', 1]);
+        assert_eq!(decode_account(&framed([b'A', 1], &body)), Ok((5, Account { kid: None, next: None, ..account() })));
+        assert_eq!(decode_account(&framed([b'A', 2], &body)).unwrap_err(), "not the fields of a account record");
     }
 
     #[test]
@@ -314,6 +329,9 @@ mod tests {
         let whole = encode_tried(&tried());
         let body = &whole[2..whole.len() - 8];
         assert_eq!(decode_tried(&framed([b'T', 1], body)), Ok(tried()));
+        let revoked = Tried { revoked: Some([9; 32]), ..tried() };
+        assert_eq!(encode_tried(&revoked)[1], 2);
+        assert_eq!(decode_tried(&encode_tried(&revoked)), Ok(revoked));
         for (bytes, why) in [
             (vec![], "too short for a record"),
             (vec![0; 9], "too short for a record"),

@@ -33,6 +33,7 @@ pub fn facts(der: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, S
         sha256: sha256.as_ref().try_into().expect("a SHA-256 has 32 bytes"),
         must_staple,
         staple_asked: must_staple,
+        revoked: false,
     })
 }
 

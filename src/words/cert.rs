@@ -130,6 +130,9 @@ pub struct Held {
     /// Whether it was asked for with it: a CA may give what it likes, and is not asked for the same again.
     #[serde(skip)]
     pub staple_asked: bool,
+    /// Whether we had it revoked; that is written down elsewhere, in [`Tried`].
+    #[serde(skip)]
+    pub revoked: bool,
 }
 
 impl Held {
@@ -210,6 +213,9 @@ pub struct Account {
     /// Which account at the CA's own site it is bound to (RFC 8555 §7.3.4).
     #[serde(skip)]
     pub kid: Option<String>,
+    /// The key that is to take the place of the other, PKCS#8; until the CA's answer is here it may know either.
+    #[serde(skip)]
+    pub next: Option<Vec<u8>>,
 }
 
 impl Account {
@@ -260,6 +266,9 @@ pub struct Tried {
     pub tell: Backoff,
     /// The files that were exported when it was told, each with its whole path.
     pub exported: Vec<String>,
+    /// The certificate (its SHA-256) that we had revoked last.
+    #[serde(skip)]
+    pub revoked: Option<[u8; 32]>,
 }
 
 /// `ca` (a directory URL) does not want to hear from us before `until`.
@@ -290,6 +299,7 @@ pub enum Why {
     OtherCa,
     OtherKey,
     OtherStaple,
+    Revoked,
     Expired,
     Due,
     Forced,
@@ -304,6 +314,7 @@ impl fmt::Display for Why {
             Self::OtherCa => "the certificate is from no CA that is configured",
             Self::OtherKey => "the certificate has another kind of key",
             Self::OtherStaple => "the certificate is not as MDMustStaple says",
+            Self::Revoked => "the certificate was revoked",
             Self::Expired => "the certificate has expired",
             Self::Due => "the certificate is in its renewal window",
             Self::Forced => "it was asked for",

@@ -9,7 +9,7 @@ use edgemd::words::time::Span;
 use serde_json::json;
 
 /// What somebody was told who asked for the accounts.
-fn accounts(world: &World, conf: &str, what: Accounts) -> Vec<Say> {
+pub fn accounts(world: &World, conf: &str, what: Accounts) -> Vec<Say> {
     let (ended, ends) = smol::channel::unbounded();
     world.hands.knock_in(Span::secs(1), Knock::Accounts { what, ended });
     world.live(conf, Span::mins(5));

@@ -50,6 +50,8 @@ pub struct Weather {
     pub lose_reply_every: u32,
     /// The next answer whose path begins so gets lost likewise.
     pub lose_once: Option<&'static str>,
+    /// And all of these.
+    pub lose_all: Option<&'static str>,
     /// No connection at all.
     pub down: bool,
     /// Connections, but never a word.
@@ -85,6 +87,8 @@ pub struct Weather {
     pub announces_binding: bool,
     /// A binding is good for one account, and is looked at before all else.
     pub binds_once: bool,
+    /// It knows orders and nothing else.
+    pub no_extras: bool,
     /// The roots of further chains; an empty one is a chain of the leaf alone.
     pub alternates: &'static [&'static str],
 }
@@ -96,6 +100,7 @@ impl Default for Weather {
             reuse: Reuse::Never,
             lose_reply_every: 0,
             lose_once: None,
+            lose_all: None,
             down: false,
             hangs: false,
             takes: Span::ZERO,
@@ -116,6 +121,7 @@ impl Default for Weather {
             binding: None,
             announces_binding: true,
             binds_once: false,
+            no_extras: false,
             alternates: &[],
         }
     }
@@ -405,7 +411,8 @@ impl Ca {
         }
         let every = self.weather.lose_reply_every;
         let once = self.weather.lose_once.take_if(|begin| path.starts_with(*begin)).is_some();
-        if once || (every > 0 && self.log.len().is_multiple_of(every as usize)) {
+        let all = self.weather.lose_all.is_some_and(|begin| path.starts_with(begin));
+        if once || all || (every > 0 && self.log.len().is_multiple_of(every as usize)) {
             return Err(Trouble::new(doing, "the connection was closed"));
         }
         Ok(reply)
@@ -446,14 +453,15 @@ impl Ca {
             meta["externalAccountRequired"] = true.into();
         }
         let at = |path: &str| format!("{base}{path}");
-        ok(
-            200,
-            &json!({
-                "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
-                "revokeCert": at("/revoke"), "keyChange": at("/key-change"),
-                "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
-            }),
-        )
+        let mut directory = json!({
+            "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
+            "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
+        });
+        if !self.weather.no_extras {
+            directory["revokeCert"] = at("/revoke").into();
+            directory["keyChange"] = at("/key-change").into();
+        }
+        ok(200, &directory)
     }
 
     /// RFC 8555 §6.2 to §6.5: who asks, and is it fresh?
@@ -535,7 +543,7 @@ impl Ca {
                 return Err(No(403, "userActionRequired", "the terms are not agreed to".into()));
             }
             None => {
-                let thumbprint = Jwk::p256(point).unwrap().thumbprint();
+                let thumbprint = Jwk::ec(point).unwrap().thumbprint();
                 let contacts = payload["contact"].clone();
                 self.accounts.push(Account {
                     point: point.into(),

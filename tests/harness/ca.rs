@@ -153,6 +153,15 @@ impl Ca {
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
     }
 
+    /// What it says of a certificate with this serial: its status, and the reason where it is revoked.
+    pub fn verdict(&self, serial: &str) -> (String, Option<u64>) {
+        let path = format!("/cert-status-by-serial/{}", serial.to_ascii_lowercase());
+        let answer = cert::get(self.manage, "localhost", &path, None).expect("Pebble's management");
+        let json = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+        let json: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|why| panic!("{why}: {answer}"));
+        (json["Status"].as_str().expect("a status").into(), json["Reason"].as_u64())
+    }
+
     pub fn log(&self) -> String {
         self.pebble.log()
     }

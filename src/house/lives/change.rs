@@ -66,6 +66,7 @@ impl Lives {
         (life.tried.told, life.tried.notified) = (None, None);
         life.tried.imposed = orphan.tried.imposed;
         life.tried.exported = orphan.tried.exported;
+        life.tried.revoked = orphan.tried.revoked;
         self.touch(&new.md);
     }
 

@@ -97,7 +97,9 @@ impl Lives {
             staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
             why,
             next,
-            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held))),
+            renew_at: now
+                .filter(|_| incomplete || why == Some(Why::Revoked))
+                .or_else(|| newest.map(|held| plan::renew_at(want, held))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),

@@ -20,6 +20,8 @@ pub struct Brief {
     pub account: Option<String>,
     /// Whether the CA may know the account key although its URL is not known here.
     pub key_was_shown: bool,
+    /// The key may be one that the CA has not got: then there is an older one.
+    pub between_keys: bool,
     /// The `mailto:` URLs that the CA shall know.
     pub contacts: Vec<String>,
     /// Those that it knows.
@@ -51,8 +53,8 @@ pub enum Mac {
     Hs512,
 }
 
-/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left` and `Fail`
-/// are the last.
+/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Finished`
+/// and `Fail` are the last.
 pub trait Turns {
     fn turn(&mut self, heard: Heard) -> Turn;
 }
@@ -67,7 +69,7 @@ pub enum Heard {
     Silence(Trouble),
     /// The last turn, which had no answer to give, is done.
     Done,
-    /// The account has a new key, with this thumbprint.
+    /// There is another key, with this thumbprint.
     Key(String),
 }
 
@@ -83,12 +85,12 @@ pub enum Turn {
         account: String,
         contacts: Vec<String>,
     },
-    /// The account's key is of no more use at this CA: make a new one.
+    /// The key that is signed with is of no use at this CA: there is to be another one.
     ReplaceKey,
     /// The chain, DER, leaf first, as the CA gave it.
     Done(Vec<Vec<u8>>),
-    /// There is no account of ours any more.
-    Left,
+    /// What it was for is done.
+    Finished,
     Fail(Failure),
 }
 
@@ -121,6 +123,8 @@ pub enum Signer {
     Bound(Mac),
     /// `kid`: the account's URL.
     Account(String),
+    /// Likewise; the payload is what the account's next key says of the change (RFC 8555 §7.3.5), which a flow can't know.
+    Changing(String),
 }
 
 /// An answer to be put in place for one name.

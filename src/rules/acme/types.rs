@@ -41,6 +41,8 @@ pub struct Directory {
     pub new_nonce: String,
     pub new_account: String,
     pub new_order: String,
+    pub key_change: Option<String>,
+    pub revoke_cert: Option<String>,
     pub meta: Option<Meta>,
 }
 

@@ -199,6 +199,7 @@ mod tests {
             sha256: [0xcd; 32],
             must_staple: false,
             staple_asked: false,
+            revoked: false,
         };
         CertReport {
             kind: KeyKind::P256,

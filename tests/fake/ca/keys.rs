@@ -54,7 +54,7 @@ impl Ca {
             reply.location = Some(format!("{}/account/{other}", self.base));
             return Ok(reply);
         }
-        self.accounts[account].thumbprint = Jwk::p256(&new).ok_or_else(|| malformed("no P-256"))?.thumbprint();
+        self.accounts[account].thumbprint = Jwk::ec(&new).ok_or_else(|| malformed("no P-256"))?.thumbprint();
         self.accounts[account].point = new;
         Ok(ok(200, &json!({"status": "valid"})))
     }

@@ -17,7 +17,9 @@ const UNBOUND: &str = "externalAccountRequired";
 impl Flow {
     /// The directory is read: on to the order, with an account.
     pub(super) fn begin_account(&mut self) -> Next {
-        if self.account.is_some() {
+        if self.brief.between_keys {
+            self.find_account()
+        } else if self.account.is_some() {
             self.use_account()
         } else if self.brief.key_was_shown {
             self.find_account()
@@ -114,6 +116,11 @@ impl Flow {
     ) -> Next {
         let may_be_bound = self.brief.bond.is_some();
         match (self.stage, no) {
+            // The CA has not heard of the newer key: it is the older one then.
+            (Stage::FindAccount, Some(no)) if is(&no, GONE) && self.brief.between_keys => {
+                self.stage = Stage::ReplaceKey;
+                Ok(Turn::ReplaceKey)
+            }
             (Stage::FindAccount, Some(no)) if is(&no, GONE) || (may_be_bound && is(&no, UNBOUND)) => {
                 self.failure.take().map_or_else(|| self.make_account(), Err)
             }
@@ -182,7 +189,7 @@ impl Flow {
 
     /// The account has ended, and its key with it: a CA takes it for no other.
     fn replace_key(&mut self) -> Turn {
-        self.key_is_old = false;
+        (self.key_is_old, self.brief.between_keys) = (false, false);
         self.account = None;
         self.stage = Stage::ReplaceKey;
         Turn::ReplaceKey
@@ -191,6 +198,6 @@ impl Flow {
     /// The new key is there.
     pub(super) fn replaced_key(&mut self, thumbprint: String) -> Next {
         self.brief.thumbprint = thumbprint;
-        self.make_account()
+        if core::mem::take(&mut self.brief.between_keys) { self.begin_account() } else { self.make_account() }
     }
 }

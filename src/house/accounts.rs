@@ -1,9 +1,9 @@
 //! Our accounts with CAs, as the keeper has them: made before an order, kept the moment they exist, shown, and ended.
 
 use crate::doors::clock::Ended;
-use crate::doors::https::Route;
 use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Task};
+use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
 use crate::house::webroot;
@@ -151,7 +151,7 @@ impl Keeper<'_> {
         }
         let users = || self.config.mds.iter().filter(|md| md.cas.contains(ca));
         let md = users().find(|md| md.uses(&account)).or(users().next());
-        let route = md.map(|md| Route { roots: md.roots.clone(), proxy: md.proxy.clone() }).unwrap_or_default();
+        let route = md.map(route).unwrap_or_default();
         let said = |trouble: Trouble| trouble.to_string();
         let line = self.doors.wire.dial(&route).map_err(said)?;
         let mut key = AccountKey::from_pkcs8(&account.key).map_err(said)?;

@@ -24,7 +24,7 @@ impl Keeper<'_> {
         };
         let changes = !self.lives.account(&place).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
-        !there.any(|errand| changes || errand.hangs || errand.order().is_none())
+        !there.any(|errand| changes || errand.hangs || !matches!(errand.task, Task::Order(_) | Task::Ask(_)))
     }
 
     /// Whether there is no room for anybody.
@@ -62,7 +62,7 @@ impl Keeper<'_> {
                     self.replace_key(index);
                     index += 1;
                 }
-                Came::Chain(_) | Came::Finished | Came::Nowhere(_) => {
+                Came::Granted(_) | Came::Advised(..) | Came::Finished | Came::Nowhere(_) => {
                     let errand = self.errands.remove(index);
                     self.over(errand, came);
                 }
@@ -80,18 +80,24 @@ impl Keeper<'_> {
     }
 
     /// An errand has come to its end.
-    fn over(&mut self, errand: Errand, came: Came) {
-        match (errand.task, came) {
-            (Task::Order(order), Came::Chain(chain)) => self.arrive(order, &errand.ca, chain),
+    fn over(&mut self, mut errand: Errand, came: Came) {
+        match (std::mem::replace(&mut errand.task, Task::Ask(vec![])), came) {
+            (Task::Order(order), Came::Granted(granted)) => {
+                let (slot, base) = (order.slot.clone(), granted.renewal_info.clone());
+                if self.arrive(order, &errand.ca, granted) {
+                    self.inquire_on(errand, &slot, base);
+                }
+            }
+            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
-            (Task::Order(_), _) => {}
+            (Task::Order(_) | Task::Ask(_), _) => {}
             (task, came) => {
                 let failure = if let Came::Nowhere(failure) = came { Some(failure) } else { None };
                 match task {
                     Task::Leave { ended } => self.left(&errand.place, &ended, failure),
                     Task::Roll { ended } => self.rolled(&errand.place, &ended, failure),
                     Task::Revoke(revocation) => self.revoked(&revocation, failure),
-                    Task::Order(_) => {}
+                    Task::Order(_) | Task::Ask(_) => {}
                 }
             }
         }

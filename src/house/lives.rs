@@ -9,7 +9,7 @@ use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -31,6 +31,8 @@ pub struct Lives {
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
+    bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
     floor: Unix,
     /// Of which MDs there is something new to say.
@@ -84,9 +86,7 @@ impl Lives {
             certs.entry(slot).or_default().held = held;
         }
         for (slot, tried) in loaded.tried {
-            let life = certs.entry(slot).or_default();
-            life.held.iter_mut().for_each(|held| held.revoked = tried.revoked == Some(held.sha256));
-            life.tried = tried;
+            certs.entry(slot).or_default().tried = tried;
         }
         let mut lives = Self {
             mds: BTreeMap::new(),
@@ -98,6 +98,7 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
         };
@@ -145,9 +146,7 @@ impl Lives {
         self.touched.insert(slot.md.clone());
         let life = self.certs.get_mut(slot)?;
         life.tried.revoked = Some(*sha256);
-        let held = life.held.iter_mut().find(|held| held.sha256 == *sha256)?;
-        held.revoked = true;
-        Some(held)
+        life.held.iter().find(|held| held.sha256 == *sha256)
     }
 
     /// The CA whose turn it is to be asked for this want.
@@ -210,6 +209,30 @@ impl Lives {
         self.certs.values().all(|life| life.held.is_empty())
     }
 
+    /// Whether nothing is known of when any CA wants anything to be renewed.
+    pub fn knows_no_window(&self) -> bool {
+        self.certs.values().all(|life| life.tried.advice.is_none())
+    }
+
+    pub fn base(&self, ca: &str) -> Option<String> {
+        self.bases.get(ca).cloned()
+    }
+
+    /// Where this CA says it; `None`: its directory has to be read again.
+    pub fn answers_at(&mut self, ca: &str, base: Option<String>) {
+        match base {
+            Some(base) => _ = self.bases.insert(ca.into(), base),
+            None => _ = self.bases.remove(ca),
+        }
+    }
+
+    pub fn keep_advice(&mut self, slot: &Slot, advice: Advice) {
+        self.touched.insert(slot.md.clone());
+        if let Some(life) = self.certs.get_mut(slot) {
+            life.tried.advice = Some(advice);
+        }
+    }
+
     /// The wall clock, if it can be believed.
     pub fn believe(&self, now: Option<Unix>) -> Option<Unix> {
         plan::believe(now, self.floor)
@@ -240,6 +263,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
             want.forced |= push == Push::Force && want.driven;
@@ -303,7 +327,7 @@ impl Lives {
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
         let unforced = Want { forced: false, ..want };
         let ordering = matches!(outcome, Outcome::OrderFailed(_) | Outcome::Vetoed(_));
-        if ordering && plan::why(&unforced, life.newest(), now).is_none() {
+        if ordering && plan::why(&unforced, life.newest(), &life.tried, now).is_none() {
             // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
             next.order = life.tried.order.clone();
             next.tell = life.tried.tell.clone();

@@ -1,9 +1,9 @@
 //! Revoking what is held (RFC 8555 §7.6): somebody asks for it, the CA is told, and from then on it is due.
 
 use crate::doors::clock::Ended;
-use crate::doors::https::Route;
 use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Revocation, Task};
+use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
 use crate::house::prune::ONLY_READ;
@@ -50,7 +50,7 @@ impl Keeper<'_> {
         if account.as_ref().is_some_and(|account| account.next.is_some()) {
             return Err(no(jobs::HALF_ROLLED));
         }
-        let route = md.map(|md| Route { roots: md.roots.clone(), proxy: md.proxy.clone() }).unwrap_or_default();
+        let route = md.map(|md| route(&md)).unwrap_or_default();
         let line = self.doors.wire.dial(&route)?;
         let key = AccountKey::from_pkcs8(account.as_ref().map_or(&bundle.key, |account| &account.key))?;
         let cert = bundle.chain.first().cloned().unwrap_or_default();

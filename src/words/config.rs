@@ -32,6 +32,8 @@ pub struct Config {
     pub server_status: bool,
     /// How many connections of strangers are open at once.
     pub connections: usize,
+    /// How many of them a single host may have.
+    pub per_host: usize,
     /// How long to wait for another daemon to leave the store; `None` is `MDStoreLocks off`.
     pub locks: Option<Span>,
     /// What is no fault but worth a line: old names, an MD that nobody uses.
@@ -83,6 +85,7 @@ impl Default for Config {
             certificate_status: true,
             server_status: true,
             connections: 256,
+            per_host: 64,
             locks: Some(Self::PATIENCE),
             notices: vec![],
         }
@@ -110,6 +113,9 @@ pub struct Md {
     pub chain: Option<Chain>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
+    /// The CA's profile that is wished for, and whether nothing else will do.
+    pub profile: Option<String>,
+    pub profile_mandatory: bool,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
     /// `mailto:` URLs.
@@ -122,6 +128,8 @@ pub struct Md {
     /// Certificates of the operator's own, each with its key; served and watched.
     pub statics: Vec<Static>,
     pub window: Window,
+    /// Whether the CA's own window counts, too.
+    pub ari: bool,
     /// From here on a certificate that was not renewed is warned of.
     pub warn: Window,
     /// How long after its notBefore a renewed certificate is taken into use.
@@ -159,6 +167,8 @@ impl Md {
             binding: None,
             chain: None,
             failover: 5,
+            profile: None,
+            profile_mandatory: false,
             agreement: None,
             contacts: vec![],
             keys: vec![KeyKind::P256],
@@ -166,6 +176,7 @@ impl Md {
             must_staple: false,
             statics: vec![],
             window: Window::Percent(33),
+            ari: true,
             warn: Window::Percent(10),
             activation: Span::ZERO,
             retry: Span::secs(30),
@@ -229,6 +240,7 @@ impl Md {
             failover: self.failover,
             must_staple: self.must_staple,
             window: self.window,
+            ari: self.ari,
             driven: self.driven(),
             activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),

@@ -8,6 +8,7 @@ pub mod child;
 pub mod device;
 pub mod machine;
 pub mod tee;
+pub mod ui;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 mod account;
 mod chain;
+mod placing;
 
 use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
@@ -10,15 +11,14 @@ use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, t
 use crate::rules::acme::proving::{
     Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, name_of, rejected,
 };
-use crate::rules::acme::types::{Authorization, Directory, Finalize, Identifier, NewOrder, Order, Problem, Reply};
-use crate::rules::x509::requested;
+use crate::rules::acme::types::{Authorization, Directory, Finalize, Order, Problem, Reply};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-pub use crate::rules::acme::turns::{Ask, Bond, Brief, Heard, How, Mac, Proof, Signer, Turn, Turns};
+pub use crate::rules::acme::turns::{Ask, Bond, Brief, Granted, Heard, How, Mac, Proof, Signer, Turn, Turns};
 
 /// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub struct Flow {
     mac: Mac,
     /// Whether the CA may have seen the key before this order; a new one is refused for another reason.
     key_is_old: bool,
+    /// The profile that the order has, and why it is not the one that was wished for.
+    profile: Option<String>,
+    spurned: Option<String>,
     /// The order's own URL: it comes with newOrder and never again.
     order: String,
     finalize: Option<String>,
@@ -104,6 +107,8 @@ impl Flow {
             directory: Directory::default(),
             account_is_fresh: false,
             mac: Mac::Hs256,
+            profile: None,
+            spurned: None,
             order: String::new(),
             finalize: None,
             finalized: false,
@@ -126,7 +131,7 @@ impl Flow {
             (Stage::FindAccount | Stage::MakeAccount | Stage::TellContacts | Stage::LookAtAccount, no) => {
                 self.heard_of_account(doing, (reply, again), no)
             }
-            (Stage::NewOrder, Some(no)) => self.doubt_account(no),
+            (Stage::NewOrder, Some(no)) => self.refused_order(no),
             (Stage::NewOrder, None) => self.read_new_order(doing, reply),
             (Stage::Authorization, None) => self.read_authorization(doing, reply),
             (Stage::Challenge, None) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
@@ -195,16 +200,8 @@ impl Flow {
         absolute(&self.brief.directory, "reading the directory", "newNonce", &directory.new_nonce)?;
         self.asking.nonces_from(&directory.new_nonce);
         self.directory = directory;
+        self.choose_profile()?;
         self.begin_account()
-    }
-
-    fn new_order(&mut self) -> Next {
-        let identifiers = requested(&self.brief.names).into_iter().map(|name| Identifier {
-            kind: if name.ip().is_some() { "ip" } else { "dns" }.into(),
-            value: name.as_str().into(),
-        });
-        let payload = text(&NewOrder { identifiers: identifiers.collect() });
-        self.post(Stage::NewOrder, self.directory.new_order.clone(), payload)
     }
 
     fn read_new_order(&mut self, doing: &str, reply: &Reply) -> Next {

@@ -35,6 +35,7 @@ pub struct Draft {
     pub retry: Option<Span>,
     pub failover: Option<u32>,
     pub connections: Option<usize>,
+    pub per_host: Option<usize>,
     /// `Some(None)` is `off`.
     pub locks: Option<Option<Span>>,
     pub certificate_status: Option<bool>,
@@ -81,6 +82,8 @@ pub struct Settings {
     pub proxy: Option<Option<String>>,
     pub binding: Option<Option<Binding>>,
     pub chain: Option<Chain>,
+    pub profile: Option<Option<String>>,
+    pub profile_mandatory: Option<bool>,
     pub agreement: Option<String>,
     /// `MDContactEmail`, a `mailto:` URL.
     pub contact: Option<String>,
@@ -93,6 +96,7 @@ pub struct Settings {
     pub static_certs: Vec<PathBuf>,
     pub static_keys: Vec<PathBuf>,
     pub window: Option<Window>,
+    pub ari: Option<bool>,
     pub warn: Option<Window>,
     pub activation: Option<Span>,
     pub challenges: Option<Vec<Challenge>>,

@@ -3,7 +3,7 @@
 use super::{Flow, Next, Stage};
 use crate::rules::acme::asking::is_success;
 use crate::rules::acme::headers::links;
-use crate::rules::acme::turns::Turn;
+use crate::rules::acme::turns::{Granted, Turn};
 use crate::rules::acme::types::Reply;
 use crate::rules::pem::decode_chain;
 use crate::rules::x509::{linked, pleases};
@@ -47,6 +47,7 @@ impl Flow {
             }
         }
         self.stage = Stage::Over;
-        Turn::Done(core::mem::take(&mut self.chain))
+        let (chain, profile, spurned) = (core::mem::take(&mut self.chain), self.profile.take(), self.spurned.take());
+        Turn::Done(Granted { chain, profile, spurned, renewal_info: self.directory.renewal_info.take() })
     }
 }

@@ -59,6 +59,9 @@ impl Keeper<'_> {
         // Of two keys it is the one that the CA has answered to.
         let key = account.next.as_ref().filter(|next| errand.has_key(next)).unwrap_or(&account.key).clone();
         match &account.url {
+            Some(old) if *old == url && account.next.is_some() => {
+                log::info!("the account at {ca} has the new key that it was to have")
+            }
             Some(old) if *old == url && contacts.is_empty() => log::info!("the account at {ca} has no contact now"),
             Some(old) if *old == url => {
                 log::info!("the account at {ca} has other contacts now: {}", contacts.join(", "))
@@ -204,6 +207,7 @@ impl Keeper<'_> {
 
     /// The account is at its end, or its end has failed.
     pub(super) fn left(&mut self, place: &str, ended: &Ended, failure: Option<Failure>) {
+        // Behind the CA's URL stands what the account is bound to.
         let ca = place.split(' ').next().unwrap_or_default();
         let line = match failure {
             Some(failure) => format!("the account at {ca} is not deactivated: {failure}"),

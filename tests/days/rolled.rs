@@ -98,7 +98,16 @@ fn a_change_that_was_broken_off_is_ended_by_the_next_order() {
         assert!(matches!(&said[0], Say::Line(line) if line.contains("`edgemd account roll` ends it")), "{said:?}");
 
         let requests = world.ca.requests();
+        journal::take();
         assert!(renewed(&world), "{case}");
+        let found = if case == "the answer is lost" {
+            "has the new key that it was to have"
+        } else {
+            "has the key that it had"
+        };
+        let lines = journal::take();
+        assert_eq!(lines.iter().filter(|line| line.contains("the account at")).count(), 1, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains(found)), "{case}: {lines:#?}");
         assert_eq!(world.ca.requests() - requests, 12 + 1, "{case}");
         let Say::Line(shown) = &accounts(&world, ONE, Accounts::Show)[0] else { panic!("{case}") };
         assert!(shown.ends_with("; no contact"), "{case}: {shown}");

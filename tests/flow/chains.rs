@@ -50,7 +50,9 @@ fn a_chain_that_can_t_be_had_is_no_failure() {
         });
         bench.brief.chain = under("Root Two");
         bench.accepted();
-        let Some(super::Turn::Done(super::Granted { chain, .. })) = bench.trace.last() else { panic!("{:?}", bench.trace.last()) };
+        let Some(super::Turn::Done(super::Granted { chain, .. })) = bench.trace.last() else {
+            panic!("{:?}", bench.trace.last())
+        };
         assert_eq!(x509::issuer(chain.last().unwrap()), "Root Two", "{bad:?}");
     }
     let mut bench = Bench::new(&["router.example.org"]);

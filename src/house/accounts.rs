@@ -149,7 +149,8 @@ impl Keeper<'_> {
         }
         let account = account::pick(self.lives.accounts(), ca)?.clone();
         let ca = &account.ca;
-        if self.errands.iter().any(|errand| errand.ca == *ca) {
+        let is_signed = |errand: &Errand| errand.ca == *ca && !matches!(errand.task, Task::Ask(_));
+        if self.errands.iter().any(is_signed) {
             return Err(format!("the CA {ca} is being talked to just now; ask again when that is over"));
         }
         let users = || self.config.mds.iter().filter(|md| md.cas.contains(ca));

@@ -86,6 +86,11 @@ fn a_binding_among_several_cas_is_for_those_that_want_one() {
         bench.accepted();
         assert_eq!(bench.ca.bound_to(), [None]);
     }
+    // One that does not say so in its directory says it with its refusal.
+    let mut bench = Bench::bound(KEY, true);
+    bench.ca.weather(|weather| weather.announces_binding = false);
+    bench.accepted();
+    assert_eq!((bench.ca.bound_to(), bench.count("POST /new-account")), (vec![Some("kid-1".into())], 2));
     // Where there is but one it is meant for that one, whatever its directory says.
     let mut bench = Bench::bound(KEY, false);
     bench.ca.weather(|weather| weather.announces_binding = false);

@@ -84,6 +84,11 @@ impl Flow {
         self.brief.bond.is_some()
     }
 
+    /// The CA wants the binding that was kept from it; whether there is one.
+    fn was_meant(&mut self) -> bool {
+        self.brief.bond.as_mut().is_some_and(|bond| core::mem::take(&mut bond.is_one_of_several))
+    }
+
     fn post_by_key(&mut self, stage: Stage, payload: &str, signer: Signer) -> Next {
         self.stage = stage;
         let url = &self.directory.new_account;
@@ -131,6 +136,8 @@ impl Flow {
             (Stage::MakeAccount, Some(no)) if is(&no, "badSignatureAlgorithm") && self.next_mac() => {
                 self.make_account()
             }
+            // Its directory did not say so.
+            (Stage::MakeAccount, Some(no)) if is(&no, UNBOUND) && self.was_meant() => self.make_account(),
             // The binding may be good for once, and the answer to that was lost.
             (Stage::MakeAccount, Some(no)) if may_be_bound && again => {
                 self.failure = Some(no.into());

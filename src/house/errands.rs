@@ -88,7 +88,7 @@ impl Keeper<'_> {
                     self.inquire_on(errand, &slot, base);
                 }
             }
-            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, subjects, &hints, base),
+            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, &subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
             (Task::Order(_) | Task::Ask(_), _) => {}
             (task, came) => {

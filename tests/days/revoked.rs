@@ -31,7 +31,7 @@ fn what_is_revoked_is_replaced_at_once() {
     assert_eq!(world.issued(), 2);
     assert!(world.served().starts_with(&world.newest_pem()) && world.status().1, "{}", world.status().0);
     assert_eq!(world.ear.heard().len(), 2, "it is told of as any other");
-    assert!(journal::take().iter().any(|line| line.contains(": the certificate was revoked")));
+    assert!(journal::take().iter().any(|line| line.contains(": its CA has revoked the certificate")));
     world.live(ONE, Span::days(1));
     assert_eq!(world.issued(), 2);
 }
@@ -74,7 +74,7 @@ fn that_something_was_revoked_is_not_forgotten() {
     let json = world.board.read(|reports| status::md_json(&reports[0]));
     assert_eq!((&json["renew"], &json["state"]), (&Value::Bool(true), &json!(2)), "it is whole, and due: {json}");
     let (text, well) = world.status();
-    assert!(!well && text.contains("the certificate was revoked; next try "), "{text}");
+    assert!(!well && text.contains("its CA has revoked the certificate; next try "), "{text}");
     world.ca.weather(|weather| *weather = Weather::default());
     let other_names = ONE.replace("MDomain a.example b.example", "MDomain b.example a.example");
     assert_eq!(asked(&world, &other_names, &[], Push::Now).last(), Some(&Say::End(0)));

@@ -93,12 +93,12 @@ pub mod rules {
         pub mod headers;
         pub mod inquiry;
         pub mod jws;
-        pub mod leaving;
         pub mod pace;
         pub mod problem;
         pub mod proving;
         pub mod turns;
         pub mod types;
+        pub mod visit;
     }
     /// The operator's text.
     pub mod conf {
@@ -164,6 +164,7 @@ pub mod house {
     pub mod preview;
     pub mod prune;
     pub mod records;
+    pub mod revoke;
     pub mod shelve;
     pub mod staple;
     pub mod store;

@@ -127,6 +127,15 @@ fn wrong_words_are_a_matter_of_usage() {
         (&["status", "--man"], "status does not know --man; see edgemd --help"),
         (&["account", "end"], "account does not know \"end\"; see edgemd --help"),
         (&["account", "deactivate", "a", "b"], "account: too many words; see edgemd --help"),
+        (&["account", "roll", "a", "b"], "account: too many words; see edgemd --help"),
+        (&["revoke"], "revoke: the name of the MD is missing; see edgemd --help"),
+        (&["revoke", "a", "b"], "revoke: too many words; see edgemd --help"),
+        (
+            &["revoke", "a", "--reason", "boredom"],
+            "\"boredom\" is no reason; there are unspecified, keyCompromise, affiliationChanged, superseded, \
+             cessationOfOperation; see edgemd --help",
+        ),
+        (&["renew", "--reason", "superseded"], "renew does not know --reason; see edgemd --help"),
         (&["account", "--json"], "account does not know --json; see edgemd --help"),
         (&["renew", "--yes"], "renew does not know --yes; see edgemd --help"),
         (&["prune", "a.example"], "prune: too many words; see edgemd --help"),

@@ -54,11 +54,13 @@ pub struct Keeper<'a> {
     /// What TLS shows of each MD, by its SHA-256.
     pub(super) shelved: BTreeMap<Name, Vec<[u8; 32]>>,
     jobs: Jobs,
+    /// Who waits for the CAs to revoke something.
+    pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
     /// And not before this much time with a clock, where that is still to begin.
     shy: Option<Span>,
-    /// The CAs whose account the disk did not take yet.
+    /// The places of the accounts that the disk did not take yet.
     pub(super) unsaved_accounts: BTreeSet<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
@@ -107,6 +109,7 @@ impl<'a> Keeper<'a> {
             shelf,
             shelved: BTreeMap::new(),
             jobs: Jobs::default(),
+            revocations: Jobs::default(),
             quiet_until: Span::ZERO,
             shy: None,
             unsaved_accounts: BTreeSet::new(),
@@ -144,6 +147,7 @@ impl<'a> Keeper<'a> {
                 Knock::ClockSet => self.look_again(),
                 Knock::LinkUp => self.link_up(),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
+                Knock::Revoke { name, reason, ended } => self.revoke(&name, reason, &ended),
                 Knock::Prune { yes, ended } => {
                     let (lines, well) = self.prune(yes);
                     jobs::end(&ended, lines, u8::from(!well));

@@ -29,8 +29,9 @@ pub struct Lives {
     /// Their names in the order of the configuration.
     order: Vec<Name>,
     certs: BTreeMap<Slot, Life>,
+    /// By their places.
     accounts: BTreeMap<String, Account>,
-    /// What the MDs that may come to each CA give as their contacts.
+    /// What the MDs that may use each of them give as their contacts.
     contacts: BTreeMap<String, BTreeSet<String>>,
     diaries: BTreeMap<Name, Diary>,
     said: BTreeMap<Name, Said>,
@@ -144,6 +145,20 @@ impl Lives {
         self.certs.get(slot)?.newest()
     }
 
+    /// The places where something is held for an MD, wanted or not.
+    pub fn held_by(&self, md: &Name) -> Vec<Slot> {
+        let held = self.certs.iter().filter(|(slot, life)| slot.md == *md && life.newest().is_some());
+        held.map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// This certificate was revoked.
+    pub fn revoked(&mut self, slot: &Slot, sha256: &[u8; 32]) -> Option<&Held> {
+        self.touched.insert(slot.md.clone());
+        let life = self.certs.get_mut(slot)?;
+        life.tried.revoked = Some(*sha256);
+        life.held.iter().find(|held| held.sha256 == *sha256)
+    }
+
     /// The CA whose turn it is to be asked for this want.
     pub fn ca(&self, slot: &Slot) -> Option<&str> {
         let life = self.certs.get(slot)?;
@@ -175,8 +190,8 @@ impl Lives {
         self.order.clone()
     }
 
-    pub fn account(&self, ca: &str) -> Option<&Account> {
-        self.accounts.get(ca)
+    pub fn account(&self, place: &str) -> Option<&Account> {
+        self.accounts.get(place)
     }
 
     /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
@@ -192,25 +207,25 @@ impl Lives {
         }
     }
 
-    /// What anybody who may come to this CA gives as a contact.
-    pub fn contacts(&self, ca: &str) -> &BTreeSet<String> {
+    /// What anybody who may use the account in this place gives as a contact.
+    pub fn contacts(&self, place: &str) -> &BTreeSet<String> {
         const NONE: &BTreeSet<String> = &BTreeSet::new();
-        self.contacts.get(ca).unwrap_or(NONE)
+        self.contacts.get(place).unwrap_or(NONE)
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()
     }
 
-    pub fn forget_account(&mut self, ca: &str) {
-        self.accounts.remove(ca);
+    pub fn forget_account(&mut self, place: &str) {
+        self.accounts.remove(place);
         self.touched.extend(self.order.iter().cloned());
     }
 
     pub fn keep_account(&mut self, account: Account) {
-        let users = self.mds.values().filter(|md| md.cas.contains(&account.ca));
+        let users = self.mds.values().filter(|md| md.uses(&account));
         self.touched.extend(users.map(|md| md.name.clone()));
-        self.accounts.insert(account.ca.clone(), account);
+        self.accounts.insert(account.place(), account);
     }
 
     pub fn holds_nothing(&self) -> bool {

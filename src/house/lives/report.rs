@@ -48,7 +48,7 @@ impl Lives {
         let lives: Vec<(Slot, &Life)> =
             places(md).filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
         let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
-        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
+        let account = self.accounts.get(&md.account_at(&ca)).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
@@ -105,7 +105,9 @@ impl Lives {
             suggested: newest.and_then(|held| plan::suggested(want, held, &life.tried)).cloned(),
             why,
             next,
-            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
+            renew_at: now
+                .filter(|_| incomplete || why == Some(Why::Revoked))
+                .or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: of_today(&life.tried.order),
             tell: of_today(&life.tried.tell),
             staple: life.staple_report(now),

@@ -21,6 +21,7 @@ pub fn patience(failure: &Failure) -> Patience {
         Failure::Trouble(_) => Patience::Offline,
         // It was not the CA that has spoken.
         Failure::Refusal(refusal) if refusal.problem == PORTAL => Patience::Offline,
+        Failure::Refusal(refusal) if refusal.problem == BAD_BINDING => Patience::Ours,
         Failure::Refusal(refusal) if OURS.iter().any(|short| is(refusal, short)) => Patience::Ours,
         Failure::Refusal(_) => Patience::Refused,
     }
@@ -46,6 +47,8 @@ const OURS: [&str; 14] = [
 
 /// Our own word for a page, as those put in between who want a person to log in.
 const PORTAL: &str = "captive-portal";
+/// mod_md's word for a binding whose key is not what it should be.
+pub const BAD_BINDING: &str = "apache:eab-hmac-invalid";
 
 /// Our own word for an answer that RFC 8555 does not know.
 pub const UNEXPECTED: &str = "unexpected-answer";

@@ -2,7 +2,7 @@
 //! whether a person has to do it.
 
 use super::state;
-use crate::rules::acme::problem::{Patience, patience};
+use crate::rules::acme::problem::{BAD_BINDING, Patience, patience};
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Backoff, Why};
 use crate::words::config::DriveMode;
@@ -132,8 +132,9 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
         "rateLimited" => "nothing, the CA's wait is kept; MDCertificateAuthority LetsEncrypt-Test is for practising",
         "agreementRequired" | "userActionRequired" => "read the terms, then set MDCertificateAgreement accepted",
         "externalAccountRequired" => {
-            "choose another CA, this one wants an account of its own site (MDCertificateAuthority)"
+            "make an account at the CA's own site and set MDExternalAccountBinding to what it gives, or choose another CA"
         }
+        BAD_BINDING => "correct MDExternalAccountBinding",
         "invalidContact" | "unsupportedContact" => "correct MDContactEmail",
         "rejectedIdentifier" | "unsupportedIdentifier" | "malformed" => "take the name that is refused out of the MD",
         "invalidProfile" => "choose a profile that the CA offers (MDProfile), or set MDProfileMandatory off",

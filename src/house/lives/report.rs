@@ -26,8 +26,10 @@ impl Lives {
             return (format!("{}: no longer in the configuration", slot.md), false);
         };
         let family = slot.family.trim_start_matches("own-");
-        let one =
-            Report { certs: report.certs.into_iter().filter(|cert| cert.kind.family() == family).collect(), ..report };
+        // Whether anything is stapled to it is no part of how a renewal ended.
+        let certs = report.certs.into_iter().filter(|cert| cert.kind.family() == family);
+        let certs = certs.map(|cert| CertReport { staple: None, ..cert }).collect();
+        let one = Report { certs, ..report };
         let due = one.certs.iter().any(|cert| cert.why.is_some());
         let (lines, well) = status::text(&one);
         (lines.join("\n"), well && !due && now.is_some())

@@ -443,6 +443,7 @@ mod tests {
             md: Arc::new(md.clone()),
             ca: String::new(),
             account: None,
+            records: vec![],
             certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
             log: Diary::default(),
             warning: Default::default(),
@@ -481,6 +482,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            staple: None,
             ends_soon: false,
         }
     }

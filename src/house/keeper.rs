@@ -262,8 +262,6 @@ impl<'a> Keeper<'a> {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
                 Step::Order { why } => self.begin(slot, why),
-                // Who is told finds all that is known; a CA that hangs holds up nobody.
-                Step::Tell if self.inquiry_about(slot).is_some_and(|errand| !errand.hangs) => {}
                 Step::Tell => tells.push(slot.clone()),
                 Step::Ask if self.inquiry_about(slot).is_some() => {}
                 Step::Ask if steady < self.ask_from && !self.jobs.wait_for(slot) => {

@@ -349,3 +349,32 @@ fn a_renewal_on_demand_asks_the_ca_first() {
     let said = asked(&world, ONE, &["a.example"], Push::Now);
     assert_eq!((said.last(), world.issued()), (Some(&Say::End(0)), 3), "{said:?}");
 }
+
+/// Two kinds of one MD are told of once, however slowly the CA says when it wants each of them renewed; but a CA that hangs
+/// is not waited for.
+#[test]
+fn the_questions_of_two_kinds_are_one_call() {
+    for takes in [Span::ZERO, Span::millis(300), Span::secs(2)] {
+        let world = world();
+        world.ca.weather(|weather| weather.takes = takes);
+        world.live(&format!("MDPrivateKeys P-256 P-384\n{ONE}"), Span::hours(1));
+        assert_eq!((world.issued(), world.ear.heard().len()), (2, 1), "{takes}");
+    }
+    let world = world();
+    world.ca.weather(|weather| weather.takes = Span::secs(1));
+    for n in 1..400 {
+        let ca = world.ca.clone();
+        world.hands.do_in(Span::millis(100 * n), move || {
+            // The certificate is on its way, and the question comes after it.
+            if ca.log().last().is_some_and(|last| last.starts_with("POST /order/")) {
+                ca.weather(|weather| weather.takes = Span::secs(29));
+            }
+        });
+    }
+    let (ca, ear) = (world.ca.clone(), world.ear.clone());
+    world.hands.do_in(Span::secs(25), move || {
+        assert_eq!((ca.issued().len(), count(&ca.log(), QUESTION), ear.heard().len()), (1, 0, 1));
+    });
+    world.live(ONE, Span::mins(1));
+    assert_eq!((count(&world.ca.log(), QUESTION), world.ear.heard().len()), (1, 1));
+}

@@ -59,6 +59,7 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod crowd;
     pub mod export;
     pub mod forward;
     pub mod http1;

@@ -8,6 +8,8 @@ mod activation;
 mod ari;
 #[path = "days/cas.rs"]
 mod cas;
+#[path = "days/crowd.rs"]
+mod crowd;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;

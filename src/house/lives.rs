@@ -4,9 +4,11 @@
 mod change;
 mod own;
 mod report;
+mod waits;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
+use crate::rules::crowd::{Orders, Start};
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
 use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
@@ -30,6 +32,10 @@ pub struct Lives {
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// What was ordered of each CA of the public.
+    orders: BTreeMap<String, Orders>,
+    /// Set from the first moment with a clock, while nobody has asked for anything.
+    start: Option<Start>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
     bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
@@ -97,6 +103,8 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            start: None,
             bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -190,15 +198,6 @@ impl Lives {
         self.accounts.insert(account.ca.clone(), account);
     }
 
-    pub fn holds_nothing(&self) -> bool {
-        self.certs.values().all(|life| life.held.is_empty())
-    }
-
-    /// Whether nothing is known of when any CA wants anything to be renewed.
-    pub fn knows_no_window(&self) -> bool {
-        self.certs.values().all(|life| life.tried.advice.is_none())
-    }
-
     pub fn base(&self, ca: &str) -> Option<String> {
         self.bases.get(ca).cloned()
     }
@@ -223,27 +222,9 @@ impl Lives {
         plan::believe(now, self.floor)
     }
 
-    /// What the rules say about a want.
-    pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
-        match self.certs.get(slot) {
-            Some(Life { want: Some(want), held, tried, .. }) => {
-                let imposed = self.imposed.get(plan::ca(want, tried)).copied();
-                plan::decide(want, held, tried, imposed, now)
-            }
-            _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
-        }
-    }
-
-    fn sum_up_waits(&mut self) {
-        self.imposed.clear();
-        for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
-            let longest = self.imposed.entry(imposed.ca.clone()).or_default();
-            *longest = imposed.until.max(*longest);
-        }
-    }
-
     /// Ends the wait that we gave ourselves; forces an order if that is what was asked.
     pub fn push(&mut self, slot: &Slot, push: Push) {
+        self.start = None;
         let Some(life) = self.certs.get_mut(slot) else { return };
         if push != Push::Due {
             life.tried.order.until = None;
@@ -288,16 +269,6 @@ impl Lives {
         let next = plan::settle(&want, &life.tried, outcome, now, 0);
         life.want = Some(Want { forced: false, ..want });
         self.remember(slot, next);
-    }
-
-    /// The waits of all are summed up anew only where one has come or gone.
-    fn remember(&mut self, slot: &Slot, next: Tried) {
-        let Some(life) = self.certs.get_mut(slot) else { return };
-        let waits = !next.imposed.is_empty() || !life.tried.imposed.is_empty();
-        life.tried = next;
-        if waits {
-            self.sum_up_waits();
-        }
     }
 
     /// Settles a failure and returns the line that says it.

@@ -139,6 +139,13 @@ impl Flow {
                 self.rest(Stage::RestOrder, doing, reply.retry_after)
             }
             (Stage::PollOrder, None) => self.read_order(doing, reply),
+            // Who is too busy to tell is asked again when it says.
+            (Stage::PollAuthorization, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestAuthorization, doing, no.retry_after).map_err(|_| no.into())
+            }
+            (Stage::PollOrder, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestOrder, doing, no.retry_after).map_err(|_| no.into())
+            }
             (Stage::Certificate, None) => self.read_certificate(doing, reply),
             (_, Some(no)) => Err(no.into()),
             (_, None) => Err(out_of_turn(doing)),

@@ -1,0 +1,60 @@
+//! Who waits for what: the rules about each want, beside what its CA asked of us and what we ask of ourselves.
+
+use super::{Life, Lives};
+use crate::rules::crowd::Start;
+use crate::rules::plan;
+use crate::words::cert::{NEVER, Slot, Step, Tried};
+use crate::words::time::Unix;
+
+impl Lives {
+    /// What the rules say about a want.
+    pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
+        self.step_under(slot, now, true)
+    }
+
+    /// Whether nothing but the number of our own orders keeps its order from beginning.
+    pub fn is_paced(&self, slot: &Slot, now: Option<Unix>) -> bool {
+        let waits = matches!(self.step(slot, now), Step::Wait { .. });
+        waits && matches!(self.step_under(slot, now, false), Step::Order { .. })
+    }
+
+    fn step_under(&self, slot: &Slot, now: Option<Unix>, paced: bool) -> Step {
+        let Some(Life { want: Some(want), held, tried, .. }) = self.certs.get(slot) else {
+            return Step::Wait { until: NEVER };
+        };
+        let ca = plan::ca(want, tried);
+        let own = self.orders.get(ca).filter(|_| paced).zip(now).map(|(orders, now)| orders.free_at(now));
+        let until = self.imposed.get(ca).copied().max(own);
+        let step = plan::decide(want, held, tried, until, now);
+        let start = self.start.zip(now).and_then(|(start, now)| start.holds(&step, held.first(), now));
+        if start.is_some() { plan::decide(want, held, tried, until.max(start), now) } else { step }
+    }
+
+    /// Work can begin: there is a clock.
+    pub fn started(&mut self, start: Start) {
+        self.start = Some(start);
+    }
+
+    /// An order at this CA begins.
+    pub fn ordered(&mut self, ca: &str, now: Unix) {
+        self.orders.entry(ca.into()).or_default().began(now);
+    }
+
+    /// The waits of all are summed up anew only where one has come or gone.
+    pub(super) fn remember(&mut self, slot: &Slot, next: Tried) {
+        let Some(life) = self.certs.get_mut(slot) else { return };
+        let waits = !next.imposed.is_empty() || !life.tried.imposed.is_empty();
+        life.tried = next;
+        if waits {
+            self.sum_up_waits();
+        }
+    }
+
+    pub(super) fn sum_up_waits(&mut self) {
+        self.imposed.clear();
+        for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
+            let longest = self.imposed.entry(imposed.ca.clone()).or_default();
+            *longest = imposed.until.max(*longest);
+        }
+    }
+}

@@ -27,7 +27,7 @@ check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test machines -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test sim --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
@@ -46,6 +46,10 @@ load: ## a minute of two hundred https requests a second, while ten renewals hap
 	@tests/setup/packages test
 	@cargo build --release --locked --quiet
 	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
+
+sim: ## a hundred thousand devices and one CA: what it sees after an outage, a revocation, a blackout; target/sim.svg
+	@tests/setup/packages sim
+	@cargo test --locked --quiet --test sim
 
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	@tests/setup/packages sizes

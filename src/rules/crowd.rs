@@ -1,8 +1,23 @@
 //! What keeps a crowd from a CA's door: of the many certificates that one device may have, and of the many devices that
 //! start together when power or the time comes back.
 
-use crate::words::cert::{Held, Step, Why};
+use crate::rules::plan::decide;
+use crate::words::cert::{Held, Step, Tried, Want, Why};
 use crate::words::time::{Span, Unix};
+
+/// The next step for one want: [`decide`]'s, unless a start holds it back. Nothing else is missed meanwhile.
+pub fn step(
+    want: &Want,
+    held: &[Held],
+    tried: &Tried,
+    imposed: Option<Unix>,
+    start: Option<Start>,
+    now: Option<Unix>,
+) -> Step {
+    let step = decide(want, held, tried, imposed, now);
+    let until = start.zip(now).and_then(|(start, now)| start.holds(&step, held.first(), now));
+    if until.is_some() { decide(want, held, tried, imposed.max(until), now) } else { step }
+}
 
 /// The orders of this device at one CA, as a bucket that leaks.
 #[derive(Clone, Copy, Default)]
@@ -47,7 +62,7 @@ const PART: u64 = 10;
 
 impl Start {
     /// The end of the wait for this step, if it may not be taken yet.
-    pub fn holds(self, step: &Step, held: Option<&Held>, now: Unix) -> Option<Unix> {
+    fn holds(self, step: &Step, held: Option<&Held>, now: Unix) -> Option<Unix> {
         let calm = self.thrown.times(CALM);
         let wait = match (step, held) {
             (Step::Order { why: Why::Due | Why::Asked }, Some(held)) => {

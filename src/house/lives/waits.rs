@@ -1,7 +1,7 @@
 //! Who waits for what: the rules about each want, beside what its CA asked of us and what we ask of ourselves.
 
 use super::{Life, Lives};
-use crate::rules::crowd::Start;
+use crate::rules::crowd::{self, Start};
 use crate::rules::plan;
 use crate::words::cert::{NEVER, Slot, Step, Tried};
 use crate::words::time::Unix;
@@ -25,9 +25,7 @@ impl Lives {
         let ca = plan::ca(want, tried);
         let own = self.orders.get(ca).filter(|_| paced).zip(now).map(|(orders, now)| orders.free_at(now));
         let until = self.imposed.get(ca).copied().max(own);
-        let step = plan::decide(want, held, tried, until, now);
-        let start = self.start.zip(now).and_then(|(start, now)| start.holds(&step, held.first(), now));
-        if start.is_some() { plan::decide(want, held, tried, until.max(start), now) } else { step }
+        crowd::step(want, held, tried, until, self.start, now)
     }
 
     /// Work can begin: there is a clock.

@@ -481,6 +481,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            waits_for: "",
             ends_soon: false,
         }
     }

@@ -24,7 +24,8 @@ fn a_hundred_mds_at_once_and_more_at_a_pace() {
     let board = world.board.clone();
     world.hands.do_in(Span::secs(30), move || {
         let line = board.read(|reports| edgemd::rules::status::text(&reports[129]).0.join("\n"));
-        assert_eq!(line, format!("md130.example [P-256]: no certificate; next try {}", START.plus(Span::secs(54))));
+        let at = START.plus(Span::secs(54));
+        assert_eq!(line, format!("md130.example [P-256]: no certificate; next try {at}, after others at this CA"));
     });
     world.live(&many(130), Span::mins(30));
     assert_eq!(world.issued(), 130);
@@ -87,4 +88,33 @@ fn after_a_start_only_what_is_urgent_is_done_at_once() {
     world.hands.turn(Span::days(91));
     world.live(&calm, Span::mins(1));
     assert_eq!(world.issued(), 4, "that one had expired");
+}
+
+/// A rate limit is told with its end, of the one that met it and of the others that wait for it too.
+#[test]
+fn a_rate_limit_is_a_sentence_with_the_time_it_ends() {
+    let world = World::new();
+    world.ca.weather(|weather| {
+        weather.spoil = Some(("/new-order", Bad::Problem(429, "rateLimited", Some(Span::hours(5)))))
+    });
+    super::journal::take();
+    let conf = many(1);
+    world.hands.knock_in(Span::mins(1), Knock::Reload(Box::new(config(&many(2)))));
+    world.live(&conf, Span::mins(2));
+    let (status, well) = world.status();
+    let lines: Vec<&str> = status.lines().collect();
+    // The counter throws one, or two.
+    let at = lines[0].split("next try ").nth(1).unwrap();
+    assert!(at.starts_with("2027-01-15T13:00:0") && at.ends_with("Z, as the CA asked"), "{status}");
+    assert_eq!(lines[0], format!("md001.example [P-256]: no certificate; next try {at}"));
+    assert_eq!(lines[1], "    order failed once: placing the order: rateLimited: bad weather");
+    assert_eq!(
+        lines[2],
+        "    what to do: nothing, the CA's wait is kept; MDCertificateAuthority LetsEncrypt-Test is for practising"
+    );
+    assert_eq!(lines[3], format!("md002.example [P-256]: no certificate; next try {at}"));
+    assert!(!well && lines.len() == 4, "{status}");
+    let said = super::journal::take();
+    let line = "md001.example: order failed: placing the order: rateLimited: bad weather; next try 2027-01-15T13:00:0";
+    assert!(said.iter().any(|said| said.contains(line)), "{said:#?}");
 }

@@ -80,6 +80,10 @@ impl Lives {
             Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
             Step::Wait { until } => Next::At(until),
         };
+        let waits_for = match next {
+            Next::At(until) => self.waits_for(plan::ca(want, &life.tried), until, now),
+            _ => "",
+        };
         let why = match now {
             Some(now) => plan::why(want, newest, &life.tried, now),
             None => newest.is_none().then_some(Why::Missing),
@@ -98,6 +102,7 @@ impl Lives {
             suggested: newest.and_then(|held| plan::suggested(want, held, &life.tried)).cloned(),
             why,
             next,
+            waits_for,
             renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },

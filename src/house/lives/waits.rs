@@ -18,12 +18,28 @@ impl Lives {
         waits && matches!(self.step_under(slot, now, false), Step::Order { .. })
     }
 
+    /// Whose wait it is that ends at this moment, if it belongs to a CA and not to a want.
+    pub(super) fn waits_for(&self, ca: &str, until: Unix, now: Option<Unix>) -> &'static str {
+        if self.imposed.get(ca) == Some(&until) {
+            ", as the CA asked"
+        } else if self.free_at(ca, now) == Some(until) {
+            ", after others at this CA"
+        } else {
+            ""
+        }
+    }
+
+    /// When the next order at this CA may begin, as far as that is for us to say.
+    fn free_at(&self, ca: &str, now: Option<Unix>) -> Option<Unix> {
+        Some(self.orders.get(ca)?.free_at(now?))
+    }
+
     fn step_under(&self, slot: &Slot, now: Option<Unix>, paced: bool) -> Step {
         let Some(Life { want: Some(want), held, tried, .. }) = self.certs.get(slot) else {
             return Step::Wait { until: NEVER };
         };
         let ca = plan::ca(want, tried);
-        let own = self.orders.get(ca).filter(|_| paced).zip(now).map(|(orders, now)| orders.free_at(now));
+        let own = self.free_at(ca, now.filter(|_| paced));
         let until = self.imposed.get(ca).copied().max(own);
         crowd::step(want, held, tried, until, self.start, now)
     }

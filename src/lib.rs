@@ -24,6 +24,12 @@
 //!    certificate has come: `house::exports` writes the files for other programs, `house::tell` runs the operator's
 //!    commands and looks at what is served, until all of it is done.
 //! 7. It is asked again and says `Wait`: `house::keeper` naps, and is back at 3 when the renewal window opens.
+//! 8. With MDStapling `house::staple` asks the responder of its CA about it before the last answer ends, `rules::ocsp`
+//!    proves the answer, and it goes with the handshakes.
+//!
+//! Between the certificate and the telling, and then every few hours, it says `Ask`: `house::inquiries` asks the CA when it
+//! wants what is held to be renewed, on the line of an order that has just ended or for all certificates of that CA together.
+//! What it says is kept in memory (`rules::acme::advice`), and 3 counts with it.
 //!
 //! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between
 //! any two of these steps restarts at 2 and comes to the same next step.
@@ -52,6 +58,7 @@ pub mod words {
     pub mod fault;
     pub mod message;
     pub mod name;
+    pub mod staple;
     pub mod time;
 }
 
@@ -61,12 +68,15 @@ pub mod rules {
     pub mod challenge;
     pub mod control;
     pub mod crowd;
+    pub mod der;
+    pub mod dns;
     pub mod export;
     pub mod forward;
     pub mod http1;
     pub mod import;
     pub mod kin;
     pub mod messages;
+    pub mod ocsp;
     pub mod pem;
     pub mod pkcs8;
     pub mod plan;
@@ -75,6 +85,7 @@ pub mod rules {
     pub mod redirect;
     pub mod served;
     pub mod status;
+    pub mod txt;
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
@@ -123,6 +134,7 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod dns;
     pub mod front;
     pub mod https;
     pub mod keys;
@@ -153,7 +165,9 @@ pub mod house {
     pub mod own;
     pub mod preview;
     pub mod prune;
+    pub mod records;
     pub mod shelve;
+    pub mod staple;
     pub mod store;
     pub mod tell;
     pub mod watch;

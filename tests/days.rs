@@ -8,8 +8,12 @@ mod activation;
 mod ari;
 #[path = "days/cas.rs"]
 mod cas;
+#[path = "days/clock.rs"]
+mod clock;
 #[path = "days/crowd.rs"]
 mod crowd;
+#[path = "days/dns.rs"]
+mod dns;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
@@ -25,6 +29,10 @@ mod prune;
 mod reload;
 #[path = "days/served.rs"]
 mod served;
+#[path = "days/stapling.rs"]
+mod stapling;
+#[path = "days/years.rs"]
+mod years;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
@@ -47,6 +55,7 @@ use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
 use fake::eye::Eye;
 use fake::hands::Hands;
+use fake::zone::Zone;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -75,22 +84,31 @@ struct World {
     ear: Ear,
     eye: Eye,
     dice: Counter,
+    zone: Zone,
 }
 
 impl World {
     fn new() -> Self {
+        Self::telling_time_by(|hands| hands.now().unwrap_or_default())
+    }
+
+    /// One in which the CAs' clocks have a time of their own, whatever the device's shows.
+    fn telling_time_by(time: fn(&Hands) -> Unix) -> Self {
         journal::keep();
         let hands = Hands::at(Some(START));
         let answers = Arc::new(Answers::default());
         let [ca, other] = ["https://ca.example", "https://other.example"].map(|base| {
             let hands = hands.clone();
-            FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
+            FakeCa::at(base, move || time(&hands), answers.clone())
         });
         let ear = Ear::new(&hands);
         let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
         let (disk, dice) = (RamDisk::new(), Counter::default());
         let eye = Eye::on(&disk, "/run/tls/a.example.crt");
-        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice }
+        let zone = Zone::new(&hands);
+        ear.writes_to(&zone);
+        ca.asks(&zone);
+        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice, zone }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -117,7 +135,7 @@ impl World {
         let (store, loaded) = open(Path::new(root), Some(state), &mut disk).unwrap();
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
-        let mut look = self.eye.clone();
+        let (mut look, mut dns) = (self.eye.clone(), self.zone.clone());
         let doors = Doors {
             clock: &mut clock,
             wire: &mut wire,
@@ -125,6 +143,7 @@ impl World {
             script: &mut script,
             look: &mut look,
             dice: &mut dice,
+            dns: &mut dns,
         };
         Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
@@ -157,6 +176,7 @@ impl World {
             disk: self.disk.clone(),
             ear: self.ear.clone(),
             dice: self.dice.clone(),
+            zone: self.zone.clone(),
         }
     }
 

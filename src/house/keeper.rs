@@ -4,6 +4,7 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
+use crate::doors::dns::Dns;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::look::Look;
@@ -11,6 +12,7 @@ use crate::doors::script::Script;
 use crate::house::errand::Errand;
 use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
+use crate::house::staple::Asking;
 use crate::house::store::{Loaded, Store};
 use crate::rules::crowd::{LONGEST, Start};
 use crate::rules::plan::THROW;
@@ -33,6 +35,7 @@ pub struct Doors<'a> {
     pub script: &'a mut dyn Script,
     pub look: &'a mut dyn Look,
     pub dice: &'a mut dyn Dice,
+    pub dns: &'a mut dyn Dns,
 }
 
 pub struct Keeper<'a> {
@@ -44,6 +47,9 @@ pub struct Keeper<'a> {
     pub(super) errands: Vec<Errand>,
     /// Lines of errands that were dropped, with a call that has not come to its end.
     pub(super) hung_up: Vec<Box<dyn Line>>,
+    pub(super) askings: Vec<Asking>,
+    /// The MDs whose responder could not be asked yet.
+    pub(super) unasked: BTreeSet<Name>,
     board: Arc<Board>,
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
@@ -60,6 +66,8 @@ pub struct Keeper<'a> {
     look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
+    /// The time by both clocks, when it was last looked at.
+    clocks: Option<(Unix, Span)>,
     /// The MDs of which there is news.
     stale: BTreeSet<Name>,
     /// What is due, while there is no room for it.
@@ -93,6 +101,8 @@ impl<'a> Keeper<'a> {
             answers,
             errands: vec![],
             hung_up: vec![],
+            askings: vec![],
+            unasked: BTreeSet::new(),
             board,
             shelf,
             shelved: BTreeMap::new(),
@@ -103,6 +113,7 @@ impl<'a> Keeper<'a> {
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
+            clocks: None,
             stale: BTreeSet::new(),
             waiting: vec![],
             curious: BTreeSet::new(),
@@ -112,6 +123,7 @@ impl<'a> Keeper<'a> {
         keeper.look_at_own();
         keeper.sweep_webroots();
         keeper.look_at_exports();
+        keeper.know_responders(&keeper.lives.names());
         keeper.post();
         keeper.shelve(&keeper.lives.names());
         keeper.shelf.open();
@@ -127,6 +139,9 @@ impl<'a> Keeper<'a> {
                 Knock::Stop => break,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
+                Knock::Dns { name, ended } => self.show_records(name, ended),
+                Knock::ClockSet => self.look_again(),
+                Knock::LinkUp => self.link_up(),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
                 Knock::Prune { yes, ended } => {
                     let (lines, well) = self.prune(yes);
@@ -135,7 +150,7 @@ impl<'a> Keeper<'a> {
             }
         }
         for errand in std::mem::take(&mut self.errands) {
-            errand.hang_up(self.doors.disk);
+            errand.hang_up(&mut self.doors);
         }
     }
 
@@ -143,12 +158,14 @@ impl<'a> Keeper<'a> {
     fn work(&mut self) -> Span {
         let steady = self.doors.clock.steady();
         let now = self.now();
+        self.notice_jump(now, steady);
         if steady >= self.look_by || now.zip(self.look_at).is_some_and(|(now, at)| now >= at) {
             self.look(now);
         } else if !self.stale.is_empty() {
             self.glance(now);
         }
         self.turns();
+        self.hear_responders();
         let steady = self.doors.clock.steady();
         let next_turn = self.errands.iter().map(Errand::wakes_at).min();
         let until_turn = next_turn.map_or(LONGEST_NAP, |at| at.minus(steady));
@@ -159,6 +176,18 @@ impl<'a> Keeper<'a> {
         };
         let until_glance = if self.stale.is_empty() { LONGEST_NAP } else { Span::ZERO };
         until_turn.min(until_look).min(until_glance).min(self.look_by.minus(steady)).min(LONGEST_NAP)
+    }
+
+    /// Whoever has set the clock may not have said so: everything is seen anew then.
+    fn notice_jump(&mut self, now: Option<Unix>, steady: Span) {
+        let before = std::mem::replace(&mut self.clocks, now.map(|now| (now, steady)));
+        let (Some((then, at)), Some(now)) = (before, now) else { return };
+        let due = then.plus(steady.minus(at));
+        if due.since(now).max(now.since(due)) > Span::mins(1) {
+            log::info!("the clock was set: it would be {due}, and is {now}");
+            self.look_again();
+            self.post_all();
+        }
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
@@ -184,6 +213,9 @@ impl<'a> Keeper<'a> {
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
+        if let Some(now) = now {
+            self.sweep_responses(now);
+        }
         self.look_by = steady.plus(if saved { nap } else { nap.min(UNSAVED_NAP) });
         self.look_at = None;
         if let (Some(at), Some(thrown)) = (now, self.thrown.take_if(|_| now.is_some())) {
@@ -191,6 +223,7 @@ impl<'a> Keeper<'a> {
         }
         self.stale.clear();
         self.waiting.clear();
+        self.unasked.clear();
         self.curious.clear();
         self.consider(&self.lives.names(), now);
     }
@@ -198,13 +231,15 @@ impl<'a> Keeper<'a> {
     /// The same for the few of which there is news; so a thousand MDs cost no more each than ten.
     fn glance(&mut self, now: Option<Unix>) {
         let names: Vec<Name> = std::mem::take(&mut self.stale).into_iter().collect();
+        self.consider(&names, now);
         let waiting = std::mem::take(&mut self.waiting);
         self.order(waiting, now);
-        self.consider(&names, now);
+        self.post();
     }
 
     /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
     fn consider(&mut self, names: &[Name], now: Option<Unix>) {
+        self.know_responders(names);
         // First of all: what was committed is in the next handshake, however long keys and commands take.
         self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
         let steady = self.doors.clock.steady();
@@ -218,8 +253,10 @@ impl<'a> Keeper<'a> {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
                 Step::Order { .. } => orders.push(slot.clone()),
+                // Who is told finds all that is known; a CA that hangs holds up nobody.
+                Step::Tell if self.inquiry_about(slot).is_some_and(|errand| !errand.hangs) => {}
                 Step::Tell => tells.push(slot.clone()),
-                Step::Ask if self.asks_about(slot) => {}
+                Step::Ask if self.inquiry_about(slot).is_some() => {}
                 Step::Ask => _ = self.curious.insert(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),
                 Step::NoClock => {}
@@ -236,6 +273,9 @@ impl<'a> Keeper<'a> {
             }
             Some(_) => self.look_by = self.look_by.min(self.quiet_until),
             None => {}
+        }
+        if steady >= self.quiet_until {
+            self.look_at = [self.look_at, self.ask_responders(names)].into_iter().flatten().min();
         }
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);
@@ -365,6 +405,13 @@ impl<'a> Keeper<'a> {
             }
             Err(trouble) => log::error!("what is new in the store is not seen: {trouble}"),
         }
+    }
+
+    /// What waits for the net waits no longer.
+    fn link_up(&mut self) {
+        let now = self.now();
+        self.lives.link_up(now);
+        self.look_again();
     }
 
     /// Somebody asked for a renewal and waits for its end.

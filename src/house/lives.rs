@@ -3,15 +3,19 @@
 
 mod change;
 mod own;
+mod records;
 mod report;
+mod staple;
 mod waits;
+
+pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::crowd::{Orders, Start};
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -36,6 +40,8 @@ pub struct Lives {
     orders: BTreeMap<String, Orders>,
     /// Set from the first moment with a clock, while nobody has asked for anything.
     start: Option<Start>,
+    /// What each CA is called in DNS; `None`: it does not say.
+    issuers: BTreeMap<String, Option<String>>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
     bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
@@ -58,6 +64,7 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// A pair of the operator's own, which is in no record.
     own: Option<own::Own>,
+    staple: Option<Staple>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -105,6 +112,7 @@ impl Lives {
             imposed: BTreeMap::new(),
             orders: BTreeMap::new(),
             start: None,
+            issuers: BTreeMap::new(),
             bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -177,6 +185,19 @@ impl Lives {
         self.accounts.get(ca)
     }
 
+    /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
+    /// a link that comes and goes is no reason to be refused as often.
+    pub fn link_up(&mut self, now: Option<Unix>) {
+        for (slot, life) in &mut self.certs {
+            for backoff in [&mut life.tried.order, &mut life.tried.tell] {
+                if plan::link_ends(backoff, now) {
+                    backoff.until = None;
+                    self.touched.insert(slot.md.clone());
+                }
+            }
+        }
+    }
+
     /// What anybody who may come to this CA gives as a contact.
     pub fn contacts(&self, ca: &str) -> &BTreeSet<String> {
         const NONE: &BTreeSet<String> = &BTreeSet::new();
@@ -229,6 +250,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.forgive_responder();
             life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
@@ -248,6 +270,7 @@ impl Lives {
         life.held.insert(0, held);
         life.held.truncate(2);
         life.unsaved = unsaved;
+        life.note_revoked();
     }
 
     /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
@@ -290,10 +313,9 @@ impl Lives {
         }
         life.want = Some(unforced);
         self.remember(slot, next);
-        let next = match (ordering, self.step(slot, Some(now))) {
-            (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
-            (true, _) => None,
-            _ => self.tried(slot).and_then(|tried| tried.tell.until),
+        let next = match ordering {
+            true => self.acts_at(slot, now).filter(|at| *at > now),
+            false => self.tried(slot).and_then(|tried| tried.tell.until),
         };
         let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
         if let (Outcome::OrderFailed(_), Some(want)) = (outcome, self.want(slot).filter(|want| want.cas.len() > 1)) {
@@ -379,6 +401,12 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
+}
+
+/// The places of those certificates that are served: where there are the operator's own, it is these.
+pub fn served(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = !md.statics.is_empty();
+    places(md).filter(move |slot| slot.is_own() == own)
 }
 
 /// The places of an MD's certificates, those of the operator's own first.

@@ -5,18 +5,18 @@ use crate::rules::plan::decide;
 use crate::words::cert::{Held, Step, Tried, Want, Why};
 use crate::words::time::{Span, Unix};
 
-/// The next step for one want: [`decide`]'s, unless a start holds it back. Nothing else is missed meanwhile.
-pub fn step(
+/// Until when a want waits: as `imposed`, and longer where a start holds back the step that would be next. [`decide`] under
+/// this says what there is to do meanwhile.
+pub fn wait(
     want: &Want,
     held: &[Held],
     tried: &Tried,
     imposed: Option<Unix>,
     start: Option<Start>,
     now: Option<Unix>,
-) -> Step {
-    let step = decide(want, held, tried, imposed, now);
-    let until = start.zip(now).and_then(|(start, now)| start.holds(&step, held.first(), now));
-    if until.is_some() { decide(want, held, tried, imposed.max(until), now) } else { step }
+) -> Option<Unix> {
+    let (Some(start), Some(at)) = (start, now) else { return imposed };
+    imposed.max(start.holds(&decide(want, held, tried, imposed, now), held.first(), at))
 }
 
 /// The orders of this device at one CA, as a bucket that leaks.

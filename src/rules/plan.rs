@@ -12,24 +12,32 @@ use crate::words::time::{Span, Unix};
 /// of us, for whichever want it did so. The same values give the same step.
 pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
-    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
-    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
-    let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
-    if tell_at == Some(now) {
+    let newest = held.first();
+    if tell_at(want, held, tried, now) == Some(now) {
         return Step::Tell;
     }
-    let newest = held.first();
-    let order_at = if want.driven { order_at(want, newest, tried, imposed, now) } else { NEVER };
-    let why = why(want, newest, tried, now);
-    let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
-    match why {
-        Some(why) if order_at <= now => Step::Order { why },
-        _ if ask_at <= now => Step::Ask,
-        _ => {
-            let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
-            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at.min(ask_at), Unix::min) }
+    match why(want, newest, tried, now) {
+        Some(why) if want.driven && order_at(want, newest, tried, imposed, now) <= now => Step::Order { why },
+        why => {
+            let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
+            let until = ask_at.min(acts_at(want, held, tried, imposed, now));
+            if ask_at <= now { Step::Ask } else { Step::Wait { until } }
         }
     }
+}
+
+/// The next moment at which more is done about a want than asking.
+pub fn acts_at(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
+    let order_at = if want.driven { order_at(want, held.first(), tried, imposed, now) } else { NEVER };
+    let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
+    [tell_at(want, held, tried, now), activates_at].into_iter().flatten().fold(order_at, Unix::min)
+}
+
+/// When somebody is to be told, if it is owed.
+fn tell_at(want: &Want, held: &[Held], tried: &Tried, now: Unix) -> Option<Unix> {
+    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
+    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
+    owed.then(|| pending(own, now).unwrap_or(now))
 }
 
 /// Whether somebody has yet to hear of this certificate.
@@ -69,13 +77,17 @@ pub fn ca<'a>(want: &'a Want, tried: &Tried) -> &'a str {
 
 /// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
 fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
-    let due = match why(want, held, tried, now) {
-        Some(_) => now,
-        None => held.map_or(now, |held| renew_at(want, held, tried)),
+    let due = match (why(want, held, tried, now), held) {
+        (Some(Why::Revoked), Some(held)) => held.since.plus(YOUNG).min(renew_at(want, held, tried)).max(now),
+        (Some(_), _) | (_, None) => now,
+        (None, Some(held)) => renew_at(want, held, tried),
     };
     let own = if tried.fingerprint == want.fingerprint { tried.order.until } else { None };
     [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
 }
+
+/// So old a certificate must be before one that is revoked is replaced: a responder may say so of whatever is issued.
+const YOUNG: Span = Span::hours(1);
 
 /// When the CA is to be asked for its window: what is not due needs it. Whoever asked us to wait for orders is left alone.
 fn ask_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
@@ -91,6 +103,11 @@ fn ask_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>
 /// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
 pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
     until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
+}
+
+/// Whether these failures were noted while the clock was ahead; they say nothing of today.
+pub fn by_another_clock(backoff: &Backoff, now: Unix) -> bool {
+    backoff.last_at.is_some_and(|at| at.since(now) > LONGEST_WAIT)
 }
 
 /// A day, and the jitter on top of it.
@@ -114,6 +131,8 @@ pub fn why(want: &Want, held: Option<&Held>, tried: &Tried, now: Unix) -> Option
     } else if renew_at(want, held, tried) <= now {
         let asked = suggested(want, held, tried).is_some_and(|window| window.at <= now);
         Some(if asked { Why::Asked } else { Why::Due })
+    } else if want.revoked {
+        Some(Why::Revoked)
     } else {
         None
     }
@@ -169,6 +188,13 @@ const BUILT: Unix = Unix::from_secs(match option_env!("SOURCE_DATE_EPOCH") {
 
 /// 2026-11-01; raised at each release.
 const RELEASED: u64 = 1_793_491_200;
+
+/// Whether a link that comes up ends this wait: one for a lost net does, and so does any other that is not of a moment ago.
+pub fn link_ends(backoff: &Backoff, now: Option<Unix>) -> bool {
+    let offline = matches!(backoff.last, Some(Failure::Trouble(_)));
+    let is_old = now.zip(backoff.last_at).is_some_and(|(now, at)| now.since(at) >= Span::mins(15));
+    backoff.until.is_some() && (offline || is_old)
+}
 
 /// What to remember after a step. `throw` is an even throw of 0 to [`THROW`]` - 1`: the jitter is fixed here, once.
 pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u32) -> Tried {
@@ -234,7 +260,8 @@ pub const THROW: u32 = 1001;
 
 /// One more failure, and the wait that follows it.
 pub fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
-    let failures = before.failures.saturating_add(1);
+    let counted = if by_another_clock(before, now) { 0 } else { before.failures };
+    let failures = counted.saturating_add(1);
     let until = now.plus(back_off(failures, patience(failure), retry, throw));
     Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
 }
@@ -279,6 +306,7 @@ mod tests {
             driven: true,
             activation: Span::ZERO,
             tells: true,
+            revoked: false,
             forced: false,
             retry: Span::secs(30),
             fingerprint: [1; 8],
@@ -319,6 +347,7 @@ mod tests {
                                         window,
                                         cas: cas.iter().map(|ca| (*ca).into()).collect(),
                                         must_staple: names.len() == 2,
+                                        revoked: cas.len() == 2,
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -440,7 +469,7 @@ mod tests {
             for at in moments {
                 for again in untils().into_iter().flatten().chain([NEVER]) {
                     let window = at.map(|at| Suggested { start: day(-4), end: day(50), at, explanation: None });
-                    all.push(Some(Advice { sha256, window, again, failures: 0 }));
+                    all.push(Some(Advice { sha256, window, again, failures: 0, hurried: false }));
                 }
             }
         }
@@ -499,7 +528,10 @@ mod tests {
         let own = |hours: u64| NOW.plus(Span::hours(hours));
         let suggest = |at: Unix| {
             let window = Some(Suggested { start: own(78), end: own(120), at, explanation: None });
-            Tried { advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0 }), ..Tried::default() }
+            Tried {
+                advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0, hurried: false }),
+                ..Tried::default()
+            }
         };
         assert_eq!(renew_at(&want(), &held, &Tried::default()), own(80));
         assert_eq!(renew_at(&want(), &held, &suggest(own(79))), own(79));
@@ -549,7 +581,10 @@ mod tests {
                 assert!(*until > NOW, "a wait ends in the future: {}", shown());
                 let due = want.driven && why(want, newest, tried, NOW).is_some();
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
-                assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
+                let young = newest.is_some_and(|held| {
+                    why(want, newest, tried, NOW) == Some(Why::Revoked) && held.since.plus(YOUNG) > NOW
+                });
+                assert!(!due || own || young || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
                 assert!(
                     *until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until),
@@ -599,6 +634,18 @@ mod tests {
     }
 
     /// A CA that ignores the wish is not asked again and again; a wish that was never uttered is.
+    #[test]
+    fn a_revoked_certificate_is_due_but_not_one_after_the_other() {
+        let old = held(NOW.minus(Span::days(3)), NOW.plus(Span::days(87)));
+        let revoked = Want { revoked: true, ..want() };
+        let told = Tried { told: Some(old.sha256), ..Tried::default() };
+        let step = |held: &Held| decide(&revoked, core::slice::from_ref(held), &told, None, Some(NOW));
+        assert_eq!(step(&old), Step::Order { why: Why::Revoked });
+        let fresh = Held { since: NOW.minus(Span::mins(10)), ..old };
+        assert_eq!(why(&revoked, Some(&fresh), &told, NOW), Some(Why::Revoked));
+        assert_eq!(step(&fresh), Step::Wait { until: NOW.plus(Span::mins(50)) });
+    }
+
     #[test]
     fn what_differs_in_must_staple_is_due_unless_it_was_asked_for() {
         for (wanted, has, asked, due) in [

@@ -106,6 +106,8 @@ pub struct Md {
     /// Trust roots for talking to the CA (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
+    /// Trust roots for the proxy (PEM); `None` is those for the CA.
+    pub proxy_roots: Option<PathBuf>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
     /// The CA's profile that is wished for, and whether nothing else will do.
@@ -120,6 +122,7 @@ pub struct Md {
     pub reuse_key: bool,
     /// Whether the TLS feature extension is asked for (RFC 7633).
     pub must_staple: bool,
+    pub stapling: Stapling,
     /// Certificates of the operator's own, each with its key; served and watched.
     pub statics: Vec<Static>,
     pub window: Window,
@@ -132,6 +135,12 @@ pub struct Md {
     pub retry: Span,
     /// As written, unfiltered, or `None` for what is possible.
     pub challenges: Option<Vec<Challenge>>,
+    /// The program that puts answers to dns-01 into DNS, and its arguments.
+    pub dns_command: Option<Vec<String>>,
+    /// `MDChallengeDns01Version 1`: it is told only the name of what it takes away.
+    pub dns_forgets: bool,
+    /// How long DNS may take to show an answer; `None`: nobody looks.
+    pub dns_wait: Option<Span>,
     /// Where answers to http-01 are written too, for a web server that owns port 80.
     pub webroot: Option<PathBuf>,
     /// Whether the Internet's 443 arrives at a listener of ours.
@@ -159,6 +168,7 @@ impl Md {
             cas: vec![],
             roots: None,
             proxy: None,
+            proxy_roots: None,
             failover: 5,
             profile: None,
             profile_mandatory: false,
@@ -167,6 +177,7 @@ impl Md {
             keys: vec![KeyKind::P256],
             reuse_key: false,
             must_staple: false,
+            stapling: Stapling { on: false, window: Window::Percent(33), keep: Span::days(7) },
             statics: vec![],
             window: Window::Percent(33),
             ari: true,
@@ -174,6 +185,9 @@ impl Md {
             activation: Span::ZERO,
             retry: Span::secs(30),
             challenges: None,
+            dns_command: None,
+            dns_forgets: false,
+            dns_wait: Some(Span::mins(2)),
             webroot: None,
             tls_arrives: false,
             require_https: RequireHttps::Off,
@@ -183,6 +197,11 @@ impl Md {
             served_at: None,
             hook_limit: Span::secs(60),
         }
+    }
+
+    /// Whether the operator has named this way.
+    pub fn proves_by(&self, challenge: Challenge) -> bool {
+        self.challenges.as_ref().is_some_and(|listed| listed.contains(&challenge))
     }
 
     /// Whether the CA may be asked for it.
@@ -227,6 +246,7 @@ impl Md {
             driven: self.driven(),
             activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
+            revoked: false,
             forced: false,
             retry: self.retry,
             fingerprint,
@@ -274,6 +294,16 @@ impl Challenge {
             Self::DnsPersist01 => "dns-persist-01",
         }
     }
+}
+
+/// Whether and how long the CA's own word goes with a certificate (RFC 6960, RFC 6066 §8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Stapling {
+    pub on: bool,
+    /// The part of a response's life in which a newer one is asked for.
+    pub window: Window,
+    /// How long it stays in the store.
+    pub keep: Span,
 }
 
 /// A certificate of the operator's own, and its key.

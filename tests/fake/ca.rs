@@ -1,6 +1,8 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
 use super::hands::Hands;
+use super::responder::{Responder, TestCa, access};
+use super::zone::Zone;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edgemd::doors::clock::{Clock, Knock};
@@ -8,15 +10,16 @@ use edgemd::doors::https::{Line, Route, Wire};
 use edgemd::rules::acme::advice;
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
+use edgemd::rules::txt::Txt;
 use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
 use edgemd::words::fault::Trouble;
+use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType,
-    SerialNumber, SignatureAlgorithm,
+    CertificateParams, CustomExtension, Issuer, KeyPair, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::{Value, json};
@@ -33,6 +36,8 @@ pub const DIRECTORY: &str = "https://ca.example/directory";
 const BASE: &str = "https://ca.example";
 /// How long a client waits for a CA that is silent.
 const SILENCE: Span = Span::secs(30);
+/// What it calls itself in DNS.
+const ISSUER: &str = "ca.example";
 const ERROR: &str = "urn:ietf:params:acme:error:";
 
 #[derive(Clone)]
@@ -69,12 +74,16 @@ pub struct Weather {
     pub reject: bool,
     /// Certificates come without the TLS feature extension, whatever was asked for.
     pub ignores_staple: bool,
+    /// The URL of an OCSP responder, which certificates name.
+    pub ocsp: Option<&'static str>,
     /// A contact that the CA does not take.
     pub bad_contact: Option<&'static str>,
     /// Orders are refused as if the account were at fault, which it is not.
     pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
+    /// dns-persist-01 is offered as its draft has it.
+    pub persist: bool,
     /// Whether it says when it wants certificates to be renewed (RFC 9773): as boulder does, unless `window` says otherwise.
     pub ari: bool,
     pub window: Option<(Unix, Unix)>,
@@ -107,9 +116,11 @@ impl Default for Weather {
             terms: Some("https://ca.example/terms"),
             reject: false,
             ignores_staple: false,
+            ocsp: None,
             bad_contact: None,
             denies_orders: false,
             prompt: false,
+            persist: false,
             ari: false,
             window: None,
             explanation: None,
@@ -149,6 +160,7 @@ pub struct Issued {
     /// Whether another one was ordered in its place.
     pub replaced: bool,
     account: usize,
+    id: String,
 }
 
 type Look = Box<dyn Fn(&str) -> Option<String> + Send>;
@@ -158,9 +170,12 @@ struct Ca {
     now: Box<dyn Fn() -> Unix + Send>,
     /// What it finds at http-01's place for this token.
     look: Look,
+    /// What it finds in DNS.
+    zone: Option<Zone>,
     weather: Weather,
     issuer: Issuer<'static, KeyPair>,
     root: Vec<u8>,
+    responder: Responder,
     nonces: BTreeSet<String>,
     count: u32,
     posts: u32,
@@ -217,32 +232,34 @@ type Answer = Result<Reply, No>;
 
 impl FakeCa {
     /// `now` is the CA's own clock; it looks for http-01 answers in `answers`, as if it fetched them.
-    pub fn new(now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+    pub fn new(now: impl Fn() -> Unix + Send + Sync + 'static, answers: Arc<Answers>) -> Self {
         Self::at(BASE, now, answers)
     }
 
     /// Another CA.
-    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + Sync + 'static, answers: Arc<Answers>) -> Self {
         Self::looking(base, now, move |token| answers.find(token))
     }
 
     /// One that finds answers in its own way.
     pub fn looking(
         base: &'static str,
-        now: impl Fn() -> Unix + Send + 'static,
+        now: impl Fn() -> Unix + Send + Sync + 'static,
         look: impl Fn(&str) -> Option<String> + Send + 'static,
     ) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Fake CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).unwrap().der().to_vec();
+        let own = TestCa::new("Fake CA");
+        let (issuer, root) = (own.issuer(), own.der.clone());
+        let now: Arc<dyn Fn() -> Unix + Send + Sync> = Arc::new(now);
+        let theirs = now.clone();
+        let responder = Responder::new(own, move || theirs());
         Self(Arc::new(Mutex::new(Ca {
             base,
-            now: Box::new(now),
+            now: Box::new(move || now()),
+            responder,
             look: Box::new(look),
+            zone: None,
             weather: Weather::default(),
-            issuer: Issuer::new(params, key),
+            issuer,
             root,
             nonces: BTreeSet::new(),
             count: 0,
@@ -268,6 +285,16 @@ impl FakeCa {
 
     pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
         change(&mut self.lock().weather);
+    }
+
+    /// Where it looks for the answers in DNS.
+    pub fn asks(&self, zone: &Zone) {
+        self.lock().zone = Some(zone.clone());
+    }
+
+    /// Its OCSP responder, at whichever URL.
+    pub fn responder(&self) -> Responder {
+        self.lock().responder.clone()
     }
 
     /// How many requests arrived.
@@ -336,6 +363,20 @@ impl FakeWire {
     }
 }
 
+impl FakeWire {
+    /// Who answers this, if it is a question about a certificate.
+    fn responder(&self, request: &Request) -> Option<Responder> {
+        let ca = self.cas.iter().find(|ca| ca.lock().weather.ocsp.is_some_and(|url| request.url.starts_with(url)))?;
+        (request.method == Method::Ocsp).then(|| ca.responder())
+    }
+}
+
+fn answer(responder: &Responder, request: &Request) -> Result<Reply, Trouble> {
+    let answer = responder.answer(&request.body);
+    let (status, retry_after, body) = answer.ok_or_else(|| Trouble::new("ocsp.example", "Connection refused"))?;
+    Ok(Reply { status, retry_after, body, ..Reply::default() })
+}
+
 impl Wire for FakeWire {
     fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
         Ok(Box::new(FakeLine { wire: self.clone(), call: None, used: false }))
@@ -352,7 +393,14 @@ struct FakeLine {
 impl Line for FakeLine {
     fn ask(&mut self, request: Request) {
         let weather = self.wire.ca(&request.url).map(|ca| ca.lock().weather.clone()).unwrap_or_default();
-        let takes = if weather.hangs { SILENCE } else { weather.takes };
+        let responder = self.wire.responder(&request).map(|responder| responder.takes());
+        let takes = if let Some(takes) = responder {
+            takes
+        } else if weather.hangs {
+            SILENCE
+        } else {
+            weather.takes
+        };
         if takes > Span::ZERO {
             self.wire.hands.knock_in(takes, Knock::Answer);
         }
@@ -367,6 +415,9 @@ impl Line for FakeLine {
     fn heard(&mut self) -> Option<Result<Reply, Trouble>> {
         let now = self.wire.hands.steady();
         let (request, _) = self.call.take_if(|(_, at)| *at <= now)?;
+        if let Some(responder) = self.wire.responder(&request) {
+            return Some(answer(&responder, &request));
+        }
         let nobody = || Err(Trouble::new("nobody", "this host is not known"));
         Some(self.wire.ca(&request.url).map_or_else(nobody, |ca| ca.lock().call(&request)))
     }
@@ -439,6 +490,7 @@ impl Ca {
     fn directory(&self) -> Reply {
         let base = self.base;
         let mut meta = match self.weather.terms {
+            Some(terms) if self.weather.persist => json!({"termsOfService": terms, "caaIdentities": [ISSUER]}),
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
@@ -459,10 +511,7 @@ impl Ca {
 
     /// The index of an issued certificate, by its id (RFC 9773 §4.1).
     fn find(&self, id: &str) -> Option<usize> {
-        self.issued.iter().position(|issued| {
-            let facts = x509::facts(&issued.der, KeyKind::P256, "", Unix::default()).unwrap();
-            advice::cert_id(&facts).as_deref() == Some(id)
-        })
+        self.issued.iter().rposition(|issued| issued.id == id)
     }
 
     /// RFC 9773 §4.2, and boulder's window: about two thirds of a life, the half of one below ten days, 1 % to each side.
@@ -773,7 +822,12 @@ impl Ca {
                 challenge
             })
             .collect();
-        challenges.push(json!({"type": "dns-persist-01", "url": "https://ca.example/x", "status": "pending"}));
+        let mut persist = json!({"type": "dns-persist-01", "url": "https://ca.example/x", "status": "pending"});
+        if self.weather.persist {
+            persist["url"] = format!("{base}/challenge/{index}/dns-persist-01").into();
+            persist["issuer-domain-names"] = json!([ISSUER, "other.example"]);
+        }
+        challenges.push(persist);
         challenges.push(json!({"type": "telepathy-01", "token": 7, "url": [1, 2]}));
         let shift = count % challenges.len();
         challenges.rotate_left(shift);
@@ -797,9 +851,21 @@ impl Ca {
         if authorization.verdict.is_some() {
             return Err(No(400, "malformed", "the challenge is not pending".into()));
         }
-        let good = kind == "http-01" && !self.weather.reject && found == Some(expected);
+        let name = authorization.identifier["value"].as_str().unwrap_or_default();
+        let shown = |txt: Option<Txt>| txt.is_some_and(|txt| self.zone.as_ref().is_some_and(|zone| zone.shows(&txt)));
+        let proven = match (kind, Name::parse(name, Labels::One)) {
+            ("http-01", _) => found == Some(expected),
+            ("dns-01", Ok(name)) => shown(Some(Txt::dns_01(&name, &expected))),
+            ("dns-persist-01", Ok(name)) => {
+                let account = format!("{base}/account/{}", authorization.account);
+                shown(Txt::persist(&name, ISSUER, &account, authorization.wildcard))
+            }
+            _ => false,
+        };
+        let good = proven && !self.weather.reject;
         authorization.verdict = Some((if good { Verdict::Valid } else { Verdict::Invalid }, self.weather.polls));
-        authorization.asked = ["http-01", "tls-alpn-01", "dns-01"].into_iter().find(|word| *word == kind).unwrap_or("");
+        let kinds = ["http-01", "tls-alpn-01", "dns-01", "dns-persist-01"];
+        authorization.asked = kinds.into_iter().find(|word| *word == kind).unwrap_or("");
         Ok(ok(
             200,
             &json!({"type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "status": "processing",
@@ -864,6 +930,7 @@ impl Ca {
             let extension = CustomExtension::from_oid_content(&x509::TLS_FEATURE, x509::STATUS_REQUEST.into());
             params.custom_extensions.push(extension);
         }
+        params.custom_extensions.extend(self.weather.ocsp.map(access));
         params.subject_alt_names = names
             .iter()
             .map(|name| match name.parse() {
@@ -873,8 +940,9 @@ impl Ca {
             .collect();
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let chain = pem::encode("CERTIFICATE", &der) + &pem::encode("CERTIFICATE", &self.root);
-        let names = names.into_iter().collect();
-        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account });
+        let facts = x509::facts(&der, KeyKind::P256, "", Unix::default()).unwrap();
+        let (names, id) = (names.into_iter().collect(), advice::cert_id(&facts).unwrap());
+        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account, id });
         chain
     }
 }

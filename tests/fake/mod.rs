@@ -8,7 +8,9 @@ pub mod ear;
 pub mod eye;
 pub mod hands;
 pub mod report;
+pub mod responder;
 pub mod served;
+pub mod zone;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -20,12 +20,14 @@ pub fn report(md: &Md, held: Option<Held>) -> Report {
         tell: Backoff::default(),
         told: true,
         waits_for: "",
+        staple: None,
         ends_soon: false,
     };
     Report {
         md: Arc::new(md.clone()),
         ca: String::new(),
         account: None,
+        records: vec![],
         certs: vec![cert],
         log: Diary::default(),
         warning: Backoff::default(),

@@ -149,6 +149,7 @@ impl Fleet {
             activation: Span::ZERO,
             tells: false,
             forced: false,
+            revoked: false,
             retry: Span::secs(30),
             fingerprint: [0; 8],
         };
@@ -193,7 +194,8 @@ impl Fleet {
         let device = &mut self.devices[number as usize];
         device.expired |= device.held.first().is_some_and(|held| held.not_after <= now);
         let imposed = device.tried.imposed.iter().map(|imposed| imposed.until).max();
-        match crowd::step(&self.want, &device.held, &device.tried, imposed, device.start, Some(now)) {
+        let until = crowd::wait(&self.want, &device.held, &device.tried, imposed, device.start, Some(now));
+        match plan::decide(&self.want, &device.held, &device.tried, until, Some(now)) {
             Step::Wait { until } => until.min(now.plus(LOOK)),
             Step::Ask => {
                 let hint = self.ca.advise(&device.held[0], now);

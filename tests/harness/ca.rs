@@ -11,7 +11,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +31,8 @@ pub struct Knobs {
     pub blocked: Vec<String>,
     /// Accounts need one of these (kid, key in base64url).
     pub bound: Vec<(String, String)>,
+    /// The URL of an OCSP responder, which its certificates name.
+    pub ocsp: String,
     /// Its profiles, each with the seconds of a life.
     pub profiles: Vec<(&'static str, u64)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
@@ -46,6 +49,7 @@ impl Default for Knobs {
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
+            ocsp: String::new(),
             // Pebble throws dice among several when an order names none.
             profiles: vec![("default", 7_776_000)],
             ipv6: false,
@@ -59,6 +63,8 @@ pub struct Ca {
     pebble: Child,
     _names: Child,
     dns: u16,
+    /// Where its resolver is told what names say.
+    zone: SocketAddr,
     /// Where the CA looks for http-01 answers, and for tls-alpn-01 ones.
     pub http: Port,
     pub tls: Port,
@@ -75,10 +81,11 @@ impl Ca {
         let mut names = resolver(&folder, knobs);
         // Pebble asks its resolver by TCP.
         let dns = names.port(HERE);
+        let zone = SocketAddr::from((MANAGE, names.port(MANAGE)));
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
         let here = SocketAddr::from((HERE, pebble.port(HERE)));
         let manage = SocketAddr::from((MANAGE, pebble.port(MANAGE)));
-        Self { tee: Tee::to(here), pebble, _names: names, dns, http, tls, here, manage, folder }
+        Self { tee: Tee::to(here), pebble, _names: names, dns, zone, http, tls, here, manage, folder }
     }
 
     /// The URL of its directory.
@@ -107,6 +114,32 @@ impl Ca {
     /// How many TCP connections have been opened to it.
     pub fn connections(&self) -> usize {
         self.tee.count()
+    }
+
+    /// A command for dns-01 on this device, which writes down its calls, and the resolver's part of them.
+    pub fn dns_command(&self, folder: &Folder) -> PathBuf {
+        let post = format!("busybox wget -q -O /dev/null http://{}", self.zone);
+        folder.script(
+            "dns",
+            &format!(
+                "echo \"$@\" >>'{}'\ncase $1 in\n\
+                 setup) {post}/set-txt --post-data \"{{\\\"host\\\":\\\"_acme-challenge.$2.\\\",\\\"value\\\":\\\"$3\\\"}}\" ;;\n\
+                 teardown) {post}/clear-txt --post-data \"{{\\\"host\\\":\\\"_acme-challenge.$2.\\\"}}\" ;;\nesac",
+                folder.join("dns.log").display()
+            ),
+        )
+    }
+
+    /// Somebody publishes a record, in a zone file's form: `name. IN TXT "value"`.
+    pub fn publish(&self, record: &str) {
+        let (host, value) = record.split_once(" IN TXT \"").expect("a record");
+        let body = json!({"host": host, "value": value.trim_end_matches('"')}).to_string();
+        let mut stream = TcpStream::connect(self.zone).expect("the resolver's management");
+        let head = format!("POST /set-txt HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
 
     /// How many certificates it has issued.
@@ -143,9 +176,18 @@ impl Ca {
 
     /// The root above the certificates that it issues.
     pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
-        let answer = cert::get(self.manage, "localhost", "/roots/0", None).expect("Pebble's management");
-        let pem = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+        let pem = self.managed("/roots/0");
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
+    }
+
+    /// The certificate and the key (PEM) that it issues with.
+    pub fn issuing_pair(&self) -> (String, String) {
+        (self.managed("/intermediates/0"), self.managed("/intermediate-keys/0"))
+    }
+
+    fn managed(&self, path: &str) -> String {
+        let answer = cert::get(self.manage, "localhost", path, None).expect("Pebble's management");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
     }
 
     /// From here on it wants this certificate (a PEM file, leaf first) to be renewed between these two moments, RFC 3339.
@@ -206,12 +248,14 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "privateKey": folder.join("pebble.key"),
         "httpPort": http.number(),
         "tlsPort": tls.number(),
-        "ocspResponderURL": "",
+        "ocspResponderURL": knobs.ocsp,
+        "caaIdentities": ["pebble.example"],
         "externalAccountBindingRequired": !knobs.bound.is_empty(),
         "externalAccountMACKeys": keys,
         "domainBlocklist": knobs.blocked,
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
-        "keyAlgorithm": "ecdsa",
+        // Its management has no other key to show.
+        "keyAlgorithm": if knobs.ocsp.is_empty() { "ecdsa" } else { "rsa" },
         "profiles": profiles,
     }});
     let config = folder.put("pebble.json", &config.to_string());

@@ -3,8 +3,8 @@
 use super::{Life, Lives, places};
 use crate::rules::{plan, status};
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Slot, Step, Why};
-use crate::words::config::Md;
+use crate::words::cert::{Backoff, Slot, Step, Why};
+use crate::words::config::{Challenge, Md};
 use crate::words::time::Unix;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ impl Lives {
         if let Some(at) = self.activates_at(slot, now) {
             return format!("; in use from {at}");
         }
-        match self.step(slot, now) {
-            Step::Wait { until } if until.millis() < u64::MAX => format!("; renewal from {until}"),
+        match (self.step(slot, now), now.and_then(|now| self.acts_at(slot, now))) {
+            (Step::Wait { .. } | Step::Ask, Some(at)) => format!("; renewal from {at}"),
             _ => String::new(),
         }
     }
@@ -54,6 +54,7 @@ impl Lives {
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
         });
         Report {
+            records: if md.proves_by(Challenge::DnsPersist01) { self.records(md) } else { vec![] },
             md: md.clone(),
             ca,
             account,
@@ -76,9 +77,10 @@ impl Lives {
             _ if busy => Next::Ordering,
             Step::NoClock => Next::NoClock,
             Step::Tell => Next::Telling,
-            Step::Order { .. } | Step::Ask => Next::Nothing,
-            Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
-            Step::Wait { until } => Next::At(until),
+            Step::Order { .. } => Next::Nothing,
+            Step::Ask | Step::Wait { .. } => {
+                now.and_then(|now| self.acts_at(slot, now)).map_or(Next::Nothing, Next::At)
+            }
         };
         let waits_for = match next {
             Next::At(until) => self.waits_for(plan::ca(want, &life.tried), until, now),
@@ -91,6 +93,11 @@ impl Lives {
         let incomplete =
             matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
+        let of_today = |backoff: &Backoff| match now {
+            _ if forgiven => Backoff::default(),
+            Some(now) if plan::by_another_clock(backoff, now) => Backoff::default(),
+            _ => backoff.clone(),
+        };
         let warn = self.mds.get(&want.md).map(|md| md.warn);
         let warned_from = newest.zip(warn).map(|(held, warn)| held.not_after.minus(warn.of(held.life())));
         Some(CertReport {
@@ -104,8 +111,9 @@ impl Lives {
             next,
             waits_for,
             renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
-            order: if forgiven { Default::default() } else { life.tried.order.clone() },
-            tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
+            order: of_today(&life.tried.order),
+            tell: of_today(&life.tried.tell),
+            staple: life.staple_report(now),
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })
     }

@@ -3,7 +3,7 @@
 use super::{Life, Lives};
 use crate::rules::crowd::{self, Start};
 use crate::rules::plan;
-use crate::words::cert::{NEVER, Slot, Step, Tried};
+use crate::words::cert::{Held, NEVER, Slot, Step, Tried, Want};
 use crate::words::time::Unix;
 
 impl Lives {
@@ -38,10 +38,21 @@ impl Lives {
         let Some(Life { want: Some(want), held, tried, .. }) = self.certs.get(slot) else {
             return Step::Wait { until: NEVER };
         };
+        plan::decide(want, held, tried, self.until(want, held, tried, now, paced), now)
+    }
+
+    /// When more is done about it by itself than asking, if that will ever be.
+    pub(super) fn acts_at(&self, slot: &Slot, now: Unix) -> Option<Unix> {
+        let Life { want: Some(want), held, tried, .. } = self.certs.get(slot)? else { return None };
+        let until = self.until(want, held, tried, Some(now), true);
+        Some(plan::acts_at(want, held, tried, until, now)).filter(|at| *at != NEVER)
+    }
+
+    /// The end of the longest wait, the CA's or our own.
+    fn until(&self, want: &Want, held: &[Held], tried: &Tried, now: Option<Unix>, paced: bool) -> Option<Unix> {
         let ca = plan::ca(want, tried);
         let own = self.free_at(ca, now.filter(|_| paced));
-        let until = self.imposed.get(ca).copied().max(own);
-        crowd::step(want, held, tried, until, self.start, now)
+        crowd::wait(want, held, tried, self.imposed.get(ca).copied().max(own), self.start, now)
     }
 
     /// Work can begin: there is a clock.

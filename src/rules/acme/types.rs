@@ -11,7 +11,7 @@ pub struct Request {
     pub method: Method,
     pub url: String,
     pub accept: Option<&'static str>,
-    /// A JWS in its flattened JSON form; only with [`Method::Post`].
+    /// A JWS in its flattened JSON form with [`Method::Post`], a question in DER with [`Method::Ocsp`].
     pub body: Vec<u8>,
 }
 
@@ -20,6 +20,8 @@ pub enum Method {
     Get,
     Head,
     Post,
+    /// A POST, too: to an OCSP responder (RFC 6960 §A.1).
+    Ocsp,
 }
 
 /// What came back, reduced to the parts that ACME gives a meaning to.
@@ -51,6 +53,8 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    /// RFC 8659: what it is called in CAA records.
+    pub caa_identities: Option<Vec<String>>,
     /// Names and their descriptions (draft-ietf-acme-profiles).
     pub profiles: Option<Value>,
 }
@@ -137,7 +141,7 @@ pub struct Authorization {
 #[derive(Deserialize, Debug)]
 #[serde(untagged)]
 pub enum Offer {
-    Known(Challenge),
+    Known(Box<Challenge>),
     Other(IgnoredAny),
 }
 
@@ -149,6 +153,11 @@ pub struct Challenge {
     pub url: String,
     pub status: Option<String>,
     pub token: Option<String>,
+    /// Only with dns-persist-01: what the CA calls itself in DNS, and what our account is called there.
+    #[serde(rename = "issuer-domain-names")]
+    pub issuers: Option<Vec<String>>,
+    #[serde(rename = "accounturi")]
+    pub account: Option<String>,
     pub error: Option<Problem>,
 }
 

@@ -5,7 +5,7 @@ use super::lex::quoted;
 use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::KeyKind;
-use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Static, Way};
+use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Stapling, Static, Way};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
 use std::collections::BTreeMap;
@@ -28,6 +28,12 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
             let name = quoted(md.name.as_str());
             let so = if md.drive == DriveMode::Auto { "; in mode auto it is not driven" } else { "" };
             let why = format!("no virtual host and no export uses {name}{so}");
+            notices.push(Fault { place: written.place.clone(), why });
+        }
+        if md.must_staple && md.tls_arrives && !md.stapling.on {
+            let name = quoted(md.name.as_str());
+            let why =
+                format!("MDMustStaple for {name} without MDStapling on: browsers will refuse what is served here");
             notices.push(Fault { place: written.place.clone(), why });
         }
         mds.push(md);
@@ -127,6 +133,7 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         cas: cas.iter().map(|ca| ca.url(kind).to_string()).collect(),
         roots: layers.pick(|s| s.roots.as_ref()).cloned().flatten(),
         proxy: layers.pick(|s| s.proxy.as_ref()).cloned().flatten(),
+        proxy_roots: layers.pick(|s| s.proxy_roots.as_ref()).cloned().flatten(),
         failover: draft.failover.unwrap_or(plain.failover),
         profile: layers.pick(|s| s.profile.as_ref()).cloned().flatten(),
         profile_mandatory: layers.pick(|s| s.profile_mandatory.as_ref()).copied().unwrap_or(plain.profile_mandatory),
@@ -135,6 +142,11 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         keys,
         reuse_key: layers.pick(|s| s.reuse_key.as_ref()).copied().unwrap_or(plain.reuse_key),
         must_staple: layers.pick(|s| s.must_staple.as_ref()).copied().unwrap_or(plain.must_staple),
+        stapling: Stapling {
+            on: layers.pick(|s| s.stapling.as_ref()).copied().unwrap_or(plain.stapling.on),
+            window: layers.pick(|s| s.staple_window.as_ref()).copied().unwrap_or(plain.stapling.window),
+            keep: layers.pick(|s| s.staple_keep.as_ref()).copied().unwrap_or(plain.stapling.keep),
+        },
         statics: layers.md.map(|own| statics(own, place, faults)).unwrap_or_default(),
         window: layers.pick(|s| s.window.as_ref()).copied().unwrap_or(plain.window),
         ari: layers.pick(|s| s.ari.as_ref()).copied().unwrap_or(plain.ari),
@@ -142,6 +154,9 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         activation: layers.pick(|s| s.activation.as_ref()).copied().unwrap_or(plain.activation),
         retry: draft.retry.unwrap_or(plain.retry),
         challenges: layers.pick(|s| s.challenges.as_ref()).cloned(),
+        dns_command: layers.pick(|s| s.dns_command.as_ref()).cloned(),
+        dns_forgets: draft.dns_forgets.unwrap_or(plain.dns_forgets),
+        dns_wait: layers.pick(|s| s.dns_wait.as_ref()).copied().unwrap_or(plain.dns_wait),
         webroot: layers.pick(|s| s.webroot.as_ref()).cloned(),
         tls_arrives: plain.tls_arrives,
         require_https: layers.pick(|s| s.require_https.as_ref()).copied().unwrap_or(plain.require_https),

@@ -231,16 +231,6 @@ pub fn via_ari(scope: &mut Scope<'_>, args: &[Word]) {
     scope.settings().ari = on_off(scope, args);
 }
 
-/// A window or a time that nothing keeps yet.
-pub fn later_window(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, values::window);
-}
-
-/// `on` or `off` that nothing keeps yet.
-pub fn later_switch(scope: &mut Scope<'_>, args: &[Word]) {
-    on_off(scope, args);
-}
-
 /// A time of at least this long.
 fn at_least(scope: &mut Scope<'_>, args: &[Word], least: Span) -> Option<Span> {
     one(scope, args, |text| match values::span(text, Unit::Seconds)? {
@@ -301,6 +291,26 @@ pub fn must_staple(scope: &mut Scope<'_>, args: &[Word]) {
     scope.settings().must_staple = staple;
 }
 
+pub fn stapling(scope: &mut Scope<'_>, args: &[Word]) {
+    let on = on_off(scope, args);
+    scope.settings().stapling = on;
+}
+
+/// There is no certificate that is no MD's: on and off come to the same.
+pub fn staple_others(scope: &mut Scope<'_>, args: &[Word]) {
+    on_off(scope, args);
+}
+
+pub fn staple_keep(scope: &mut Scope<'_>, args: &[Word]) {
+    let keep = one(scope, args, |text| values::span(text, Unit::Days));
+    scope.settings().staple_keep = keep;
+}
+
+pub fn staple_window(scope: &mut Scope<'_>, args: &[Word]) {
+    let window = one(scope, args, values::window);
+    scope.settings().staple_window = window;
+}
+
 pub fn static_cert(scope: &mut Scope<'_>, args: &[Word]) {
     let [word] = args else { return };
     let path = path(scope, word);
@@ -337,9 +347,6 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
         match Challenge::of_word(&word.text) {
             Some(challenge) if challenges.contains(&challenge) => {}
             Some(challenge) => {
-                if !matches!(challenge, Challenge::Http01 | Challenge::TlsAlpn01) {
-                    scope.wrong(word, "does not work yet in this version; remove it");
-                }
                 challenges.push(challenge);
             }
             None => {
@@ -352,14 +359,27 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn dns_command(scope: &mut Scope<'_>, args: &[Word]) {
-    tell::program(scope, args);
+    if let Some(argv) = tell::program(scope, args) {
+        scope.settings().dns_command = Some(argv);
+    }
 }
 
 pub fn dns_version(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| match text {
-        "1" | "2" => Ok(()),
+    let forgets = one(scope, args, |text| match text {
+        "1" | "2" => Ok(text == "1"),
         _ => Err("is no version. Only versions `1` and `2` are supported".into()),
     });
+    scope.draft.dns_forgets = forgets.or(scope.draft.dns_forgets);
+}
+
+pub fn dns_wait(scope: &mut Scope<'_>, args: &[Word]) {
+    let wait = one(scope, args, |text| match text.eq_ignore_ascii_case("off") {
+        true => Ok(None),
+        false => values::span(text, Unit::Seconds).map(Some),
+    });
+    if wait.is_some() {
+        scope.settings().dns_wait = wait;
+    }
 }
 
 pub fn webroot(scope: &mut Scope<'_>, args: &[Word]) {

@@ -15,7 +15,8 @@
 //!
 //! 1. `rules::conf` reads the file into a [`Config`](words::config::Config); each of its MDs says what it wants.
 //! 2. `house::store` reads what is held and what was tried.
-//! 3. [`rules::plan::decide`] compares the three and names a [`Step`](words::cert::Step).
+//! 3. [`rules::plan::decide`] compares the three and names a [`Step`](words::cert::Step); [`rules::crowd`] keeps what many
+//!    devices, or many certificates of one, would do at once from being done at once.
 //! 4. On `Order`, `house::orders` makes a key and sets an errand going: `rules::acme::flow` says turn by turn what to
 //!    ask the CA and what to answer on port 80, `house::errand` does it.
 //! 5. The chain arrives: `rules::x509` proves it, the store commits it in one record. From here on it is held.
@@ -66,6 +67,7 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod crowd;
     pub mod der;
     pub mod dns;
     pub mod export;

@@ -12,6 +12,8 @@ mod bound;
 mod cas;
 #[path = "days/clock.rs"]
 mod clock;
+#[path = "days/crowd.rs"]
+mod crowd;
 #[path = "days/dns.rs"]
 mod dns;
 #[path = "days/exports.rs"]

@@ -733,6 +733,48 @@ fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
     }
 }
 
+/// `Service busy` in the midst of an order is a wait, no reason to begin another one; unless it is a long one.
+#[test]
+fn a_ca_that_is_too_busy_to_tell_is_asked_again() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = |status: &str| {
+        let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
+        format!(r#"{{"status":"{status}",{more}}}"#)
+    };
+    let authorization = r#"{"status":"pending","identifier":{"type":"dns","value":"router.example.org"},
+        "challenges":[{"type":"http-01","url":"https://ca/c","token":"t"}]}"#;
+    let busy = |status: u16, wait: Span| Reply {
+        retry_after: Some(wait),
+        ..json(status, r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"Service busy; retry later."}"#)
+    };
+    let answers = [
+        json(200, PLAIN),
+        Reply { location: Some("https://ca/o/1".into()), ..json(201, &order("pending")) },
+        json(200, authorization),
+        json(200, "{}"),
+        busy(503, Span::secs(60)),
+        json(200, &authorization.replace("\"pending\"", "\"valid\"")),
+        json(200, &order("processing")),
+        busy(429, Span::secs(60)),
+        json(200, &order("valid")),
+    ];
+    match scripted(brief.clone(), &answers) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/crt"),
+        other => panic!("{other:?}"),
+    }
+    for at in [4, 7] {
+        let mut answers = answers.clone();
+        answers[at] = busy(503, Span::hours(1));
+        match scripted(brief.clone(), &answers) {
+            Turn::Fail(Failure::Refusal(no)) => {
+                assert_eq!((no.status, no.short(), no.retry_after), (Some(503), "rateLimited", Some(Span::hours(1))));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn an_order_that_is_not_ready_yet_is_finalized_later() {
     let mut brief = Bench::new(&["router.example.org"]).brief;

@@ -381,6 +381,33 @@ mod tests {
         assert!(info.raw.windows(feature.len()).any(|window| window == feature), "{:02x?}", info.raw);
     }
 
+    /// With the key authorization of RFC 8555 §8.3's example.
+    #[test]
+    fn rfc_8737_3_the_answer_to_tls_alpn_01() {
+        let authorization = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+        let digest = [
+            0x2c, 0xfb, 0x08, 0xc1, 0x3a, 0x3b, 0xa3, 0xc0, 0x68, 0x1b, 0x4f, 0xaf, 0x8c, 0x2c, 0x86, 0x40, 0x60, 0x56,
+            0x49, 0x52, 0x0f, 0xc4, 0x8f, 0xa2, 0xfd, 0x7d, 0xf7, 0xe9, 0xe5, 0x0e, 0x41, 0x9a,
+        ];
+        let now = Unix::from_secs(1_800_000_000);
+        for (subject, san) in [
+            ("a.example.org", GeneralName::DNSName("a.example.org")),
+            ("192.0.2.1", GeneralName::IPAddress(&[192, 0, 2, 1])),
+        ] {
+            let bundle = answer(&name(subject), authorization, now).unwrap();
+            let (_, cert) = x509_parser::certificate::X509Certificate::from_der(&bundle.chain[0]).unwrap();
+            // SEQUENCE { OID 1.3.6.1.5.5.7.1.31, BOOLEAN TRUE, OCTET STRING { OCTET STRING (32) } }
+            let mut extension = vec![0x30, 49, 6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 4, 34, 4, 32];
+            extension.extend(digest);
+            let count = cert.as_raw().windows(extension.len()).filter(|window| *window == extension).count();
+            assert_eq!(count, 1, "{:02x?}", cert.as_raw());
+            let names = cert.subject_alternative_name().unwrap().unwrap();
+            assert_eq!(names.value.general_names, [san], "this name and no other");
+            assert_eq!(cert.issuer(), cert.subject());
+            assert_eq!(cert.public_key().raw, public_key(&bundle.key, KeyKind::P256).unwrap());
+        }
+    }
+
     #[test]
     fn an_account_key_signs_es256() {
         let pkcs8 = AccountKey::generate().unwrap();

@@ -222,7 +222,10 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
             if let Failure::Refusal(refusal) = failure
                 && let Some(span) = refusal.retry_after
             {
-                let until = now.plus(span.max(Span::secs(1)).min(Span::hours(24)));
+                let span = span.max(Span::secs(1));
+                // A CA tells many the same moment: they come in the tenth of the wait that follows it.
+                let later = span.divided(10 * u64::from(THROW - 1)).times(throw.into());
+                let until = now.plus(span.plus(later).min(Span::hours(24)));
                 next.imposed.retain(|imposed| imposed.ca != asked);
                 next.imposed.push(Imposed { ca: asked.into(), until });
                 // The CA's wait outranks ours in both directions, as long as it is this CA that we wait for.
@@ -839,18 +842,32 @@ mod tests {
         let then = NOW.plus(Span::secs(30));
         assert_eq!(decide(&want, &[], &first, None, Some(then)), Step::Order { why: Why::Missing });
         let second = settle(&want, &first, &waiting(2), then, 500);
-        let until = [(CA, NOW.plus(Span::hours(10))), (OTHER, then.plus(Span::hours(2)))];
+        let later = |hours: u64| Span::hours(hours).percent(105);
+        let until = [(CA, NOW.plus(later(10))), (OTHER, then.plus(later(2)))];
         assert_eq!(second.imposed, until.map(|(ca, until)| Imposed { ca: ca.into(), until }));
         assert_eq!(ca(&want, &second), CA);
-        let later = then.plus(Span::hours(3));
-        let third = settle(&want, &second, &offline(), later, 500);
+        let now = then.plus(Span::hours(3));
+        let third = settle(&want, &second, &offline(), now, 500);
         assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
-        let shorter = settle(&want, &third, &waiting(1), later, 500);
-        let again = settle(&want, &shorter, &offline(), later, 500);
-        let newest = settle(&want, &again, &waiting(3), later, 500);
+        let shorter = settle(&want, &third, &waiting(1), now, 500);
+        let again = settle(&want, &shorter, &offline(), now, 500);
+        let newest = settle(&want, &again, &waiting(3), now, 500);
         let waits: Vec<&str> = newest.imposed.iter().map(|imposed| imposed.ca.as_str()).collect();
         assert_eq!(waits, [CA, OTHER], "one for each, the newest");
-        assert_eq!(newest.imposed[1].until, later.plus(Span::hours(3)));
+        assert_eq!(newest.imposed[1].until, now.plus(later(3)));
+    }
+
+    /// Those that a CA has told the same moment come one after the other, none too early.
+    #[test]
+    fn the_same_wait_ends_at_different_moments() {
+        let after = |span: Span, throw: u32| {
+            let tried = settle(&want(), &Tried::default(), &refused("rateLimited", Some(span)), NOW, throw);
+            assert_eq!(tried.order.until, Some(tried.imposed[0].until));
+            tried.imposed[0].until.since(NOW)
+        };
+        let two = Span::hours(2);
+        assert_eq!([0, 500, 1000].map(|throw| after(two, throw)), [100, 105, 110].map(|percent| two.percent(percent)));
+        assert_eq!([0, 500, 1000].map(|throw| after(Span::hours(24), throw)), [Span::hours(24); 3]);
     }
 
     /// A CA that asks for no wait at all is not hammered.

@@ -84,6 +84,10 @@ impl Lives {
                 now.and_then(|now| self.acts_at(slot, now)).map_or(Next::Nothing, Next::At)
             }
         };
+        let waits_for = match next {
+            Next::At(until) => self.waits_for(plan::ca(want, &life.tried), until, now),
+            _ => "",
+        };
         let why = match now {
             Some(now) => plan::why(want, newest, &life.tried, now),
             None => newest.is_none().then_some(Why::Missing),
@@ -107,6 +111,7 @@ impl Lives {
             suggested: newest.and_then(|held| plan::suggested(want, held, &life.tried)).cloned(),
             why,
             next,
+            waits_for,
             renew_at: now
                 .filter(|_| incomplete || why == Some(Why::Revoked))
                 .or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),

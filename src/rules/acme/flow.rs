@@ -159,6 +159,13 @@ impl Flow {
             }
             (Stage::PollOrder, None) => self.read_order(doing, reply),
             (Stage::Alternate, _) => Ok(self.read_alternate(Some(reply))),
+            // Who is too busy to tell is asked again when it says.
+            (Stage::PollAuthorization, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestAuthorization, doing, no.retry_after).map_err(|_| no.into())
+            }
+            (Stage::PollOrder, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestOrder, doing, no.retry_after).map_err(|_| no.into())
+            }
             (Stage::Certificate, None) => self.read_certificate(doing, reply),
             (_, Some(no)) => Err(no.into()),
             (_, None) => Err(out_of_turn(doing)),

@@ -245,6 +245,37 @@ mod tests {
         }
     }
 
+    /// The flattened form, and nothing beside its three members (RFC 7515 §7.2.2); the header is that of the examples in
+    /// RFC 8555 §7.4 and §7.3.
+    #[test]
+    fn rfc_8555_6_2_the_examples_headers() {
+        let jwk = Jwk::ec(&[4; 65]).unwrap();
+        let account = Signer::Account("https://example.com/acme/acct/evOfKhNU60wg".into());
+        for (signer, nonce, url, key) in [
+            (
+                account,
+                "5XJ1L3lEkMG7tR6pA00clA",
+                "https://example.com/acme/new-order",
+                r#""kid":"https://example.com/acme/acct/evOfKhNU60wg""#.to_string(),
+            ),
+            (
+                Signer::Key,
+                "6S8IqOGY7eL2lsGoTZYifg",
+                "https://example.com/acme/new-account",
+                format!(r#""jwk":{}"#, jwk.as_str()),
+            ),
+        ] {
+            let how = How::Post { payload: "{}".into(), nonce: nonce.into(), signer };
+            let ask = Ask { url: url.into(), accept: None, how };
+            let request = request(&ask, &jwk, &|_| Ok::<_, Trouble>(vec![0; 64])).unwrap();
+            let header = format!(r#"{{"alg":"ES256",{key},"nonce":"{nonce}","url":"{url}"}}"#);
+            let (header, signature) = (base64url(header.as_bytes()), "A".repeat(86));
+            let body = format!(r#"{{"protected":"{header}","payload":"e30","signature":"{signature}"}}"#);
+            assert_eq!(String::from_utf8(request.body).unwrap(), body);
+            assert_eq!((request.url.as_str(), request.method), (url, Method::Post));
+        }
+    }
+
     #[test]
     fn rfc_8555_6_3_post_as_get_has_an_empty_payload() {
         let jwk = Jwk::ec(&[4; 65]).unwrap();

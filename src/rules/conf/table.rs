@@ -535,10 +535,10 @@ pub static DIRECTIVES: &[Directive] = &[
         syntax: "duration",
         count: One,
         places: G,
-        default: Rule("a random moment of up to 30s, and only before a first certificate"),
+        default: Rule("a random moment of up to 30s, before a renewal of up to 1h"),
         help: "how long to wait after a start before anything is asked of a CA",
         example: "MDInitialDelay 10s",
-        differs: So("unless it is written, a random moment of up to 30s before a first certificate"),
+        differs: So("unless it is written, a random moment of up to 30s, before a renewal of up to 1h"),
         does: Set(set::initial_delay),
     },
     Directive {

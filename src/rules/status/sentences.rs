@@ -176,7 +176,7 @@ fn next(report: &Report, cert: &CertReport) -> String {
             };
             why + how
         }
-        Next::At(at) if cert.why.is_some() => format!("{why}next try {at}"),
+        Next::At(at) if cert.why.is_some() => format!("{why}next try {at}{}", cert.waits_for),
         Next::At(at) => format!("renewal from {at}"),
         Next::Nothing if cert.why.is_some() => format!("{why}next try shortly"),
         Next::Nothing => "nothing to do".into(),
@@ -231,6 +231,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            waits_for: "",
             staple: None,
             ends_soon: days < 9,
         }

@@ -252,6 +252,7 @@ fn md_502_200_a_name_more_is_due() {
     device.complete(A);
     let first = device.exported(A);
     device.reload_with(&format!("MDomain {A} {B}"));
+    device.logs("the certificate does not cover all names");
     device.complete(A);
     let second = device.exported(A);
     assert_sound(&second, &[A, B]);

@@ -279,7 +279,10 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune"),
+            (
+                "",
+                "an empty request; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",
+            ),
             (
                 "halt",
                 "unknown request \"halt\"; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",

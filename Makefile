@@ -94,7 +94,8 @@ qemu-%: ## a device, emulated: it orders, reboots, wakes up in 1970; the machine
 	@cross/build $$(sed -n 's/^triple=//p' qemu/$*/machine)
 	@qemu/run $*
 
-test-devices: $(addprefix qemu-,$(MACHINES)) ## every machine of qemu/
+test-devices: ## every machine of qemu/
+	@$(MAKE) --no-print-directory $(addprefix qemu-,$(MACHINES))
 
 packages: ## what people install, into target/packages: of each target of cross/ that is built
 	$(ALONE) tests/setup/packages pack

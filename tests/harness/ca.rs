@@ -2,6 +2,7 @@
 
 use super::cert;
 use super::child::{Child, Port};
+use super::device::bounded;
 use super::machine;
 use super::tee::Tee;
 use super::{Folder, SOON, until};
@@ -53,7 +54,7 @@ pub struct Ca {
     // In the order in which they are to go.
     tee: Tee,
     pebble: Child,
-    _names: Child,
+    _names: Resolver,
     dns: u16,
     /// Where the CA looks for http-01 answers, and for tls-alpn-01 ones.
     pub http: Port,
@@ -67,10 +68,9 @@ impl Ca {
     pub fn start(knobs: &Knobs) -> Self {
         let folder = Folder::new("ca");
         let (http, tls) = (Port::reserve(), Port::reserve());
-        write_identity(&folder);
-        let mut names = resolver(&folder, knobs);
-        // Pebble asks its resolver by TCP.
-        let dns = names.port(HERE);
+        write_identity(&folder, &["localhost", "127.0.0.1", "::1", machine::HOST]);
+        let mut names = Resolver::start(&folder, knobs);
+        let dns = names.port();
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
         let here = SocketAddr::from((HERE, pebble.port(HERE)));
         let manage = SocketAddr::from((MANAGE, pebble.port(MANAGE)));
@@ -171,13 +171,34 @@ impl Drop for Ca {
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const MANAGE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-fn resolver(folder: &Folder, knobs: &Knobs) -> Child {
-    let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
-    let mut command = Command::new(program("pebble-challtestsrv"));
-    command.args(["-dnsserver", &format!("{HERE}:0"), "-management", &format!("{MANAGE}:0")]);
-    command.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]);
-    command.args(["-defaultIPv4", four, "-defaultIPv6", six]);
-    Child::start(folder, "names", &mut command)
+struct Resolver {
+    process: Child,
+    /// Pebble asks by TCP, so that 0 will do; one that is older asks by UDP and needs the same number for both.
+    port: Option<Port>,
+}
+
+impl Resolver {
+    fn start(folder: &Folder, knobs: &Knobs) -> Self {
+        let program = program("pebble-challtestsrv");
+        let help = bounded(Command::new(&program).arg("-help"), SOON);
+        let is_old = !String::from_utf8_lossy(&help.stderr).contains("-doh");
+        let port = is_old.then(Port::reserve);
+        let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
+        let mut command = Command::new(program);
+        let number = port.as_ref().map_or(0, Port::number);
+        command.args([if is_old { "-dns01" } else { "-dnsserver" }, &format!("{HERE}:{number}")]);
+        command.args(["-management", &format!("{MANAGE}:0")]);
+        command.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
+        command.args(["-defaultIPv4", four, "-defaultIPv6", six]);
+        if !is_old {
+            command.args(["-doh", ""]);
+        }
+        Self { process: Child::start(folder, "names", &mut command), port }
+    }
+
+    fn port(&mut self) -> u16 {
+        self.process.port(HERE)
+    }
 }
 
 fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> Child {
@@ -228,14 +249,14 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// The certificate that the CA itself shows, under a root made for this one run.
-fn write_identity(folder: &Folder) {
+pub fn write_identity(folder: &Folder, names: &[&str]) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "edgemd test root");
     let key = KeyPair::generate().expect("a key");
     let root = params.self_signed(&key).expect("a root");
     let issuer = Issuer::new(params, key);
-    let names = ["localhost", "127.0.0.1", "::1", machine::HOST].map(String::from);
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("good names");
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().expect("a key");

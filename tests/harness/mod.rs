@@ -7,6 +7,7 @@ pub mod cert;
 pub mod child;
 pub mod device;
 pub mod machine;
+pub mod net;
 pub mod tee;
 
 use std::fs;

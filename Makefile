@@ -23,6 +23,12 @@ test: ## every test, those against a real CA included
 	@tests/setup/packages test
 	cargo test --locked
 
+test-cas: ## CAs of another make: Caddy's, Debian 12's Pebble under every test for Pebble, two in Python
+	@tests/setup/packages cas
+	cargo test --locked --test cas
+	# That one leaves the TLS feature extension out, whatever is asked for.
+	PEBBLE_BIN=$(abspath .cache/pebble-debian-12/usr/bin) cargo test --locked $(patsubst tests/%.rs,--test %,$(wildcard tests/pebble*.rs)) -- --skip md_800_003
+
 check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
@@ -86,4 +92,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench sizes cross-setup cross-all test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny bench sizes cross-setup cross-all test-devices packages test-packages clean

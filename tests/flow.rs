@@ -722,3 +722,50 @@ fn an_order_that_is_not_ready_yet_is_finalized_later() {
         other => panic!("{other:?}"),
     }
 }
+
+/// What three makes of CA do when they find no answer; each is the CA's own words, and the other type is next.
+#[test]
+fn a_ca_that_found_nothing_says_so_in_its_own_way() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
+    let problem = r#"{"type":"urn:ietf:params:acme:error:connection","detail":"nobody is there"}"#;
+    let authorization = |status: &str, challenge: &str| {
+        let text = format!(
+            r#"{{"status":"{status}","identifier":{{"type":"dns","value":"router.example.org"}},"challenges":[
+            {{"type":"dns-01","url":"https://ca/d","token":"t","status":"pending"}},
+            {{"type":"http-01","url":"https://ca/c","token":"t",{challenge}}}]}}"#
+        );
+        json(200, &text)
+    };
+    let open = authorization("pending", r#""status":"pending""#);
+    let begun = [json(200, PLAIN), Reply { location: Some("https://ca/o/1".into()), ..json(201, order) }, open.clone()];
+    let told = json(200, "{}");
+    // RFC 8555 §8.2: it looks again when it is told again, and only then.
+    let left = authorization("pending", &format!(r#""status":"pending","error":{problem}"#));
+    let busy = authorization("pending", &format!(r#""status":"processing","error":{problem}"#));
+    let left_open = vec![told.clone(), busy, left.clone(), told.clone(), left.clone()];
+    let marked = vec![told.clone(), open, authorization("invalid", r#""status":"invalid""#)];
+    let refused = vec![json(400, problem)];
+    for (answers, says) in [
+        (left_open, "proving router.example.org by http-01: connection: nobody is there"),
+        (
+            marked,
+            "proving router.example.org by http-01: unauthorized: the authorization is invalid, and the CA gave no",
+        ),
+        (refused, "proving router.example.org by http-01: connection: nobody is there"),
+    ] {
+        match scripted(brief.clone(), &[&begun[..], &answers].concat()) {
+            Turn::Fail(Failure::Refusal(refusal)) => {
+                assert!(refusal.to_string().starts_with(says), "{refusal} | {says}");
+                assert_eq!(refusal.rejected, Some(Challenge::Http01), "{says}");
+            }
+            other => panic!("{other:?} | {says}"),
+        }
+    }
+    let found = [&begun[..], &[told.clone(), left, told, authorization("valid", r#""status":"valid""#)]].concat();
+    match scripted(brief, &found) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f", "the second look found it"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -152,7 +152,7 @@ fn read_roots(path: &Path) -> Result<RootCerts, Trouble> {
 
 impl Client {
     fn call(&self, request: &Request) -> Result<Reply, Trouble> {
-        let answer = self.send(request).and_then(|answer| read(answer, request.method));
+        let answer = self.send(request).and_then(|answer| read(answer, request));
         answer.map_err(|error| {
             let place = place(&request.url);
             let doing = if self.proxied { format!("{place} through the proxy") } else { place.into() };
@@ -227,8 +227,8 @@ fn tls_sentence(error: &rustls::Error) -> String {
 }
 
 /// Reads the answer to its end, so that the connection can be used again.
-fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
-    let body = match method {
+fn read(mut answer: Response<Body>, request: &Request) -> Result<Reply, Error> {
+    let body = match request.method {
         Method::Head => Vec::new(),
         _ => answer.body_mut().with_config().limit(LARGEST).read_to_vec()?,
     };
@@ -237,7 +237,7 @@ fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
     Ok(Reply {
         status: answer.status().as_u16(),
         content_type: header(headers, "content-type").map(Into::into),
-        location: header(headers, "location").map(Into::into),
+        location: header(headers, "location").map(|to| resolve(&request.url, to)),
         nonce: header(headers, "replay-nonce").map(Into::into),
         retry_after: wait.and_then(|value| retry_after(value, header(headers, "date"), None)),
         links: headers.get_all("link").iter().filter_map(|value| Some(value.to_str().ok()?.into())).collect(),
@@ -247,6 +247,12 @@ fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// RFC 9110 §10.2.2: a Location may be a path on the server that was asked.
+fn resolve(asked: &str, to: &str) -> String {
+    let whole = asked.split_once(place(asked)).filter(|_| to.starts_with('/') && !to.starts_with("//"));
+    whole.map_or_else(|| to.into(), |(before, _)| [before, place(asked), to].concat())
 }
 
 /// Host and port of a URL, without a user or a password that it may hold.
@@ -487,7 +493,7 @@ mod tests {
         assert_eq!(fails(&server, Limits::default()), "the CA redirects more than 3 times");
         let server = Server::new(vec![moved()]);
         let reply = client(&Route::default()).call(&ask(Method::Post, server.url("/order"))).unwrap();
-        assert_eq!((reply.status, reply.location.as_deref()), (302, Some("/elsewhere")));
+        assert_eq!((reply.status, reply.location.as_deref()), (302, Some(server.url("/elsewhere").as_str())));
         assert_eq!(server.connections(), 1);
     }
 
@@ -595,6 +601,19 @@ mod tests {
             assert!(dial(&file).ends_with("there is no usable certificate in it"), "{garbage}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_location_is_a_url_or_a_path() {
+        for (to, whole) in [
+            ("/acct/1?a=/", "https://ca.example:14000/acct/1?a=/"),
+            ("http://other/acct/1", "http://other/acct/1"),
+            ("//other/acct/1", "//other/acct/1"),
+            ("acct/1", "acct/1"),
+            ("", ""),
+        ] {
+            assert_eq!(resolve("https://ca.example:14000/new-account", to), whole);
+        }
     }
 
     #[test]

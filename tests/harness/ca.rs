@@ -33,6 +33,8 @@ pub struct Knobs {
     pub bound: Vec<(String, String)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
     pub ipv6: bool,
+    /// Debian 12's Pebble 2.4 instead of today's.
+    pub debian_12: bool,
 }
 
 impl Default for Knobs {
@@ -46,6 +48,7 @@ impl Default for Knobs {
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
             ipv6: false,
+            debian_12: false,
         }
     }
 }
@@ -69,7 +72,7 @@ impl Ca {
         let folder = Folder::new("ca");
         let (http, tls) = (Port::reserve(), Port::reserve());
         write_identity(&folder, &["localhost", "127.0.0.1", "::1", machine::HOST]);
-        let mut names = Resolver::start(&folder, knobs);
+        let mut names = Resolver::start(&folder, knobs, None);
         let dns = names.port();
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
         let here = SocketAddr::from((HERE, pebble.port(HERE)));
@@ -171,21 +174,22 @@ impl Drop for Ca {
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const MANAGE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-struct Resolver {
+pub struct Resolver {
     process: Child,
     /// Pebble asks by TCP, so that 0 will do; one that is older asks by UDP and needs the same number for both.
-    port: Option<Port>,
+    _port: Option<Port>,
 }
 
 impl Resolver {
-    fn start(folder: &Folder, knobs: &Knobs) -> Self {
-        let program = program("pebble-challtestsrv");
+    /// At this port, or at any.
+    pub fn start(folder: &Folder, knobs: &Knobs, at: Option<u16>) -> Self {
+        let program = program("pebble-challtestsrv", knobs);
         let help = bounded(Command::new(&program).arg("-help"), SOON);
         let is_old = !String::from_utf8_lossy(&help.stderr).contains("-doh");
-        let port = is_old.then(Port::reserve);
+        let port = (is_old && at.is_none()).then(Port::reserve);
         let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
         let mut command = Command::new(program);
-        let number = port.as_ref().map_or(0, Port::number);
+        let number = at.or(port.as_ref().map(Port::number)).unwrap_or_default();
         command.args([if is_old { "-dns01" } else { "-dnsserver" }, &format!("{HERE}:{number}")]);
         command.args(["-management", &format!("{MANAGE}:0")]);
         command.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
@@ -193,7 +197,7 @@ impl Resolver {
         if !is_old {
             command.args(["-doh", ""]);
         }
-        Self { process: Child::start(folder, "names", &mut command), port }
+        Self { process: Child::start(folder, "names", &mut command), _port: port }
     }
 
     fn port(&mut self) -> u16 {
@@ -220,7 +224,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "profiles": {"default": {"description": "ninety days", "validityPeriod": 7_776_000}},
     }});
     let config = folder.put("pebble.json", &config.to_string());
-    let mut command = Command::new(program("pebble"));
+    let mut command = Command::new(program("pebble", knobs));
     command.arg("-config").arg(config).args(["-dnsserver", &format!("{HERE}:{dns}")]);
     command.env("PEBBLE_CHAIN_LENGTH", knobs.chain_length.to_string());
     match knobs.sleep {
@@ -237,8 +241,11 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
 }
 
 /// `PEBBLE_BIN` (a folder), the one that `tests/setup/packages` has unpacked, or the machine's.
-fn program(name: &str) -> PathBuf {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/pebble/usr/bin");
+fn program(name: &str, knobs: &Knobs) -> PathBuf {
+    if knobs.debian_12 {
+        return cached("pebble-debian-12/usr/bin").join(name);
+    }
+    let unpacked = cached("pebble/usr/bin");
     let own = std::env::var_os("PEBBLE_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.into_iter().chain([unpacked]).chain(std::env::split_paths(&path));
@@ -246,6 +253,11 @@ fn program(name: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .unwrap_or_else(|| panic!("there is no {name}; run tests/setup/packages test, or make test"))
+}
+
+/// Something that `tests/setup/packages` has fetched.
+pub fn cached(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache").join(path)
 }
 
 /// The certificate that the CA itself shows, under a root made for this one run.

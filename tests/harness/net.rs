@@ -26,14 +26,14 @@ pub fn inside(test: &str, names: &str) -> bool {
     };
     let possible = unshare().args(["ip", "link", "set", "lo", "up"]).output();
     if !possible.as_ref().is_ok_and(|output| output.status.success()) {
-        // The harness shows what is printed by tests that fail only; this is for those who trust in the others.
         let why = possible.map_or_else(|why| why.to_string(), |output| String::from_utf8_lossy(&output.stderr).into());
-        let _ = writeln!(std::io::stderr(), "test {test} is SKIPPED: it takes root to make a network: {}", why.trim());
+        skipped(test, &format!("it takes root to make a network: {}", why.trim()));
         return false;
     }
     let folder = Folder::new("net");
     folder.put("hosts", &format!("127.0.0.1 localhost {names}\n"));
-    let steps = r#"mount --bind hosts /etc/hosts && ip link set lo up && exec "$0" --exact "$1" --nocapture"#;
+    folder.put("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let steps = r#"mount --bind hosts /etc/hosts && mount --bind resolv.conf /etc/resolv.conf && ip link set lo up && exec "$0" --exact "$1" --nocapture"#;
     let this = std::env::current_exe().expect("a program that runs has a path");
     let mut command = unshare();
     command.args(["sh", "-c", steps]).arg(this).arg(test).current_dir(folder.path());
@@ -42,4 +42,9 @@ pub fn inside(test: &str, names: &str) -> bool {
     assert!(output.status.success() && out.contains("1 passed"), "inside: {}\n{out}\n{err}", output.status);
     print!("{out}{err}");
     false
+}
+
+/// Cargo shows what is printed by tests that fail; this is seen always.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "test {test} is SKIPPED: {why}");
 }

@@ -251,8 +251,12 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// RFC 9110 §10.2.2: a Location may be a path on the server that was asked.
 fn resolve(asked: &str, to: &str) -> String {
-    let whole = asked.split_once(place(asked)).filter(|_| to.starts_with('/') && !to.starts_with("//"));
-    whole.map_or_else(|| to.into(), |(before, _)| [before, place(asked), to].concat())
+    match asked.split_once("://") {
+        Some((scheme, rest)) if to.starts_with('/') && !to.starts_with("//") => {
+            [scheme, "://", rest.split(['/', '?', '#']).next().unwrap_or(rest), to].concat()
+        }
+        _ => to.into(),
+    }
 }
 
 /// Host and port of a URL, without a user or a password that it may hold.
@@ -613,6 +617,9 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(resolve("https://ca.example:14000/new-account", to), whole);
+        }
+        for asked in ["http://h/a", "http://h", "http://h?q"] {
+            assert_eq!(resolve(asked, "/b"), "http://h/b");
         }
     }
 

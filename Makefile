@@ -3,7 +3,7 @@
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes) \
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes reproducible) \
 	qemu/setup qemu/run $(wildcard qemu/*/boot) board/packages $(wildcard board/*/pack board/*/test board/*/test-inside) \
 	board/raspberrypi/root/usr/share/bash-completion/completions/edgemd
 # What runs in a shell of busybox's.
@@ -48,6 +48,11 @@ bench: ## what one renewal costs, beside the other clients that are installed; a
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 
+load: ## a minute of two hundred https requests a second, while ten renewals happen
+	@tests/setup/packages test
+	@cargo build --release --locked --quiet
+	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
+
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	@tests/setup/packages sizes
 	@cross/setup
@@ -64,6 +69,10 @@ cross-all: ## a static binary for every target of cross/
 cross-%: ## a static binary, target/cross/<triple>/release/edgemd
 	@cross/setup
 	cross/build $*
+
+reproducible: ## the same bytes from two builds in two folders
+	@cross/setup
+	cross/reproducible x86_64-unknown-linux-musl
 
 test-cross-%: ## it in an emulator, after a build: the command line, and an order against a real CA
 	@cross/setup
@@ -92,4 +101,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test test-cas check deny bench sizes cross-setup cross-all test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny bench load sizes cross-setup cross-all reproducible test-devices packages test-packages clean

@@ -76,9 +76,11 @@ pub mod rules {
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
+        pub mod advice;
         pub mod asking;
         pub mod flow;
         pub mod headers;
+        pub mod inquiry;
         pub mod jws;
         pub mod leaving;
         pub mod pace;
@@ -140,6 +142,7 @@ pub mod house {
     pub mod front_desk;
     pub mod hooks;
     pub mod import;
+    pub mod inquiries;
     pub mod jobs;
     pub mod keeper;
     pub mod lives;

@@ -100,6 +100,8 @@ impl Site {
             sha256: [7; 32],
             must_staple: false,
             staple_asked: false,
+            authority: vec![],
+            profile: None,
         };
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;

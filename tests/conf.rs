@@ -199,7 +199,7 @@ fn every_word_stands_in_the_table_once() {
     for name in
         "MDomain <MDomainSet> <MDomain> MDMember MDMembers MDMatchNames MDBaseServer ManagedDomain <ManagedDomain> \
         <VirtualHost> ServerName ServerAlias ServerAdmin SSLEngine ProxyPass Listen ProxyProtocol SSLProxyPassthrough \
-        MaxConnections Include IncludeOptional MDCertificateAuthority MDCertificateAgreement MDCertificateProtocol \
+        MaxConnections MaxConnectionsPerHost Include IncludeOptional MDCertificateAuthority MDCertificateAgreement MDCertificateProtocol \
         MDContactEmail MDCACertificateFile MDExternalAccountBinding MDHttpProxy MDHttpProxyCACertificateFile MDProfile \
         MDProfileMandatory MDPreferredChain MDDriveMode MDRenewMode MDRenewWindow MDWarnWindow MDRenewViaARI \
         MDCheckInterval MDInitialDelay MDActivationDelay MDRetryDelay MDRetryFailover MDPrivateKeys MDReuseKey \

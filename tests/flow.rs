@@ -4,7 +4,9 @@ mod fake;
 
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
-use edgemd::rules::acme::flow::{Brief, Flow, Heard, How, Turn, Turns};
+use edgemd::rules::acme::advice::{self, Hint};
+use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
+use edgemd::rules::acme::inquiry::Inquiry;
 use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::x509;
@@ -51,6 +53,9 @@ impl Bench {
             told: vec![],
             agreement: Some("accepted".into()),
             challenges: vec![Challenge::Http01],
+            profile: None,
+            profile_mandatory: false,
+            replaces: None,
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
         Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), trace: Vec::new() }
@@ -58,6 +63,10 @@ impl Bench {
 
     /// Does what the flow says until it ends; checks what must hold for every run.
     fn run(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        self.grant().map(|granted| granted.chain)
+    }
+
+    fn grant(&mut self) -> Result<Granted, Failure> {
         let mut wire = self.ca.wire();
         let mut line = wire.dial(&Route::default()).unwrap();
         let mut flow = Flow::new(self.brief.clone());
@@ -100,9 +109,10 @@ impl Bench {
                     Heard::Key(self.key.thumbprint())
                 }
                 Turn::Left => panic!("an order does not end an account"),
-                Turn::Done(chain) => {
+                Turn::Advised { .. } => panic!("an order does not ask about others"),
+                Turn::Done(granted) => {
                     assert_eq!(served, None);
-                    return Ok(chain);
+                    return Ok(granted);
                 }
                 Turn::Fail(failure) => {
                     assert_eq!(served, None);
@@ -767,5 +777,130 @@ fn a_ca_that_found_nothing_says_so_in_its_own_way() {
     match scripted(brief, &found) {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f", "the second look found it"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A profile is asked for where the directory lists it; else the order goes out without, unless it is mandatory.
+#[test]
+fn a_profile_is_asked_for_where_it_is_offered() {
+    let bench = |profiles: &[&'static str], mandatory: bool, denied: bool| {
+        let mut bench = Bench::new(&["a.example.org"]);
+        bench.brief.profile = Some("shortlived".into());
+        bench.brief.profile_mandatory = mandatory;
+        bench.ca.weather(|weather| (weather.profiles, weather.denies_profiles) = (profiles.to_vec(), denied));
+        bench
+    };
+    let orders = |bench: &Bench| bench.ca.log().iter().filter(|line| *line == "POST /new-order").count();
+
+    let mut offered = bench(&["classic", "shortlived"], true, false);
+    let granted = offered.grant().unwrap();
+    assert_eq!((granted.profile.as_deref(), granted.spurned), (Some("shortlived"), None));
+    assert_eq!(offered.ca.issued()[0].profile.as_deref(), Some("shortlived"));
+
+    for (profiles, list) in [(&["tls\x1b[2J", "classic"][..], "classic, tls\\u{1b}[2J"), (&[], "none")] {
+        let says = format!("the CA does not offer the profile \"shortlived\" (MDProfile); it offers {list}");
+        let mut missing = bench(profiles, false, false);
+        let granted = missing.grant().unwrap();
+        assert_eq!((granted.profile, granted.spurned), (None, Some(says.clone())));
+        assert_eq!((missing.ca.issued()[0].profile.as_deref(), orders(&missing)), (None, 1));
+        let mut missing = bench(profiles, true, false);
+        let refusal = missing.refused();
+        assert_eq!(refusal.to_string(), format!("creating new order: invalidProfile: {says}"));
+        assert_eq!(missing.ca.log(), ["GET /directory"], "no account for nothing");
+    }
+
+    let mut denied = bench(&["shortlived"], false, true);
+    let granted = denied.grant().unwrap();
+    let said = "placing the order: invalidProfile: not this profile";
+    assert_eq!((granted.profile, granted.spurned.as_deref(), orders(&denied)), (None, Some(said), 2));
+    let mut denied = bench(&["shortlived"], true, true);
+    assert_eq!((denied.refused().to_string().as_str(), orders(&denied)), (said, 1));
+
+    // Both wishes are spurned, one after the other.
+    let mut both = bench(&["shortlived"], false, true);
+    both.accepted();
+    both.brief.replaces = Some("unknown.AA".into());
+    both.ca.weather(|weather| weather.ari = true);
+    let granted = both.grant().unwrap();
+    assert_eq!((granted.profile, orders(&both)), (None, 2 + 3));
+}
+
+/// Who has no renewal windows is not told of certificates to be replaced, and no newcomer replaces anything.
+#[test]
+fn what_is_replaced_is_named_where_that_is_understood() {
+    let mut bench = Bench::new(&["a.example.org"]);
+    bench.accepted();
+    let facts = |bench: &Bench| {
+        let der = bench.ca.issued().last().unwrap().der.clone();
+        x509::facts(&der, KeyKind::P256, DIRECTORY, NOW).unwrap()
+    };
+    bench.brief.replaces = advice::cert_id(&facts(&bench));
+    let granted = bench.grant().unwrap();
+    assert_eq!(granted.renewal_info, None);
+    assert!(!bench.ca.issued()[0].replaced);
+    bench.ca.weather(|weather| weather.ari = true);
+    let granted = bench.grant().unwrap();
+    assert_eq!(granted.renewal_info.as_deref(), Some("https://ca.example/renewal-info"));
+    assert!(bench.ca.issued()[0].replaced);
+    bench.brief.replaces = advice::cert_id(&facts(&bench));
+    bench.ca.forget_accounts();
+    let count = bench.ca.requests();
+    bench.brief.account = None;
+    bench.accepted();
+    let log = bench.ca.log().split_off(count);
+    assert!(!bench.ca.issued()[2].replaced, "the account is a new one");
+    assert_eq!(log.iter().filter(|line| *line == "POST /new-order").count(), 1, "nor was it tried: {log:?}");
+}
+
+/// Several certificates on one line; where the CA answers is asked only if it is not known.
+#[test]
+fn an_inquiry_asks_about_each() {
+    let ids = || vec!["a.1".to_string(), "b.2".to_string()];
+    let url = |turn: &Turn| match turn {
+        Turn::Call(ask) => {
+            assert_eq!(ask.how, How::Get);
+            ask.url.clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    let heard = |status: u16, body: &str| Heard::Reply(Reply { status, body: body.into(), ..Reply::default() });
+    let window = r#"{"suggestedWindow":{"start":"2027-01-02T04:00:00Z","end":"2027-01-03T04:00:00Z"}}"#;
+    let directory = |info: &str| {
+        heard(
+            200,
+            &format!(r#"{{"newNonce":"https://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o"{info}}}"#),
+        )
+    };
+    let advised = |turn: Turn| match turn {
+        Turn::Advised { hints, base } => (hints, base),
+        other => panic!("{other:?}"),
+    };
+
+    let mut inquiry = Inquiry::new("https://ca/d".into(), None, ids());
+    assert_eq!(url(&inquiry.turn(Heard::Start)), "https://ca/d");
+    let turn = inquiry.turn(directory(r#","renewalInfo":"https://ca/ari/""#));
+    assert_eq!(url(&turn), "https://ca/ari/a.1");
+    assert_eq!(url(&inquiry.turn(heard(200, window))), "https://ca/ari/b.2");
+    let (hints, base) = advised(inquiry.turn(heard(404, "")));
+    assert!(matches!(hints[..], [Hint::Window { .. }, Hint::Lasting { .. }]), "{hints:?}");
+    assert_eq!(base.as_deref(), Some("https://ca/ari/"));
+
+    let mut known = Inquiry::new("https://ca/d".into(), Some("https://ca/ari".into()), ids());
+    assert_eq!(url(&known.turn(Heard::Start)), "https://ca/ari/a.1");
+    let (hints, base) = advised(known.turn(heard(503, "")));
+    assert!(matches!(hints[..], [Hint::Passing { .. }, Hint::Passing { .. }]), "one no is enough: {hints:?}");
+    assert_eq!(base.as_deref(), Some("https://ca/ari"));
+
+    for (answer, is_as_it_should_be) in [
+        (directory(""), (|hint| *hint == Hint::Absent) as fn(&Hint) -> bool),
+        (directory(r#","renewalInfo":"http://ca/ari""#), |hint| matches!(hint, Hint::Lasting { .. })),
+        (heard(200, "<html>"), |hint| matches!(hint, Hint::Lasting { .. })),
+        (heard(500, ""), |hint| matches!(hint, Hint::Passing { .. })),
+        (Heard::Silence(Trouble::new("ca", "gone")), |hint| matches!(hint, Hint::Passing { .. })),
+    ] {
+        let mut inquiry = Inquiry::new("https://ca/d".into(), None, ids());
+        inquiry.turn(Heard::Start);
+        let (hints, base) = advised(inquiry.turn(answer));
+        assert!(hints.len() == 2 && hints.iter().all(is_as_it_should_be) && base.is_none(), "{hints:?}");
     }
 }

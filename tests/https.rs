@@ -283,6 +283,8 @@ fn held(names: &[&str]) -> Held {
         sha256: [1; 32],
         must_staple: false,
         staple_asked: false,
+        authority: vec![],
+        profile: None,
     }
 }
 
@@ -526,4 +528,95 @@ fn md_502_120_a_malformed_line_over_tls_is_survived() {
     let _ = noise.read_to_end(&mut bytes);
     assert!(!bytes.starts_with(b"HTTP"), "{bytes:?}");
     assert!(server.get(A, "/").starts_with("HTTP/1.1 404"));
+}
+
+/// A hello that never ends takes no more of our memory than any other.
+#[test]
+fn a_hello_is_bounded() {
+    let through = Site {
+        passthrough: Some(Way { to: Backend::Tcp("127.0.0.1:1".into()), header: ProxyProtocol::Off }),
+        ..Site::default()
+    };
+    for base in [Site::default(), through] {
+        let server = Server::new(Config { base, ..config(vec![md(&[A])]) });
+        let mut stream = server.tcp();
+        // Records of a handshake; in the first of them a ClientHello of 65,280 bytes begins.
+        for part in 0..4 {
+            let mut record = vec![22, 3, 1, 0x3f, 0xff];
+            record.extend(if part == 0 { vec![1, 0, 0xff, 0] } else { vec![0; 4] });
+            record.extend(vec![0; 0x3fff - 4]);
+            // It may be closed by now.
+            let _ = stream.write_all(&record);
+        }
+        let mut answer = Vec::new();
+        // Closed, with a word or without, long before the ten seconds of a handshake are over.
+        let begin = std::time::Instant::now();
+        let heard = stream.read_to_end(&mut answer);
+        let late = heard.is_err_and(|why| why.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!late && answer.len() < 16, "{answer:?}");
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+}
+
+/// RFC 6455 as a web UI's page uses it: a handshake, and frames both ways, also while nobody asks.
+#[test]
+fn a_websocket_passes_through_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ui = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let head = head_of(&mut stream).to_ascii_lowercase();
+        for line in ["upgrade: websocket", "connection: upgrade", "sec-websocket-key: dghlihnhbxbszsbub25jzq=="] {
+            assert!(head.contains(line), "{line}: {head}");
+        }
+        let accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        // The first frame comes with the head.
+        stream.write_all(&[accept.as_bytes(), &[0x81, 5], b"hello"].concat()).unwrap();
+        // Frames of a client are masked; here each with the same four bytes.
+        let mut frame = [0; 2 + 4 + 4];
+        while stream.read_exact(&mut frame).is_ok() {
+            let text: Vec<u8> = frame[6..].iter().zip(&frame[2..6]).map(|(byte, mask)| byte ^ mask).collect();
+            stream.write_all(&[&[0x81, 4], &text[..]].concat()).unwrap();
+        }
+        // The browser has gone: so has the tunnel.
+    });
+    let way = Way { to: Backend::Tcp(format!("127.0.0.1:{port}")), header: ProxyProtocol::Off };
+    let server = Server::new(Config { base: Site { proxy: Some(way), ..Site::default() }, ..config(vec![md(&[A])]) });
+    server.show(A, &[(KeyKind::P256, pair(KeyKind::P256, &[A]))]);
+    server.board.post(vec![report(&md(&[A]), Some(held(&[A])))]);
+    let mut tls = server.tls(&Client::of(A).speaking("http/1.1")).unwrap();
+    let asked = format!(
+        "GET /ws HTTP/1.1\r\nHost: {A}\r\nOrigin: https://{A}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    tls.write_all(asked.as_bytes()).unwrap();
+    let answer = head_of(&mut tls);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    let mut first = [0; 7];
+    tls.read_exact(&mut first).unwrap();
+    assert_eq!(&first[2..], b"hello");
+    // Another certificate in between ends nothing.
+    server.show(A, &[(KeyKind::P256, pair(KeyKind::P256, &[A]))]);
+    for word in [b"ping", b"pong"] {
+        let mask = [1, 2, 3, 4];
+        let masked: Vec<u8> = word.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+        tls.write_all(&[&[0x81, 0x84][..], &mask, &masked].concat()).unwrap();
+        let mut frame = [0; 6];
+        tls.read_exact(&mut frame).unwrap();
+        assert_eq!(&frame, &[&[0x81, 4], &word[..]].concat()[..]);
+    }
+    drop(tls);
+    ui.join().unwrap();
+}
+
+fn head_of(stream: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }

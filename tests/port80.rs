@@ -414,7 +414,8 @@ fn a_listener_that_stays_is_not_closed_and_connections_live_on() {
 
 #[test]
 fn a_thousand_connections() {
-    let server = Server::new(None);
+    let limits = Limits { connections: 1000, per_host: 1000, ..Limits::default() };
+    let server = Server::with(None, limits, listen(Ipv4Addr::LOCALHOST, 0));
     let path = format!("/.well-known/acme-challenge/{TOKEN}");
     let mut streams: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
     for stream in &mut streams {
@@ -425,25 +426,52 @@ fn a_thousand_connections() {
     }
 }
 
-#[test]
-fn the_newest_connection_waits_for_a_seat() {
-    let limits = Limits { connections: 2, ..Limits::default() };
-    let server = Server::with(None, limits, listen(Ipv4Addr::LOCALHOST, 0));
-    let mut seated: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
-    for stream in &mut seated {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-        one(stream);
-    }
-    let mut waiting = server.connect();
-    waiting.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert!(waiting.read(&mut [0]).is_err(), "both seats are taken");
-    drop(seated.pop());
-    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(status(&to_the_end(&mut waiting)), "404");
+/// A web UI that answers `/slow` when it is told to, and everything else at once.
+fn slow() -> (Back, mpsc::Sender<()>) {
+    let (go, going) = mpsc::channel();
+    let going = std::sync::Mutex::new(going);
+    let back = Back::new(move |mut stream| {
+        if head(&mut stream).contains("/slow") {
+            going.lock().unwrap().recv().unwrap();
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    });
+    (back, go)
 }
 
-/// A reload changes how many there are: nobody is sent away, and the last seat is there for whichever listener needs it.
+const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Until the back end has it.
+fn asked(back: &Back, count: usize) {
+    while back.connections.load(Ordering::SeqCst) < count {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_newest_connection_waits_for_a_seat() {
+    let (back, go) = slow();
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let server = Server::with(back.backend(), limits, listen(Ipv4Addr::LOCALHOST, 0));
+    let mut seated: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+    for (count, stream) in seated.iter_mut().enumerate() {
+        stream.write_all(SLOW).unwrap();
+        asked(&back, count + 1);
+    }
+    let mut waiting = server.connect();
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(waiting.read(&mut [0]).is_err(), "both seats are taken by those whom we serve");
+    go.send(()).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(status(&one(&mut waiting).0), "200");
+    go.send(()).unwrap();
+    let answered = seated.iter_mut().map(|stream| stream.read(&mut [0]).unwrap());
+    assert_eq!(answered.sum::<usize>(), 2, "nobody whom we serve is sent away");
+}
+
+/// A reload changes how many there are: nobody is sent away for that, and the last seat is there for whichever listener
+/// needs it.
 #[test]
 fn the_number_of_seats_changes_under_those_who_sit() {
     let limits = Limits { connections: 3, ..Limits::default() };
@@ -458,20 +486,43 @@ fn the_number_of_seats_changes_under_those_who_sit() {
     };
     let mut seated: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     seated.iter_mut().for_each(ask);
-    server.do_it(|port80| port80.seats(1));
+    server.do_it(|port80| port80.seats(1, 9));
     seated.iter_mut().for_each(ask);
-    let mut waiting = connect(other);
-    waiting.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    drop(seated.pop());
-    drop(seated.pop());
-    waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert!(waiting.read(&mut [0]).is_err(), "there is one seat, and it is taken");
-    drop(seated.pop());
-    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(status(&to_the_end(&mut waiting)), "404");
-    server.do_it(|port80| port80.seats(2));
-    let mut both = [server.connect(), connect(other)];
-    both.iter_mut().for_each(ask);
+    // One that asks for something takes the seat of those who ask for nothing.
+    let mut newest = connect(other);
+    ask(&mut newest);
+    for stream in &mut seated {
+        assert_eq!(to_the_end(stream), "");
+    }
+    server.do_it(|port80| port80.seats(2, 9));
+    let mut second = server.connect();
+    [&mut newest, &mut second].into_iter().for_each(ask);
+}
+
+/// Who sits and says nothing makes room for who comes; and one host cannot have all seats, whatever it does there.
+#[test]
+fn the_silent_make_room_and_a_host_has_its_share() {
+    let (back, go) = slow();
+    let limits = Limits { connections: 8, per_host: 3, ..Limits::default() };
+    let server = Server::with(back.backend(), limits, listen(Ipv4Addr::LOCALHOST, 0));
+    let mut silent: Vec<TcpStream> = (0..4).map(|_| server.connect()).collect();
+    assert_eq!(to_the_end(&mut silent[0]), "", "the first of four");
+    let mut busy: Vec<TcpStream> = silent.drain(1..).collect();
+    for (count, stream) in busy.iter_mut().enumerate() {
+        stream.write_all(SLOW).unwrap();
+        asked(&back, count + 1);
+    }
+    assert_eq!(server.connect().read(&mut [0]).unwrap_or_default(), 0, "refused");
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 0))).unwrap();
+    rustix::net::connect(&socket, &server.addr).unwrap();
+    let mut elsewhere = TcpStream::from(socket);
+    elsewhere.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert_eq!(status(&one(&mut elsewhere).0), "200");
+    (0..3).for_each(|_| go.send(()).unwrap());
+    for stream in &mut busy {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+    }
 }
 
 // The back end.
@@ -525,6 +576,8 @@ fn held_by(md: &Md) -> Report {
         sha256: [0xcd; 32],
         must_staple: false,
         staple_asked: false,
+        authority: vec![],
+        profile: None,
     };
     report(md, Some(held))
 }

@@ -2,12 +2,17 @@
 //! the one request that a strict reader sees. The shapes are those that are published for proxies of all makes.
 #![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
+mod harness;
+
 use edgemd::doors::front::shelf::{Forge, Shelf};
 use edgemd::doors::front::{Front, Shared};
 use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
-use edgemd::words::config::{Backend, Config, Listen, ProxyProtocol, Site, Way};
+use edgemd::words::config::{Backend, Config, Listen, Md, ProxyProtocol, Site, Way};
+use edgemd::words::fault::Place;
+use edgemd::words::name::{Labels, Name};
+use harness::cert;
 use smol::LocalExecutor;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -148,33 +153,66 @@ const SHAPES: &[(&str, &str, Fate)] = &[
 fn every_shape_is_refused_or_one_request() {
     assert!(SHAPES.len() >= 40, "{} shapes", SHAPES.len());
     let (back, seen) = backend();
-    let front = front(back);
+    let [http, https] = front(back);
+    let client = cert::client(None).unwrap();
     let mut wrong = vec![];
     for (what, shape, fate) in SHAPES {
-        seen.lock().unwrap().clear();
-        let mut stream = TcpStream::connect(front).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-        stream.write_all(format!("{shape}{NEXT}").as_bytes()).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut answers = Vec::new();
-        let _ = stream.read_to_end(&mut answers);
-        let answers = String::from_utf8_lossy(&answers).into_owned();
-        let heard: Vec<(String, String)> = seen.lock().unwrap().clone();
-        let code = |line: &'_ str| line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).map(str::to_owned);
-        let codes: Vec<String> = answers.lines().filter_map(code).collect();
-        let good = match fate {
-            // A body may turn out to be badly framed while it is on its way: the back end has then seen no whole request.
-            Refused => codes.len() == 1 && codes[0].starts_with('4') && heard.is_empty(),
-            Passed(body) => {
-                let paths: Vec<&str> = heard.iter().map(|(path, _)| path.as_str()).collect();
-                codes == ["200", "200"] && paths == ["/", "/next"] && heard[0].1 == *body && heard[1].1.is_empty()
+        let mut codes = vec![];
+        for tls in [false, true] {
+            seen.lock().unwrap().clear();
+            let stream = TcpStream::connect(if tls { https } else { http }).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+            let words = format!("{shape}{NEXT}");
+            let answers = match tls {
+                true => say_over_tls(cert::open(&client, stream, "h.example").unwrap(), &words),
+                false => say(stream, &words),
+            };
+            let heard: Vec<(String, String)> = seen.lock().unwrap().clone();
+            codes.push(codes_of(&answers));
+            if !is_good(*fate, &codes_of(&answers), &heard) {
+                wrong
+                    .push(format!("{what}, TLS {tls}: wanted {fate:?}; answers {codes:?}; the back end saw {heard:?}"));
             }
-        };
-        if !good {
-            wrong.push(format!("{what}: wanted {fate:?}; answers {codes:?}; the back end saw {heard:?}"));
+        }
+        if codes[0] != codes[1] {
+            wrong.push(format!("{what}: not the same over http and https: {codes:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn is_good(fate: Fate, codes: &[String], heard: &[(String, String)]) -> bool {
+    match fate {
+        // A body may turn out to be badly framed while it is on its way: the back end has then seen no whole request.
+        Refused => codes.len() == 1 && codes[0].starts_with('4') && heard.is_empty(),
+        Passed(body) => {
+            let paths: Vec<&str> = heard.iter().map(|(path, _)| path.as_str()).collect();
+            codes == ["200", "200"] && paths == ["/", "/next"] && heard[0].1 == body && heard[1].1.is_empty()
+        }
+    }
+}
+
+fn codes_of(answers: &str) -> Vec<String> {
+    let code = |line: &str| line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).map(str::to_owned);
+    answers.lines().filter_map(code).collect()
+}
+
+/// Says it all, and hears what comes until the end.
+fn say(mut stream: TcpStream, words: &str) -> String {
+    stream.write_all(words.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = Vec::new();
+    let _ = stream.read_to_end(&mut answers);
+    String::from_utf8_lossy(&answers).into_owned()
+}
+
+fn say_over_tls(mut tls: cert::Tls, words: &str) -> String {
+    tls.write_all(words.as_bytes()).unwrap();
+    tls.conn.send_close_notify();
+    tls.flush().unwrap();
+    let mut answers = Vec::new();
+    let _ = tls.read_to_end(&mut answers);
+    String::from_utf8_lossy(&answers).into_owned()
 }
 
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
@@ -230,24 +268,31 @@ fn until(mut stream: &TcpStream, end: &str) -> Option<String> {
     String::from_utf8(text).ok()
 }
 
-/// The front before this back end, on a thread of its own, for as long as the test lasts.
-fn front(back: u16) -> SocketAddr {
+/// The front before this back end, on a thread of its own, for as long as the test lasts: its http and its https.
+fn front(back: u16) -> [SocketAddr; 2] {
     let (say, heard) = mpsc::channel();
     thread::spawn(move || {
         let executor = Rc::new(LocalExecutor::new());
+        let shelf = Arc::<Shelf>::default();
         let shared = Shared {
             answers: Arc::<Answers>::default(),
             board: Arc::<Board>::default(),
-            clock: || None,
-            shelf: Arc::<Shelf>::default(),
+            clock: edgemd::doors::clock::wall,
+            shelf: shelf.clone(),
             forge: Forge { self_signed: keys::self_signed, answer: keys::answer },
         };
         let mut front = Front::new(executor.clone(), shared);
-        front.listen(&[Listen { addr: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: 0, tls: false }]).unwrap();
+        let listen = |tls| Listen { addr: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: 0, tls };
+        front.listen(&[listen(false), listen(true)]).unwrap();
         let way = Way { to: Backend::Tcp(format!("127.0.0.1:{back}")), header: ProxyProtocol::Off };
         let base = Site { proxy: Some(way), ..Site::default() };
-        front.face(&Config { base, ..Config::default() });
-        say.send(front.bound()[0]).unwrap();
+        // Somebody's certificate for who asks for other hosts.
+        let name = Name::parse("md.example", Labels::One).unwrap();
+        let md = Md::plain(name, Place { file: "f".into(), line: 1, column: 1 });
+        front.face(&Config { base, mds: vec![md], ..Config::default() });
+        shelf.open();
+        let bound = front.bound();
+        say.send([bound[0], bound[1]]).unwrap();
         async_io::block_on(executor.run(std::future::pending::<()>()));
     });
     heard.recv().unwrap()

@@ -49,6 +49,8 @@ fn held(n: u8) -> Held {
         sha256: [n; 32],
         must_staple: false,
         staple_asked: false,
+        authority: vec![],
+        profile: None,
     }
 }
 

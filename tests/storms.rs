@@ -134,9 +134,10 @@ impl Run {
                 self.replaced = true;
             }
             Turn::Left => panic!("storm {seed}: an order does not end the account"),
-            Turn::Done(chain) => {
+            Turn::Advised { .. } => panic!("storm {seed}: an order does not ask about others"),
+            Turn::Done(granted) => {
                 assert_eq!(self.serving, None, "storm {seed}: done, and still served");
-                assert_eq!(*chain, sky.chain, "storm {seed}");
+                assert_eq!(granted.chain, sky.chain, "storm {seed}");
                 seen.done += 1;
             }
             Turn::Fail(failure) => {
@@ -217,6 +218,7 @@ impl Sky {
             directories: vec![
                 format!(r#"{{"meta":null,{rest}"#),
                 format!(r#"{{"meta":{{}},"zzz":[{{}}],{rest}"#),
+                format!(r#"{{"meta":{{"profiles":{{"short":"six days"}}}},"renewalInfo":"https://ca/r",{rest}"#),
                 format!(r#"{{"meta":{{"termsOfService":"https://ca/terms"}},{rest}"#),
                 format!("{{{rest}"),
             ],
@@ -233,6 +235,9 @@ impl Sky {
                 told: Vec::new(),
                 agreement: None,
                 challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
+                profile: None,
+                profile_mandatory: false,
+                replaces: None,
             },
         }
     }
@@ -246,6 +251,9 @@ impl Sky {
             |dice: &mut Dice| (dice.below(2) == 0).then(|| "mailto:a@example.org".into()).into_iter().collect();
         (brief.contacts, brief.told) = (contact(dice), contact(dice));
         brief.agreement = (dice.below(4) != 0).then(|| "accepted".into());
+        brief.profile = (dice.below(3) == 0).then(|| "short".into());
+        brief.profile_mandatory = dice.below(3) == 0;
+        brief.replaces = (dice.below(3) == 0).then(|| "a.b".into());
         if dice.below(3) == 0 {
             brief.challenges.truncate(dice.below(3) as usize);
         }

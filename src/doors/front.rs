@@ -25,6 +25,7 @@ use core::task::Poll;
 pub use passed::Passed;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seats::Seats;
 use shelf::{Chooser, Forge, Shelf};
 use smol::{LocalExecutor, Task};
@@ -43,13 +44,15 @@ pub struct Limits {
     pub head: Span,
     /// A back end that does not move.
     pub back: Span,
-    /// Connections at a time; the next ones wait in the kernel.
+    /// Connections at a time.
     pub connections: usize,
+    /// Of one host.
+    pub per_host: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: Span::secs(15), head: Span::secs(10), back: Span::secs(60), connections: 256 }
+        Self { idle: Span::secs(15), head: Span::secs(10), back: Span::secs(60), connections: 256, per_host: 64 }
     }
 }
 
@@ -96,7 +99,7 @@ impl Front {
             clock,
             facade: RefCell::default(),
             limits,
-            seats: Seats::new(limits.connections),
+            seats: Seats::new(limits.connections, limits.per_host),
             names: Names::default(),
             down: Cell::new(false),
             tls,
@@ -148,9 +151,10 @@ impl Front {
         self.desk.facade.replace(Rc::new(Facade::new(config)));
     }
 
-    /// How many connections are open at once from now on; those that are stay.
-    pub fn seats(&self, count: usize) {
-        self.desk.seats.change(count);
+    /// How many connections are open at once from now on, in all and from one host; those that are stay.
+    pub fn seats(&self, all: usize, per_host: usize) {
+        allow(all);
+        self.desk.seats.change(all, per_host);
     }
 
     /// Where it listens now.
@@ -174,6 +178,23 @@ impl Front {
             }
         }
         Ok(opened)
+    }
+}
+
+/// Sees to it that so many connections can be open, each with one to a back end.
+fn allow(connections: usize) {
+    const OTHERS: usize = 64;
+    let needed = (2 * connections + OTHERS) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|now| now >= needed) {
+        return;
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
+    if most < needed {
+        log::warn!(
+            "MaxConnections {connections} may need {needed} file descriptors, and {most} are allowed (ulimit -n)"
+        );
     }
 }
 
@@ -222,32 +243,17 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
 async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>, tls: bool) {
     const PAUSE: Span = Span::millis(250);
     loop {
-        let seat = desk.seats.take().await;
         let Some(came) = socket.upgrade().map(|socket| accept_now(&socket)) else { return };
         match came {
             Ok(stream) => {
                 let mut inlet = Inlet::default();
-                if !tls && at_once(&desk, &stream, &mut inlet) {
-                    // Those who have been here for longer come first.
-                    smol::future::yield_now().await;
-                    continue;
+                if tls || !at_once(&desk, &stream, &mut inlet) {
+                    seat(&executor, &desk, stream, tls, inlet).await;
                 }
-                let desk = desk.clone();
-                let serving = async move {
-                    // Heads and pieces of bodies are writes of their own: none shall wait for the other side.
-                    let _ = stream.set_nodelay(true);
-                    match (Sides::of(&stream, tls), Async::new_nonblocking(stream)) {
-                        (Some(sides), Ok(stream)) if tls => receive(&desk, stream, sides).await,
-                        (Some(sides), Ok(mut stream)) => serve(&desk, &mut stream, sides, inlet).await,
-                        _ => {}
-                    }
-                    drop(seat);
-                };
-                executor.spawn(serving).detach();
+                // Those who have been here for longer come first, and those who are sent away go.
+                smol::future::yield_now().await;
             }
             Err(Errno::WOULDBLOCK) => {
-                // Nobody sits while nobody is there: another listener may need the last seat.
-                drop(seat);
                 poll_fn(|cx| socket.upgrade().map_or(Poll::Ready(()), |socket| socket.poll_readable(cx).map(drop)))
                     .await;
             }
@@ -260,6 +266,22 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
             }
         }
     }
+}
+
+/// Gives it a task of its own, as soon as there is a seat.
+async fn seat(executor: &LocalExecutor<'static>, desk: &Rc<Desk>, stream: TcpStream, tls: bool, inlet: Inlet) {
+    let Some(sides) = Sides::of(&stream, tls) else { return };
+    let Some(seat) = desk.seats.take(sides.peer.ip()).await else { return };
+    // Heads and pieces of bodies are writes of their own: none shall wait for the other side.
+    let _ = stream.set_nodelay(true);
+    let Ok(mut stream) = Async::new_nonblocking(stream) else { return };
+    let (desk, chair) = (desk.clone(), seat.chair());
+    chair.hold(executor.spawn(async move {
+        match tls {
+            true => receive(&desk, stream, sides, &seat).await,
+            false => serve(&desk, &mut stream, sides, &seat, inlet).await,
+        }
+    }));
 }
 
 /// One system call where the library takes three: the new socket is born without blocking.

@@ -1,9 +1,9 @@
 //! Our accounts with CAs, as the keeper has them: made before an order, kept the moment they exist, shown, and ended.
 
 use crate::doors::clock::Ended;
-use crate::doors::https::Route;
 use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Task};
+use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
 use crate::house::webroot;
@@ -128,7 +128,7 @@ impl Keeper<'_> {
             return Err(format!("the CA {ca} is being talked to just now; ask again when that is over"));
         }
         let md = self.config.mds.iter().find(|md| md.cas.contains(ca));
-        let route = md.map(|md| Route { roots: md.roots.clone(), proxy: md.proxy.clone() }).unwrap_or_default();
+        let route = md.map(route).unwrap_or_default();
         let line = self.doors.wire.dial(&route).map_err(|trouble| trouble.to_string())?;
         let key = AccountKey::from_pkcs8(&account.key).map_err(|trouble| trouble.to_string())?;
         let flow = Box::new(Leaving::new(ca.clone(), account.url.clone()));

@@ -21,6 +21,7 @@ use crate::rules::conf::read::{self, Library};
 use crate::rules::control::{Accounts, Say};
 use crate::words::answers::Answers;
 use crate::words::board::Board;
+use crate::words::cert::Tried;
 use crate::words::config::Config;
 use crate::words::fault::{Fault, Trouble};
 use crate::words::name::Name;
@@ -111,7 +112,11 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
         keep_still(&mut config);
     }
     let mut disk = SystemDisk;
-    let (lock, store, loaded) = unlock(&config, &mut disk)?;
+    let (lock, store, mut loaded) = unlock(&config, &mut disk)?;
+    if matches!(stay, Stay::Daemon) {
+        // Who starts the daemon wants to know how things stand now; one pass after the other is no such news.
+        loaded.tried.values_mut().for_each(Tried::ask_anew);
+    }
     let executor = Rc::new(LocalExecutor::new());
     let shared = (Arc::new(Answers::default()), Arc::new(Board::default()));
     let shelf = Arc::new(Shelf::default());
@@ -195,7 +200,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
 fn facing(config: &Config, mut front: Front) -> Result<Front, Trouble> {
     front.adopt(Passed::take());
     front.face(config);
-    front.seats(config.connections);
+    front.seats(config.connections, config.per_host);
     front.listen(&config.listen)?;
     Ok(front)
 }

@@ -5,8 +5,10 @@ use crate::doors::clock::Ended;
 use crate::doors::disk::Disk;
 use crate::doors::https::Line;
 use crate::doors::keys::AccountKey;
+use crate::house::inquiries::Subject;
 use crate::house::webroot;
-use crate::rules::acme::turns::{Ask, Heard, Proof, Turn, Turns};
+use crate::rules::acme::advice::Hint;
+use crate::rules::acme::turns::{Ask, Granted, Heard, Proof, Turn, Turns};
 use crate::words::answers::Answers;
 use crate::words::cert::{Account, Slot, Want, Why};
 use crate::words::config::Challenge;
@@ -32,6 +34,8 @@ pub struct Errand {
 /// What it is for.
 pub enum Task {
     Order(Order),
+    /// The CA is to say when it wants these to be renewed.
+    Ask(Vec<Subject>),
     /// Our account there is to end; whoever asked for that is told how it went.
     Leave {
         ended: Ended,
@@ -69,8 +73,9 @@ pub enum Came {
     Account(String, Vec<String>),
     /// The account needs another key before the next turn.
     OldKey,
-    /// The chain, DER, leaf first.
-    Chain(Vec<Vec<u8>>),
+    Granted(Granted),
+    /// What the CA said of each subject, and where it says it.
+    Advised(Vec<Hint>, Option<String>),
     /// The account is no more.
     Left,
     Nowhere(Failure),
@@ -122,7 +127,8 @@ impl Errand {
             Turn::Rest(span) => self.wait = Wait::Rest(steady.plus(span)),
             Turn::Keep { account, contacts } => return Came::Account(account, contacts),
             Turn::ReplaceKey => return Came::OldKey,
-            Turn::Done(chain) => return Came::Chain(chain),
+            Turn::Done(granted) => return Came::Granted(granted),
+            Turn::Advised { hints, base } => return Came::Advised(hints, base),
             Turn::Left => return Came::Left,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
@@ -148,8 +154,14 @@ impl Errand {
     pub fn order(&self) -> Option<&Order> {
         match &self.task {
             Task::Order(order) => Some(order),
-            Task::Leave { .. } => None,
+            Task::Ask(_) | Task::Leave { .. } => None,
         }
+    }
+
+    /// What it was for is done: from here on it is for something else, on the same line.
+    pub fn turn_to(&mut self, task: Task, flow: Box<dyn Turns>) {
+        (self.task, self.flow) = (task, flow);
+        (self.heard, self.wait) = (Heard::Start, Wait::Nothing);
     }
 
     /// Whether it speaks with this account's key.

@@ -21,7 +21,7 @@ impl Keeper<'_> {
         let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
         let changes = !self.lives.account(ca).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
-        !there.any(|errand| changes || errand.hangs || errand.order().is_none())
+        !there.any(|errand| changes || errand.hangs || matches!(errand.task, Task::Leave { .. }))
     }
 
     /// Whether there is no room for anybody.
@@ -60,7 +60,7 @@ impl Keeper<'_> {
                     self.replace_key(index);
                     index += 1;
                 }
-                Came::Chain(_) | Came::Left | Came::Nowhere(_) => {
+                Came::Granted(_) | Came::Advised(..) | Came::Left | Came::Nowhere(_) => {
                     let errand = self.errands.remove(index);
                     self.over(errand, came);
                 }
@@ -78,13 +78,19 @@ impl Keeper<'_> {
     }
 
     /// An errand has come to its end.
-    fn over(&mut self, errand: Errand, came: Came) {
-        match (errand.task, came) {
-            (Task::Order(order), Came::Chain(chain)) => self.arrive(order, &errand.ca, chain),
+    fn over(&mut self, mut errand: Errand, came: Came) {
+        match (std::mem::replace(&mut errand.task, Task::Ask(vec![])), came) {
+            (Task::Order(order), Came::Granted(granted)) => {
+                let (slot, base) = (order.slot.clone(), granted.renewal_info.clone());
+                if self.arrive(order, &errand.ca, granted) {
+                    self.inquire_on(errand, &slot, base);
+                }
+            }
+            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
             (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
             (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),
-            (Task::Order(_), _) => {}
+            (Task::Order(_) | Task::Ask(_), _) => {}
         }
     }
 

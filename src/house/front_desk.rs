@@ -94,7 +94,7 @@ impl FrontDesk {
         }
         self.front.listen(&config.listen).map_err(|trouble| refused(vec![trouble.to_string()]))?;
         self.front.face(&config);
-        self.front.seats(config.connections);
+        self.front.seats(config.connections, config.per_host);
         self.server_status = config.server_status;
         for notice in &config.notices {
             log::warn!("{notice}");

@@ -8,7 +8,7 @@ use crate::doors::keys::{self, AccountKey};
 use crate::house::store::{Loaded, Store};
 use crate::rules::acme::problem::tame;
 use crate::rules::{import, pem, plan, record, x509};
-use crate::words::cert::{Account, Bundle, Held, Want};
+use crate::words::cert::{Account, Bundle, Held, Tried, Want};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
@@ -76,7 +76,9 @@ fn take(
 ) {
     let Fit { want, held, place, .. } = fit;
     let what = format!("{} [{}]", want.md, want.kind);
-    let is_as_good = |there: &&Held| plan::why(want, Some(there), now).is_none() && there.not_after >= held.not_after;
+    let untried = Tried::default();
+    let is_as_good =
+        |there: &&Held| plan::why(want, Some(there), &untried, now).is_none() && there.not_after >= held.not_after;
     if there.is_some_and(|there| there.sha256 == held.sha256) || there.filter(is_as_good).is_some() {
         imported.taken += 1;
         return imported.lines.push(format!("{what}: {place} is held already, or what is held is as good"));
@@ -85,7 +87,7 @@ fn take(
         Ok(()) => {
             imported.taken += 1;
             let line = format!("{what}: {done} from {place}: certificate until {}, {}", held.not_after, fit.giver);
-            let then = plan::why(want, Some(held), now).map(|why| format!("; it is renewed soon: {why}"));
+            let then = plan::why(want, Some(held), &untried, now).map(|why| format!("; it is renewed soon: {why}"));
             imported.lines.push(line + &then.unwrap_or_default());
         }
         Err(trouble) => imported.lines.push(format!("{what}: {place} is not {done}: {trouble}")),

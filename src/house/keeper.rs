@@ -63,6 +63,9 @@ pub struct Keeper<'a> {
     stale: BTreeSet<Name>,
     /// What is due, while there is no room for it.
     pub(super) waiting: Vec<Slot>,
+    /// What a CA is to be asked about, and not before this moment of the steady clock.
+    pub(super) curious: BTreeSet<Slot>,
+    ask_from: Span,
 }
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
@@ -102,6 +105,8 @@ impl<'a> Keeper<'a> {
             had_clock: None,
             stale: BTreeSet::new(),
             waiting: vec![],
+            curious: BTreeSet::new(),
+            ask_from: Span::ZERO,
         };
         keeper.lie_low();
         keeper.inherit();
@@ -187,6 +192,7 @@ impl<'a> Keeper<'a> {
         }
         self.stale.clear();
         self.waiting.clear();
+        self.curious.clear();
         self.consider(&self.lives.names(), now);
     }
 
@@ -205,6 +211,8 @@ impl<'a> Keeper<'a> {
 
     /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
     fn consider(&mut self, names: &[Name], now: Option<Unix>) {
+        // First of all: what was committed is in the next handshake, however long keys and commands take.
+        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
         let steady = self.doors.clock.steady();
         let slots = self.lives.slots_of(names);
         let (mut tells, mut next) = (vec![], self.look_at);
@@ -212,15 +220,23 @@ impl<'a> Keeper<'a> {
             let quiet = steady < self.quiet_until && !self.jobs.wait_for(slot);
             match self.lives.step(slot, now) {
                 _ if self.busy(slot) => {}
-                Step::Order { .. } | Step::Tell if quiet => self.look_by = self.look_by.min(self.quiet_until),
+                Step::Order { .. } | Step::Tell | Step::Ask if quiet => {
+                    self.look_by = self.look_by.min(self.quiet_until)
+                }
                 Step::Order { why } => self.begin(slot, why),
                 Step::Tell => tells.push(slot.clone()),
+                Step::Ask if self.asks_about(slot) => {}
+                Step::Ask if steady < self.ask_from && !self.jobs.wait_for(slot) => {
+                    self.look_by = self.look_by.min(self.ask_from);
+                }
+                Step::Ask => _ = self.curious.insert(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),
                 Step::NoClock => {}
             }
         }
         self.look_at = next;
         self.tell(tells, now);
+        self.inquire();
         match self.now() {
             Some(now) if steady >= self.quiet_until => {
                 let warning = self.warn(names, now);
@@ -232,7 +248,6 @@ impl<'a> Keeper<'a> {
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);
         self.post();
-        self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
@@ -369,7 +384,7 @@ impl<'a> Keeper<'a> {
         for slot in slots.iter().filter(|slot| self.jobs.wait_for(slot)).cloned().collect::<Vec<_>>() {
             let idle = match self.lives.step(&slot, now) {
                 _ if self.busy(&slot) => false,
-                Step::Order { .. } | Step::Tell => false,
+                Step::Order { .. } | Step::Tell | Step::Ask => false,
                 // It will be looked for again in a moment.
                 Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
                 Step::NoClock => true,
@@ -390,6 +405,10 @@ impl<'a> Keeper<'a> {
                 self.shy = Some(Span::millis(u64::from(self.doors.dice.below(30_000))));
             }
             None => {}
+        }
+        // After a boot every device has to ask for what was in memory, and power comes back to many at once.
+        if self.config.initial_delay.is_none() && self.lives.knows_no_window() {
+            self.ask_from = self.doors.clock.steady().plus(Span::millis(u64::from(self.doors.dice.below(600_000))));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{Account, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -30,6 +30,8 @@ pub struct Lives {
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
+    bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
     floor: Unix,
     /// Of which MDs there is something new to say.
@@ -95,6 +97,7 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
         };
@@ -191,6 +194,30 @@ impl Lives {
         self.certs.values().all(|life| life.held.is_empty())
     }
 
+    /// Whether nothing is known of when any CA wants anything to be renewed.
+    pub fn knows_no_window(&self) -> bool {
+        self.certs.values().all(|life| life.tried.advice.is_none())
+    }
+
+    pub fn base(&self, ca: &str) -> Option<String> {
+        self.bases.get(ca).cloned()
+    }
+
+    /// Where this CA says it; `None`: its directory has to be read again.
+    pub fn answers_at(&mut self, ca: &str, base: Option<String>) {
+        match base {
+            Some(base) => _ = self.bases.insert(ca.into(), base),
+            None => _ = self.bases.remove(ca),
+        }
+    }
+
+    pub fn keep_advice(&mut self, slot: &Slot, advice: Advice) {
+        self.touched.insert(slot.md.clone());
+        if let Some(life) = self.certs.get_mut(slot) {
+            life.tried.advice = Some(advice);
+        }
+    }
+
     /// The wall clock, if it can be believed.
     pub fn believe(&self, now: Option<Unix>) -> Option<Unix> {
         plan::believe(now, self.floor)
@@ -221,6 +248,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
             want.forced |= push == Push::Force && want.driven;
@@ -284,7 +312,7 @@ impl Lives {
         let mut next = plan::settle(&want, &life.tried, outcome, now, throw);
         let unforced = Want { forced: false, ..want };
         let ordering = matches!(outcome, Outcome::OrderFailed(_) | Outcome::Vetoed(_));
-        if ordering && plan::why(&unforced, life.newest(), now).is_none() {
+        if ordering && plan::why(&unforced, life.newest(), &life.tried, now).is_none() {
             // It was asked for, not due: what the CA imposed stays, a count of failures would only worry people.
             next.order = life.tried.order.clone();
             next.tell = life.tried.tell.clone();

@@ -1,10 +1,11 @@
 //! The two ends of an errand: what is made before an order begins, and the one commit point after it.
 
-use crate::doors::https::Route;
 use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
+use crate::house::inquiries::route;
 use crate::house::keeper::Keeper;
-use crate::rules::acme::flow::{Brief, Flow};
+use crate::rules::acme::advice;
+use crate::rules::acme::flow::{Brief, Flow, Granted};
 use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
@@ -50,7 +51,7 @@ impl Keeper<'_> {
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
         let (account, is_new) = self.account_for(&ca, md)?;
         let account_key = AccountKey::from_pkcs8(&account.key)?;
-        let line = self.doors.wire.dial(&Route { roots: md.roots.clone(), proxy: md.proxy.clone() })?;
+        let line = self.doors.wire.dial(&route(md))?;
         let flow = Flow::new(Brief {
             directory: ca.clone(),
             names: want.names.clone(),
@@ -62,9 +63,19 @@ impl Keeper<'_> {
             told: account.contacts,
             agreement: md.agreement.clone(),
             challenges,
+            profile: md.profile.clone(),
+            profile_mandatory: md.profile_mandatory,
+            replaces: self.replaced(&want, &ca),
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
         Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
+    }
+
+    /// The id of the certificate that the new one replaces, where this CA gave it and it shares a name (RFC 9773 §5).
+    fn replaced(&self, want: &Want, ca: &str) -> Option<String> {
+        let held = self.lives.newest(&want.slot()).filter(|held| want.ari && held.ca == ca)?;
+        let shares = want.names.iter().any(|name| held.names.contains(name));
+        advice::cert_id(held).filter(|_| shares)
     }
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
@@ -86,12 +97,21 @@ impl Keeper<'_> {
         Ok(challenges)
     }
 
-    /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours.
-    pub(super) fn arrive(&mut self, order: Order, ca: &str, chain: Vec<Vec<u8>>) {
-        match self.prove(&order, ca, &chain) {
-            Ok(held) => self.commit(&order.slot, held, Bundle { key: order.key, chain }),
+    /// The CA has given a chain: it is proven, then committed in one record. From then on it is ours. Whether it is.
+    pub(super) fn arrive(&mut self, order: Order, ca: &str, granted: Granted) -> bool {
+        let proven = self.prove(&order, ca, &granted.chain);
+        let is_good = proven.is_ok();
+        match proven {
+            Ok(held) => {
+                if let Some(why) = granted.spurned {
+                    log::warn!("{}: the order went out without a profile: {why}", order.slot.md);
+                }
+                let held = Held { profile: granted.profile, ..held };
+                self.commit(&order.slot, held, Bundle { key: order.key, chain: granted.chain });
+            }
             Err(failure) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
         }
+        is_good
     }
 
     fn prove(&self, order: &Order, ca: &str, chain: &[Vec<u8>]) -> Result<Held, Failure> {
@@ -127,6 +147,8 @@ impl Keeper<'_> {
             self.lives.note(&slot.md, Entry { when, what: "renewed", detail: line.clone() });
         }
         self.lives.arrived(slot, held, unsaved);
+        // Now: another order's commands may take a minute.
+        self.shelve(core::slice::from_ref(&slot.md));
         self.succeeded(slot, &Outcome::Ordered);
         log::info!("{}: {line}{}", slot.md, self.lives.outlook(slot, self.now()));
     }

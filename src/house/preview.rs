@@ -47,6 +47,7 @@ pub fn lines(config: &Config) -> Vec<String> {
                     }
                 }
                 Step::Tell => "would write the exports and run the notification".into(),
+                Step::Ask => "would ask the CA when it wants the certificate to be renewed".into(),
                 Step::NoClock => "would wait for the clock to be set".into(),
                 Step::Wait { .. } if slot.is_own() => "has a certificate of its own, which is not renewed here".into(),
                 Step::Wait { .. } if !md.driven() => "is not driven: by hand (MDDriveMode), or unused".into(),

@@ -466,12 +466,15 @@ mod tests {
             sha256: [0xcd; 32],
             must_staple: false,
             staple_asked: false,
+            authority: vec![],
+            profile: None,
         };
         CertReport {
             kind: KeyKind::P256,
             own: false,
             held: Some(held),
             staged: None,
+            suggested: None,
             why: None,
             next: Next::Nothing,
             renew_at: None,

@@ -120,6 +120,8 @@ mod tests {
             sha256: [0; 32],
             must_staple: false,
             staple_asked: false,
+            authority: vec![],
+            profile: None,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::rules::acme::problem::{Patience, patience};
 use crate::rules::served;
-use crate::words::cert::{Backoff, Held, Imposed, Outcome, Step, Tried, Want, Why, Window};
+use crate::words::cert::{Backoff, Held, Imposed, NEVER, Outcome, Step, Suggested, Tried, Want, Why, Window};
 use crate::words::fault::Failure;
 use crate::words::time::{Span, Unix};
 
@@ -20,11 +20,14 @@ pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, 
     }
     let newest = held.first();
     let order_at = if want.driven { order_at(want, newest, tried, imposed, now) } else { NEVER };
-    match why(want, newest, now) {
+    let why = why(want, newest, tried, now);
+    let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
+    match why {
         Some(why) if order_at <= now => Step::Order { why },
+        _ if ask_at <= now => Step::Ask,
         _ => {
             let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
-            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at, Unix::min) }
+            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at.min(ask_at), Unix::min) }
         }
     }
 }
@@ -64,14 +67,25 @@ pub fn ca<'a>(want: &'a Want, tried: &Tried) -> &'a str {
     want.cas.get(place).map_or("", String::as_str)
 }
 
-/// When no event is in sight: the nap's own limits wake the loop long before it.
-const NEVER: Unix = Unix::from_millis(u64::MAX);
-
 /// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
 fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
-    let due = if why(want, held, now).is_some() { now } else { held.map_or(now, |held| renew_at(want, held)) };
+    let due = match why(want, held, tried, now) {
+        Some(_) => now,
+        None => held.map_or(now, |held| renew_at(want, held, tried)),
+    };
     let own = if tried.fingerprint == want.fingerprint { tried.order.until } else { None };
     [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
+}
+
+/// When the CA is to be asked for its window: what is not due needs it. Whoever asked us to wait for orders is left alone.
+fn ask_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
+    let Some(held) = held.filter(|held| want.ari && want.driven && !held.authority.is_empty()) else { return NEVER };
+    let again = match &tried.advice {
+        Some(advice) if advice.sha256 == held.sha256 && advice.again == NEVER => return NEVER,
+        Some(advice) if advice.sha256 == held.sha256 => Some(advice.again),
+        _ => None,
+    };
+    [again, imposed].into_iter().filter_map(|until| pending(until, now)).fold(now, Unix::max)
 }
 
 /// A wait that lies ahead. One that ends later than any wait we ever agree to was noted by another clock: it is over.
@@ -83,7 +97,7 @@ pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
 const LONGEST_WAIT: Span = Span::hours(36);
 
 /// Why a certificate is due, if it is.
-pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
+pub fn why(want: &Want, held: Option<&Held>, tried: &Tried, now: Unix) -> Option<Why> {
     let Some(held) = held else { return Some(Why::Missing) };
     if held.kind.family() != want.kind.family() {
         Some(Why::OtherKey)
@@ -97,16 +111,34 @@ pub fn why(want: &Want, held: Option<&Held>, now: Unix) -> Option<Why> {
         Some(Why::Expired)
     } else if want.forced {
         Some(Why::Forced)
-    } else if renew_at(want, held) <= now {
-        Some(Why::Due)
+    } else if renew_at(want, held, tried) <= now {
+        let asked = suggested(want, held, tried).is_some_and(|window| window.at <= now);
+        Some(if asked { Why::Asked } else { Why::Due })
     } else {
         None
     }
 }
 
-/// When a certificate enters its renewal window.
-pub fn renew_at(want: &Want, held: &Held) -> Unix {
-    held.not_after.minus(tail(held, want.window))
+/// When a certificate is renewed: at the beginning of its window, or when the CA wants it if that is earlier.
+pub fn renew_at(want: &Want, held: &Held, tried: &Tried) -> Unix {
+    let suggested = suggested(want, held, tried);
+    let window = match want.window {
+        // A third of six days is no time for a CA that is away; one that has a window of its own knows best.
+        USUAL if suggested.is_none() && held.life() < SHORT => Window::Percent(50),
+        window => window,
+    };
+    let own = held.not_after.minus(tail(held, window));
+    suggested.map_or(own, |window| window.at.min(own))
+}
+
+/// What MDRenewWindow is unless something else is written.
+const USUAL: Window = Window::Percent(33);
+const SHORT: Span = Span::days(10);
+
+/// The window that the CA has for this certificate, where that counts.
+pub fn suggested<'a>(want: &Want, held: &Held, tried: &'a Tried) -> Option<&'a Suggested> {
+    let advice = tried.advice.as_ref().filter(|advice| want.ari && advice.sha256 == held.sha256);
+    advice?.window.as_ref()
 }
 
 /// The end of a certificate's life that lies in the window. One as long as the life would order one certificate after
@@ -219,7 +251,7 @@ fn back_off(failures: u32, patience: Patience, retry: Span, throw: u32) -> Span 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::KeyKind;
+    use crate::words::cert::{Advice, KeyKind};
     use crate::words::fault::{Hook, Refusal, Trouble};
     use crate::words::name::{Labels, Name};
 
@@ -240,6 +272,7 @@ mod tests {
             failover: 5,
             must_staple: false,
             window: Window::Percent(33),
+            ari: true,
             driven: true,
             activation: Span::ZERO,
             tells: true,
@@ -261,12 +294,14 @@ mod tests {
             sha256: [7; 32],
             must_staple: false,
             staple_asked: false,
+            authority: vec![],
+            profile: None,
         }
     }
 
     fn wants() -> Vec<Want> {
         let mut all = vec![];
-        for driven in [true, false] {
+        for (driven, ari) in [(true, true), (true, false), (false, true)] {
             for tells in [true, false] {
                 for forced in [true, false] {
                     for window in [Window::Percent(33), Window::Fixed(Span::days(10)), Window::Fixed(Span::days(400))] {
@@ -275,6 +310,7 @@ mod tests {
                                 for kind in [KeyKind::P256, KeyKind::Rsa(2048)] {
                                     all.push(Want {
                                         driven,
+                                        ari,
                                         tells,
                                         forced,
                                         window,
@@ -392,6 +428,89 @@ mod tests {
         assert!(early > 1000 && late > 1000, "{early} and {late} cases");
     }
 
+    /// What the CA may have said: every window beside every moment of the next question, about this certificate or another.
+    fn advices() -> Vec<Option<Advice>> {
+        let ahead = |span: Span| Some(NOW.plus(span));
+        let moments = [None, Some(day(-3)), Some(NOW), ahead(Span::millis(1)), ahead(Span::days(40))];
+        let mut all = vec![None];
+        for sha256 in [[7; 32], [8; 32]] {
+            for at in moments {
+                for again in untils().into_iter().flatten().chain([NEVER]) {
+                    let window = at.map(|at| Suggested { start: day(-4), end: day(50), at, explanation: None });
+                    all.push(Some(Advice { sha256, window, again, failures: 0 }));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_ca_s_window_keeps_the_promises_too() {
+        let (mut asks, mut asked) = (0_u32, 0_u32);
+        let advices = advices();
+        for want in wants() {
+            for held in helds() {
+                for authority in [vec![], vec![5]] {
+                    let held: Vec<Held> =
+                        held.iter().map(|held| Held { authority: authority.clone(), ..held.clone() }).collect();
+                    for (advice, order) in advices.iter().zip(untils().into_iter().cycle()) {
+                        let (advice, order) = (advice.clone(), Backoff { until: order, ..Backoff::default() });
+                        let tried =
+                            Tried { fingerprint: [1; 8], told: Some([7; 32]), order, advice, ..Tried::default() };
+                        for imposed in untils().into_iter().step_by(4) {
+                            let step = check(&want, &held, &tried, imposed);
+                            asks += u32::from(step == Step::Ask);
+                            asked += u32::from(step == Step::Order { why: Why::Asked });
+                            advised(&want, &held, &tried);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(asks > 1000 && asked > 1000, "{asks} asks, {asked} orders because of one");
+    }
+
+    /// Whichever is earlier counts, and nobody sleeps through it.
+    fn advised(want: &Want, held: &[Held], tried: &Tried) {
+        let Some(held) = held.first() else { return };
+        let shown = || format!("{want:?}\n{held:?}\n{tried:?}");
+        let deaf = Want { ari: false, ..want.clone() };
+        let at = tried.advice.as_ref().filter(|advice| want.ari && advice.sha256 == held.sha256);
+        let at = at.and_then(|advice| advice.window.as_ref()).map(|window| window.at);
+        let own = held.not_after.minus(tail(held, want.window));
+        let earlier = at.map_or(renew_at(&deaf, held, tried), |at| at.min(own));
+        assert_eq!(renew_at(want, held, tried), earlier, "{}", shown());
+        let free = Tried { order: Backoff::default(), ..tried.clone() };
+        let step = decide(want, core::slice::from_ref(held), &free, None, Some(NOW));
+        if let (Step::Wait { until }, Some(at), true) = (&step, at, want.driven) {
+            assert!(*until <= at, "{}", shown());
+        }
+        if why(&deaf, Some(held), tried, NOW).is_none() && at.is_some_and(|at| at <= NOW) {
+            assert_eq!(why(want, Some(held), tried, NOW), Some(Why::Asked), "{}", shown());
+        }
+    }
+
+    #[test]
+    fn a_short_life_is_renewed_at_its_half_unless_the_ca_knows_better() {
+        let held = held(NOW, NOW.plus(Span::hours(160)));
+        let own = |hours: u64| NOW.plus(Span::hours(hours));
+        let suggest = |at: Unix| {
+            let window = Some(Suggested { start: own(78), end: own(120), at, explanation: None });
+            Tried { advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0 }), ..Tried::default() }
+        };
+        assert_eq!(renew_at(&want(), &held, &Tried::default()), own(80));
+        assert_eq!(renew_at(&want(), &held, &suggest(own(79))), own(79));
+        assert_eq!(renew_at(&want(), &held, &suggest(own(100))), own(100));
+        let third = held.not_after.minus(held.life().percent(33));
+        assert_eq!(renew_at(&want(), &held, &suggest(own(110))), third);
+        let written = Want { window: Window::Fixed(Span::days(1)), ..want() };
+        assert_eq!(renew_at(&written, &held, &Tried::default()), own(136));
+        assert_eq!(
+            renew_at(&want(), &Held { not_after: day(10), ..held }, &Tried::default()),
+            day(10).minus(Span::days(10).percent(33))
+        );
+    }
+
     /// What must hold for a pair of certificates at any time; the moment from which the newer one is in use.
     fn activation_of(want: &Want, held: &[Held], tried: &Tried) -> Unix {
         let at = held[0].not_before.plus(want.activation).min(held[1].not_after);
@@ -425,7 +544,7 @@ mod tests {
             Step::NoClock => panic!("there is a clock: {}", shown()),
             Step::Wait { until } => {
                 assert!(*until > NOW, "a wait ends in the future: {}", shown());
-                let due = want.driven && why(want, newest, NOW).is_some();
+                let due = want.driven && why(want, newest, tried, NOW).is_some();
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
                 assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
@@ -435,6 +554,15 @@ mod tests {
                     shown()
                 );
             }
+            Step::Ask => {
+                let held = newest.unwrap_or_else(|| panic!("about nothing: {}", shown()));
+                assert!(want.ari && want.driven && !held.authority.is_empty(), "{}", shown());
+                assert_eq!(why(want, newest, tried, NOW), None, "what is due needs no advice: {}", shown());
+                assert!(!ahead(imposed), "the CA asked us to wait: {}", shown());
+                if let Some(advice) = tried.advice.as_ref().filter(|advice| advice.sha256 == held.sha256) {
+                    assert!(advice.again != NEVER && !ahead(Some(advice.again)), "it was asked: {}", shown());
+                }
+            }
             Step::Tell => {
                 let held = active(want, held, tried, Some(NOW)).unwrap_or_else(|| panic!("of nothing: {}", shown()));
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.tell.until);
@@ -442,13 +570,13 @@ mod tests {
             }
             Step::Order { why: reason } => {
                 assert!(want.driven, "{}", shown());
-                assert_eq!(Some(*reason), why(want, newest, NOW), "{}", shown());
+                assert_eq!(Some(*reason), why(want, newest, tried, NOW), "{}", shown());
                 assert!(!ahead(imposed), "the CA asked us to wait: {}", shown());
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
                 assert!(!own, "backing off for this very want: {}", shown());
                 for later in [Span::millis(1), Span::days(1), Span::days(500)] {
                     let now = NOW.plus(later);
-                    assert!(why(want, newest, now).is_some(), "once due, due for ever: {}", shown());
+                    assert!(why(want, newest, tried, now).is_some(), "once due, due for ever: {}", shown());
                 }
             }
         }
@@ -482,7 +610,11 @@ mod tests {
         ] {
             let want = Want { must_staple: wanted, ..want() };
             let held = Held { must_staple: has, staple_asked: asked, ..held(NOW, NOW.plus(Span::days(90))) };
-            assert_eq!(why(&want, Some(&held), NOW), due.then_some(Why::OtherStaple), "{wanted} {has} {asked}");
+            assert_eq!(
+                why(&want, Some(&held), &Tried::default(), NOW),
+                due.then_some(Why::OtherStaple),
+                "{wanted} {has} {asked}"
+            );
         }
     }
 
@@ -490,7 +622,7 @@ mod tests {
     fn a_window_longer_than_life_does_not_order_for_ever() {
         let want = Want { window: Window::Fixed(Span::days(400)), ..want() };
         let held = held(NOW, NOW.plus(Span::days(90)));
-        assert_eq!(renew_at(&want, &held), NOW.plus(Span::days(45)));
+        assert_eq!(renew_at(&want, &held, &Tried::default()), NOW.plus(Span::days(45)));
     }
 
     #[test]
@@ -722,7 +854,7 @@ mod tests {
         assert_eq!((tried.told, tried.notified, tried.tell.failures), (None, Some(held.sha256), 1));
         tried = settle(&want(), &tried, &told(&held), NOW, 500);
         assert_eq!((tried.told, tried.notified, tried.tell.failures), (Some(held.sha256), None, 0));
-        let due = renew_at(&want(), &held);
+        let due = renew_at(&want(), &held, &tried);
         assert_eq!(decide(&want(), core::slice::from_ref(&held), &tried, None, Some(NOW)), Step::Wait { until: due });
     }
 }

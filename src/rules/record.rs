@@ -7,7 +7,8 @@
 //! The frame never changes; a new version means another body. A sequence number stands first in the body of those
 //! records that come in two slots: the higher one is the newer one.
 
-use crate::words::cert::{Account, Bundle, Fingerprint, Held, Slot, Tried};
+use crate::rules::x509;
+use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, Slot, Tried};
 use crate::words::config::Md;
 use crate::words::message::Said;
 use crate::words::name::Name;
@@ -16,14 +17,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 2, noun: "certificate" };
+const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 3, noun: "certificate" };
 const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
 const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
-const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 1, noun: "state" };
+const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 2, noun: "state" };
 
-/// What came with the second version stands behind all of the first.
+/// What came with a later version stands behind all of the one before.
 pub fn encode_cert(sequence: u32, held: &Held, bundle: &Bundle) -> Vec<u8> {
-    seal(&CERT, &(sequence, held, bundle, (held.must_staple, held.staple_asked)))
+    seal(&CERT, &(sequence, held, bundle, (held.must_staple, held.staple_asked), &held.profile))
 }
 
 /// What is wrong with the bytes is said in a fragment that completes `file: …`; so for all that follow.
@@ -33,6 +34,9 @@ pub fn decode_cert(bytes: &[u8]) -> Result<(u32, Held, Bundle), String> {
     // The first version asked for no such thing.
     let ((has, asked), rest) = if version > 1 { fields(&CERT, rest)? } else { ((false, false), rest) };
     (held.must_staple, held.staple_asked) = (has, asked);
+    let (profile, rest) = if version > 2 { fields(&CERT, rest)? } else { (None, rest) };
+    held.profile = profile;
+    held.authority = bundle.chain.first().map(|leaf| x509::authority(leaf)).unwrap_or_default();
     if rest.is_empty() { Ok((sequence, held, bundle)) } else { Err(too_long(&CERT)) }
 }
 
@@ -60,14 +64,27 @@ pub struct State {
 }
 
 pub fn encode_state(state: &State) -> Vec<u8> {
-    let tried = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
-    seal(&STATE, &(tried.collect::<Vec<_>>(), &state.said))
+    let rows = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
+    // Beside its row, because a trial in flash has none.
+    let advice: Vec<_> = state.tried.values().map(|tried| &tried.advice).collect();
+    seal(&STATE, &(rows.collect::<Vec<_>>(), &state.said, advice))
 }
 
 /// Key families that this program does not know are left out.
 pub fn decode_state(bytes: &[u8]) -> Result<State, String> {
-    let (rows, said): (Vec<(Name, String, Tried)>, _) = open(&STATE, bytes)?;
-    let tried = rows.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried)));
+    let (version, body) = checked(&STATE, bytes)?;
+    let (rows, rest): (Vec<(Name, String, Tried)>, _) = fields(&STATE, body)?;
+    let (said, rest) = fields(&STATE, rest)?;
+    // The first version knew no advice.
+    let (advice, rest): (Vec<Option<Advice>>, _) = if version > 1 { fields(&STATE, rest)? } else { (vec![], rest) };
+    if !rest.is_empty() {
+        return Err(too_long(&STATE));
+    }
+    let advice = advice.into_iter().chain(core::iter::repeat(None));
+    let tried = rows
+        .into_iter()
+        .zip(advice)
+        .filter_map(|((md, family, tried), advice)| Some((Slot::new(md, &family)?, Tried { advice, ..tried })));
     Ok(State { tried: tried.collect(), said })
 }
 
@@ -170,7 +187,7 @@ pub fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::{Imposed, KeyKind, Window};
+    use crate::words::cert::{Imposed, KeyKind, NEVER, Suggested, Window};
     use crate::words::config::{Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
     use crate::words::message::Topic;
@@ -193,6 +210,8 @@ mod tests {
             sha256: [0x5a; 32],
             must_staple: true,
             staple_asked: false,
+            authority: vec![],
+            profile: Some("shortlived".into()),
         }
     }
 
@@ -229,9 +248,31 @@ mod tests {
             [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)];
         let last = [(Topic::Renewed, Unix::from_secs(9)), (Topic::Errored, Unix::from_millis(u64::MAX))].into();
         State {
-            tried: slots.map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried())).into(),
+            tried: slots
+                .map(|(md, kind)| {
+                    let advice = (kind != KeyKind::P384).then(advice);
+                    (Slot::new(name(md), kind.family()).unwrap(), Tried { advice, ..tried() })
+                })
+                .into(),
             said: [(name("example.org"), Said { last, warning: tried().tell, fingerprint: [3; 8] })].into(),
         }
+    }
+
+    fn advice() -> Advice {
+        let (start, end, at) = (Unix::from_secs(9), Unix::from_secs(19), Unix::from_secs(12));
+        let explanation = Some("https://ca.example/why".into());
+        let window = Some(Suggested { start, end, at, explanation });
+        Advice { sha256: [5; 32], window, again: NEVER, failures: 3 }
+    }
+
+    /// What an older program left in memory is no reason to forget what was tried.
+    #[test]
+    fn a_state_of_the_first_version_is_read() {
+        let rows = vec![(name("example.org"), "rsa", tried())];
+        let body = postcard::to_allocvec(&(rows, state().said)).unwrap();
+        let read = decode_state(&framed([b'S', 1], &body)).unwrap();
+        assert_eq!(read.tried.values().collect::<Vec<_>>(), [&tried()]);
+        assert_eq!(read.said, state().said);
     }
 
     type Same = fn(&[u8]) -> Result<bool, String>;
@@ -285,13 +326,17 @@ mod tests {
 
     /// What an older program stored is held, and is not ordered again for having been stored by it.
     #[test]
-    fn certificates_of_the_first_version_are_read() {
+    fn certificates_of_earlier_versions_are_read() {
         let body = postcard::to_allocvec(&(5_u32, held(), bundle())).unwrap();
-        let plain = Held { must_staple: false, staple_asked: false, ..held() };
+        let plain = Held { must_staple: false, staple_asked: false, profile: None, ..held() };
         assert_eq!(decode_cert(&framed([b'C', 1], &body)), Ok((5, plain, bundle())));
         assert_eq!(decode_cert(&framed([b'C', 2], &body)), Err("not the fields of a certificate record".into()));
-        for byte in [1, 2] {
-            let longer = [&encode_cert(5, &held(), &bundle())[2..][..body.len() + 2], &[0]].concat();
+        let second = postcard::to_allocvec(&(5_u32, held(), bundle(), (true, false))).unwrap();
+        let before = Held { profile: None, ..held() };
+        assert_eq!(decode_cert(&framed([b'C', 2], &second)), Ok((5, before, bundle())));
+        for byte in [1, 2, 3] {
+            let whole = encode_cert(5, &held(), &bundle());
+            let longer = [&whole[2..whole.len() - 8], &[0]].concat();
             assert!(decode_cert(&framed([b'C', byte], &longer)).unwrap_err().starts_with("more bytes"), "{byte}");
         }
     }
@@ -318,8 +363,9 @@ mod tests {
     #[test]
     fn a_family_of_a_later_version_is_left_out() {
         let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
-        let read = decode_state(&seal(&STATE, &(rows, state().said))).unwrap();
+        let read = decode_state(&seal(&STATE, &(rows, state().said, vec![Some(advice()), None]))).unwrap();
         assert_eq!(read.tried.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
+        assert_eq!(read.tried.values().next().unwrap().advice, None, "it belonged to the other one");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod sentences;
 
 pub use sentences::{line, text};
 
+use crate::rules::acme::advice;
 use crate::rules::acme::problem::is;
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Held, KeyKind, Why};
@@ -39,7 +40,7 @@ pub fn md_json(report: &Report) -> Value {
         "warn-window": md.warn.to_string(),
         "must-staple": md.must_staple,
         "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
-        "cert": certs_json(report),
+        "cert": private_json(report),
         "renew": is_due(report),
         "watched": md.used || md.drive != DriveMode::Auto,
     });
@@ -49,6 +50,7 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "require-https", require_https(md.require_https));
         put(map, "privkey", (md.keys != [KeyKind::P256]).then(|| keys_json(&md.keys)));
         put(map, "proxy-url", md.proxy.clone());
+        put(map, "profile", md.profile.clone());
         put(map, "ca-certs", md.roots.as_ref().map(|path| path.to_string_lossy()));
         let files = |file: fn(&Static) -> &Path| {
             let files: Vec<_> = md.statics.iter().map(|files| file(files).to_string_lossy()).collect();
@@ -178,6 +180,24 @@ pub fn public_json(report: &Report) -> Value {
     value
 }
 
+/// The certificates, and what is nobody's business but the operator's.
+fn private_json(report: &Report) -> Value {
+    let mut value = certs_json(report);
+    // The first of a kind is the one that is shown.
+    for cert in report.certs.iter().rev() {
+        let Some(held) = &cert.held else { continue };
+        let Some(Value::Object(map)) = value.get_mut(held.kind.family()) else { continue };
+        put(map, "ari-cert-id", advice::cert_id(held));
+        put(map, "profile", held.profile.clone());
+        // It speaks of the newest one.
+        if let (Some(window), None) = (&cert.suggested, &cert.staged) {
+            map.insert("ari-window".into(), valid_json(window.start, window.end));
+            put(map, "ari-explanation-url", window.explanation.clone());
+        }
+    }
+    value
+}
+
 fn certs_json(report: &Report) -> Value {
     let held = report.certs.iter().filter_map(|cert| cert.held.as_ref());
     of_kinds(held)
@@ -254,6 +274,12 @@ fn renewal_json(report: &Report) -> Option<Value> {
     Some(value)
 }
 
+/// As mod_md has it: it begins with a capital.
+fn sentence(doing: &str) -> String {
+    let (first, rest) = doing.split_at_checked(1).unwrap_or((doing, ""));
+    first.to_ascii_uppercase() + rest
+}
+
 fn last_json(failure: &Failure) -> Value {
     match failure {
         Failure::Refusal(refusal) => {
@@ -267,7 +293,7 @@ fn last_json(failure: &Failure) -> Value {
                 "status-description": refusal.short(),
                 "problem": refusal.problem,
                 "detail": refusal.detail,
-                "activity": refusal.doing,
+                "activity": sentence(&refusal.doing),
                 "subproblems": subproblems,
             })
         }
@@ -276,7 +302,7 @@ fn last_json(failure: &Failure) -> Value {
                 "status": 1,
                 "status-description": trouble.why,
                 "detail": trouble.why,
-                "activity": trouble.doing,
+                "activity": sentence(&trouble.doing),
             });
             if let Value::Object(map) = &mut last {
                 put(map, "problem", trouble.hook.map(Hook::problem));

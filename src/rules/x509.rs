@@ -32,8 +32,27 @@ pub fn facts(der: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, S
         sha256: sha256.as_ref().try_into().expect("a SHA-256 has 32 bytes"),
         must_staple,
         staple_asked: must_staple,
+        authority: authority_of(&leaf),
+        profile: None,
     })
 }
+
+/// The keyIdentifier of a certificate's issuer; nothing where there is none, or no certificate.
+pub fn authority(der: &[u8]) -> Vec<u8> {
+    parse(der).map(|leaf| authority_of(&leaf)).unwrap_or_default()
+}
+
+/// The extension is the SEQUENCE of RFC 5280 §4.2.1.1, in which the keyIdentifier is \[0\] and comes first.
+fn authority_of(leaf: &X509Certificate<'_>) -> Vec<u8> {
+    let named = leaf.extensions().iter().find(|extension| extension.oid.as_bytes() == AUTHORITY_KEY);
+    match named.map(|extension| extension.value) {
+        Some([0x30, _, 0x80, length, rest @ ..]) => rest.get(..usize::from(*length)).unwrap_or_default().into(),
+        _ => vec![],
+    }
+}
+
+/// id-ce 35.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 35];
 
 /// Whether it has the TLS feature extension (RFC 7633 §4) with status_request, which is number 5 (RFC 6066 §8).
 fn must_staple(leaf: &X509Certificate<'_>) -> bool {

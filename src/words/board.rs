@@ -1,6 +1,6 @@
 //! The board: the last status of every MD, from which the control socket answers at any time. One of the three locks.
 
-use crate::words::cert::{Backoff, Held, KeyKind, Why};
+use crate::words::cert::{Backoff, Held, KeyKind, Suggested, Why};
 use crate::words::config::Md;
 use crate::words::time::Unix;
 use core::task::{Context, Poll, Waker};
@@ -92,6 +92,8 @@ pub struct CertReport {
     pub held: Option<Held>,
     /// A newer one, and when it will be.
     pub staged: Option<(Held, Unix)>,
+    /// When the CA wants the newest one renewed.
+    pub suggested: Option<Suggested>,
     pub why: Option<Why>,
     pub next: Next,
     pub renew_at: Option<Unix>,

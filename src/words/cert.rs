@@ -89,6 +89,8 @@ pub struct Want {
     /// Whether it shall have the TLS feature extension (RFC 7633).
     pub must_staple: bool,
     pub window: Window,
+    /// Whether the CA's own window counts, too (RFC 9773).
+    pub ari: bool,
     /// Whether we may talk to the CA about it at all.
     pub driven: bool,
     /// How long after its notBefore a renewed certificate is taken into use.
@@ -130,6 +132,12 @@ pub struct Held {
     /// Whether it was asked for with it: a CA may give what it likes, and is not asked for the same again.
     #[serde(skip)]
     pub staple_asked: bool,
+    /// The keyIdentifier of its issuer's key (RFC 5280 §4.2.1.1); empty where it names none.
+    #[serde(skip)]
+    pub authority: Vec<u8>,
+    /// The CA's profile that it was ordered with.
+    #[serde(skip)]
+    pub profile: Option<String>,
 }
 
 impl Held {
@@ -245,6 +253,44 @@ pub struct Tried {
     pub tell: Backoff,
     /// The files that were exported when it was told, each with its whole path.
     pub exported: Vec<String>,
+    /// What the CA said last of its renewal. It is worth no flash.
+    #[serde(skip)]
+    pub advice: Option<Advice>,
+}
+
+impl Tried {
+    /// The CA may be asked again now, unless it has nothing to say.
+    pub fn ask_anew(&mut self) {
+        if let Some(advice) = self.advice.as_mut().filter(|advice| advice.again != NEVER) {
+            advice.again = Unix::default();
+        }
+    }
+}
+
+/// When no event is in sight: the nap's own limits wake the loop long before it.
+pub const NEVER: Unix = Unix::from_millis(u64::MAX);
+
+/// What the CA that gave a certificate says of when to renew it (RFC 9773).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Advice {
+    /// The certificate, by its SHA-256.
+    pub sha256: [u8; 32],
+    pub window: Option<Suggested>,
+    /// It is not asked again before this moment.
+    pub again: Unix,
+    /// How often in a row it could not be asked.
+    pub failures: u32,
+}
+
+/// A window for a renewal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Suggested {
+    pub start: Unix,
+    pub end: Unix,
+    /// The moment in it that was drawn for us; it stays while the window does.
+    pub at: Unix,
+    /// Where the CA says why.
+    pub explanation: Option<String>,
 }
 
 /// `ca` (a directory URL) does not want to hear from us before `until`.
@@ -263,6 +309,8 @@ pub enum Step {
     Wait { until: Unix },
     /// Somebody is owed the news of the certificate that is held.
     Tell,
+    /// Ask the CA when it wants the certificate that is held to be renewed.
+    Ask,
     /// Get a certificate.
     Order { why: Why },
 }
@@ -277,6 +325,7 @@ pub enum Why {
     OtherStaple,
     Expired,
     Due,
+    Asked,
     Forced,
 }
 
@@ -291,6 +340,7 @@ impl fmt::Display for Why {
             Self::OtherStaple => "the certificate is not as MDMustStaple says",
             Self::Expired => "the certificate has expired",
             Self::Due => "the certificate is in its renewal window",
+            Self::Asked => "the CA asks for its renewal",
             Self::Forced => "it was asked for",
         })
     }

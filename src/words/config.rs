@@ -31,6 +31,8 @@ pub struct Config {
     pub server_status: bool,
     /// How many connections of strangers are open at once.
     pub connections: usize,
+    /// How many of them a single host may have.
+    pub per_host: usize,
     /// How long to wait for another daemon to leave the store; `None` is `MDStoreLocks off`.
     pub locks: Option<Span>,
     /// What is no fault but worth a line: old names, an MD that nobody uses.
@@ -82,6 +84,7 @@ impl Default for Config {
             certificate_status: true,
             server_status: true,
             connections: 256,
+            per_host: 64,
             locks: Some(Self::PATIENCE),
             notices: vec![],
         }
@@ -105,6 +108,9 @@ pub struct Md {
     pub proxy: Option<String>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
+    /// The CA's profile that is wished for, and whether nothing else will do.
+    pub profile: Option<String>,
+    pub profile_mandatory: bool,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
     /// `mailto:` URLs.
@@ -117,6 +123,8 @@ pub struct Md {
     /// Certificates of the operator's own, each with its key; served and watched.
     pub statics: Vec<Static>,
     pub window: Window,
+    /// Whether the CA's own window counts, too.
+    pub ari: bool,
     /// From here on a certificate that was not renewed is warned of.
     pub warn: Window,
     /// How long after its notBefore a renewed certificate is taken into use.
@@ -152,6 +160,8 @@ impl Md {
             roots: None,
             proxy: None,
             failover: 5,
+            profile: None,
+            profile_mandatory: false,
             agreement: None,
             contacts: vec![],
             keys: vec![KeyKind::P256],
@@ -159,6 +169,7 @@ impl Md {
             must_staple: false,
             statics: vec![],
             window: Window::Percent(33),
+            ari: true,
             warn: Window::Percent(10),
             activation: Span::ZERO,
             retry: Span::secs(30),
@@ -212,6 +223,7 @@ impl Md {
             failover: self.failover,
             must_staple: self.must_staple,
             window: self.window,
+            ari: self.ari,
             driven: self.driven(),
             activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),

@@ -5,10 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edgemd::doors::clock::{Clock, Knock};
 use edgemd::doors::https::{Line, Route, Wire};
+use edgemd::rules::acme::advice;
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
 use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
+use edgemd::words::cert::KeyKind;
 use edgemd::words::fault::Trouble;
 use edgemd::words::time::{Span, Unix};
 use rcgen::string::Ia5String;
@@ -73,6 +75,16 @@ pub struct Weather {
     pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
+    /// Whether it says when it wants certificates to be renewed (RFC 9773): as boulder does, unless `window` says otherwise.
+    pub ari: bool,
+    pub window: Option<(Unix, Unix)>,
+    pub explanation: Option<&'static str>,
+    /// How it refuses to hear of a certificate that is to be replaced: status, ACME type.
+    pub keeps_replaced: Option<(u16, &'static str)>,
+    /// `shortlived` is 160 hours, any other as long as `life`.
+    pub profiles: Vec<&'static str>,
+    /// Profiles are listed, and refused.
+    pub denies_profiles: bool,
 }
 
 impl Default for Weather {
@@ -98,6 +110,12 @@ impl Default for Weather {
             bad_contact: None,
             denies_orders: false,
             prompt: false,
+            ari: false,
+            window: None,
+            explanation: None,
+            keeps_replaced: None,
+            profiles: vec![],
+            denies_profiles: false,
         }
     }
 }
@@ -127,6 +145,10 @@ pub struct Issued {
     pub not_before: Unix,
     pub not_after: Unix,
     pub der: Vec<u8>,
+    pub profile: Option<String>,
+    /// Whether another one was ordered in its place.
+    pub replaced: bool,
+    account: usize,
 }
 
 type Look = Box<dyn Fn(&str) -> Option<String> + Send>;
@@ -164,6 +186,9 @@ struct Order {
     account: usize,
     identifiers: Vec<Value>,
     authorizations: Vec<usize>,
+    profile: Option<String>,
+    /// The index of the certificate in whose place the new one comes.
+    replaces: Option<usize>,
     /// The index of what was issued, and the polls to go until it is told.
     certificate: Option<(usize, u32)>,
     chain: String,
@@ -404,6 +429,7 @@ impl Ca {
     fn route(&mut self, request: &Request, path: &str) -> Answer {
         match (request.method, path) {
             (Method::Get, "/directory") => Ok(self.directory()),
+            (Method::Get, _) if path.starts_with("/renewal-info/") && self.weather.ari => self.renewal_info(path),
             (Method::Head, "/new-nonce") => Ok(Reply { status: 200, ..Reply::default() }),
             (Method::Post, _) => self.post(request, path),
             _ => Err(No(404, "malformed", format!("nothing is at {path}"))),
@@ -412,19 +438,77 @@ impl Ca {
 
     fn directory(&self) -> Reply {
         let base = self.base;
-        let meta = match self.weather.terms {
+        let mut meta = match self.weather.terms {
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
+        for profile in &self.weather.profiles {
+            meta["profiles"][profile] = format!("the profile {profile}").into();
+        }
         let at = |path: &str| format!("{base}{path}");
-        ok(
-            200,
-            &json!({
-                "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
-                "revokeCert": at("/revoke"), "keyChange": at("/key-change"),
-                "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
-            }),
-        )
+        let mut body = json!({
+            "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
+            "revokeCert": at("/revoke"), "keyChange": at("/key-change"),
+            "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
+        });
+        if self.weather.ari {
+            body["renewalInfo"] = at("/renewal-info").into();
+        }
+        ok(200, &body)
+    }
+
+    /// The index of an issued certificate, by its id (RFC 9773 §4.1).
+    fn find(&self, id: &str) -> Option<usize> {
+        self.issued.iter().position(|issued| {
+            let facts = x509::facts(&issued.der, KeyKind::P256, "", Unix::default()).unwrap();
+            advice::cert_id(&facts).as_deref() == Some(id)
+        })
+    }
+
+    /// RFC 9773 §4.2, and boulder's window: about two thirds of a life, the half of one below ten days, 1 % to each side.
+    fn renewal_info(&self, path: &str) -> Answer {
+        let id = path.trim_start_matches("/renewal-info/");
+        let issued = &self.issued[self.find(id).ok_or_else(|| No(404, "malformed", "no such certificate".into()))?];
+        let life = issued.not_after.since(issued.not_before);
+        let centre = if life < Span::days(10) { life.divided(2) } else { life.times(2).divided(3) };
+        let (from, to) = (centre.minus(life.percent(1)), centre.plus(life.percent(1)));
+        let own = (issued.not_before.plus(from), issued.not_before.plus(to));
+        let (start, end) = self.weather.window.unwrap_or(own);
+        let mut body = json!({"suggestedWindow": {"start": start.rfc3339(), "end": end.rfc3339()}});
+        if let Some(url) = self.weather.explanation {
+            body["explanationURL"] = url.into();
+        }
+        let mut reply = ok(200, &body);
+        reply.retry_after = Some(self.weather.retry_after.unwrap_or(Span::hours(6)));
+        Ok(reply)
+    }
+
+    /// RFC 9773 §5, as boulder takes it.
+    fn replaced(&self, account: usize, payload: &Value) -> Result<Option<usize>, No> {
+        let Some(id) = payload["replaces"].as_str() else { return Ok(None) };
+        if let Some((status, kind)) = self.weather.keeps_replaced {
+            return Err(No(status, kind, "it is not to be replaced".into()));
+        }
+        let index = self.find(id).ok_or_else(|| No(404, "malformed", "no such certificate".into()))?;
+        let issued = &self.issued[index];
+        let named = |name: &String| payload["identifiers"].as_array().unwrap().iter().any(|one| one["value"] == **name);
+        if issued.replaced {
+            Err(No(409, "alreadyReplaced", "it was replaced already".into()))
+        } else if issued.account != account {
+            Err(No(403, "unauthorized", "it is another account's".into()))
+        } else if !issued.names.iter().any(named) {
+            Err(No(400, "malformed", "it shares no name".into()))
+        } else {
+            Ok(Some(index))
+        }
+    }
+
+    fn profile(&self, payload: &Value) -> Result<Option<String>, No> {
+        let Some(profile) = payload["profile"].as_str() else { return Ok(None) };
+        if self.weather.denies_profiles || !self.weather.profiles.contains(&profile) {
+            return Err(No(400, "invalidProfile", "not this profile".into()));
+        }
+        Ok(Some(profile.into()))
     }
 
     /// RFC 8555 §6.2 to §6.5: who asks, and is it fresh?
@@ -580,6 +664,7 @@ impl Ca {
         if identifiers.is_empty() {
             return Err(No(400, "malformed", "no identifiers".into()));
         }
+        let (replaces, profile) = (self.replaced(account, &payload)?, self.profile(&payload)?);
         let mut authorizations = Vec::new();
         for identifier in &identifiers {
             let text = identifier["value"].as_str().unwrap_or_default();
@@ -607,7 +692,8 @@ impl Ca {
             };
             authorizations.push(index);
         }
-        self.orders.push(Order { account, identifiers, authorizations, certificate: None, chain: String::new() });
+        let (certificate, chain) = (None, String::new());
+        self.orders.push(Order { account, identifiers, authorizations, profile, replaces, certificate, chain });
         let index = self.orders.len() - 1;
         let mut reply = self.order(index);
         reply.status = 201;
@@ -739,7 +825,11 @@ impl Ca {
         if ordered != names {
             return Err(bad("the request has other names than the order"));
         }
-        let chain = self.issue(key, names, must_staple);
+        let (account, profile) = (self.orders[index].account, self.orders[index].profile.clone());
+        if let Some(old) = self.orders[index].replaces {
+            self.issued[old].replaced = true;
+        }
+        let chain = self.issue(key, names, must_staple, (account, profile));
         let polls = if self.weather.prompt { 0 } else { self.weather.polls + 1 };
         let order = &mut self.orders[index];
         order.chain = chain;
@@ -747,7 +837,13 @@ impl Ca {
         Ok(self.order(index))
     }
 
-    fn issue(&mut self, mut key: PublicKey, mut names: BTreeSet<String>, must_staple: bool) -> String {
+    fn issue(
+        &mut self,
+        mut key: PublicKey,
+        mut names: BTreeSet<String>,
+        must_staple: bool,
+        (account, profile): (usize, Option<String>),
+    ) -> String {
         if self.weather.wrong_key {
             let other = KeyPair::generate().unwrap();
             key = PublicKey { bytes: other.der_bytes().to_vec(), algorithm: &rcgen::PKCS_ECDSA_P256_SHA256 };
@@ -756,7 +852,8 @@ impl Ca {
             names = BTreeSet::from(["elsewhere.example".to_string()]);
         }
         let not_before = Unix::from_secs((self.now)().secs()).minus(self.weather.backdate);
-        let not_after = not_before.plus(self.weather.life);
+        let short = profile.as_deref() == Some("shortlived");
+        let not_after = not_before.plus(if short { Span::hours(160) } else { self.weather.life });
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.not_before = calendar(not_before);
@@ -776,7 +873,8 @@ impl Ca {
             .collect();
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let chain = pem::encode("CERTIFICATE", &der) + &pem::encode("CERTIFICATE", &self.root);
-        self.issued.push(Issued { names: names.into_iter().collect(), not_before, not_after, der });
+        let names = names.into_iter().collect();
+        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account });
         chain
     }
 }

@@ -12,6 +12,7 @@ pub fn report(md: &Md, held: Option<Held>) -> Report {
         own: false,
         held,
         staged: None,
+        suggested: None,
         why: None,
         next: Next::Nothing,
         renew_at: None,

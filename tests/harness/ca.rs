@@ -31,6 +31,8 @@ pub struct Knobs {
     pub blocked: Vec<String>,
     /// Accounts need one of these (kid, key in base64url).
     pub bound: Vec<(String, String)>,
+    /// Its profiles, each with the seconds of a life.
+    pub profiles: Vec<(&'static str, u64)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
     pub ipv6: bool,
     /// Debian 12's Pebble 2.4 instead of today's.
@@ -47,6 +49,8 @@ impl Default for Knobs {
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
+            // Pebble throws dice among several when an order names none.
+            profiles: vec![("default", 7_776_000)],
             ipv6: false,
             debian_12: false,
         }
@@ -147,6 +151,16 @@ impl Ca {
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
     }
 
+    /// From here on it wants this certificate (a PEM file, leaf first) to be renewed between these two moments, RFC 3339.
+    pub fn wants_renewed(&self, chain: &Path, start: &str, end: &str, explanation: &str) {
+        let leaf = cert::read_chain(chain).remove(0);
+        let window = json!({"suggestedWindow": {"start": start, "end": end}, "explanationURL": explanation});
+        let body = json!({"Certificate": pem("CERTIFICATE", &leaf), "ARIResponse": window.to_string()});
+        let answer = cert::post(self.manage, "localhost", "/set-renewal-info/", &body.to_string());
+        let answer = answer.expect("Pebble's management");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    }
+
     pub fn log(&self) -> String {
         self.pebble.log()
     }
@@ -207,6 +221,9 @@ impl Resolver {
 
 fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> Child {
     let keys: serde_json::Map<_, _> = knobs.bound.iter().map(|(kid, key)| (kid.clone(), json!(key))).collect();
+    let profile = |secs: &u64| json!({"description": format!("{secs} seconds"), "validityPeriod": secs});
+    let profiles: serde_json::Map<_, _> =
+        knobs.profiles.iter().map(|(name, secs)| ((*name).to_owned(), profile(secs))).collect();
     let config = json!({"pebble": {
         "listenAddress": format!("{HERE}:0"),
         "managementListenAddress": format!("{MANAGE}:0"),
@@ -220,8 +237,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "domainBlocklist": knobs.blocked,
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
         "keyAlgorithm": "ecdsa",
-        // Pebble throws dice among the profiles when an order names none.
-        "profiles": {"default": {"description": "ninety days", "validityPeriod": 7_776_000}},
+        "profiles": profiles,
     }});
     let config = folder.put("pebble.json", &config.to_string());
     let mut command = Command::new(program("pebble", knobs));

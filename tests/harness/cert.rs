@@ -1,12 +1,13 @@
 //! Looking at certificates: in files, and as a server shows them.
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,11 @@ pub fn facts(chain: &[CertificateDer<'_>]) -> Facts {
     let sans = cert.subject_alternative_name().expect("readable names").expect("a certificate with names");
     let names = sans.value.general_names.iter().map(|name| match name {
         GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(four), _) => IpAddr::from(four).to_string(),
+            (_, Ok(sixteen)) => IpAddr::from(sixteen).to_string(),
+            _ => format!("an address of {} bytes", bytes.len()),
+        },
         other => other.to_string(),
     });
     let serial = cert.raw_serial().iter().skip_while(|byte| **byte == 0);
@@ -92,8 +98,23 @@ pub fn get(
     path: &str,
     roots: Option<&[CertificateDer<'static>]>,
 ) -> io::Result<String> {
+    ask(address, name, &format!("GET {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n\r\n"), roots)
+}
+
+/// One POST over TLS, whoever is there.
+pub fn post(address: SocketAddr, name: &str, path: &str, body: &str) -> io::Result<String> {
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n");
+    ask(address, name, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()), None)
+}
+
+fn ask(
+    address: SocketAddr,
+    name: &str,
+    request: &str,
+    roots: Option<&[CertificateDer<'static>]>,
+) -> io::Result<String> {
     let mut stream = connect(address, name, roots)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: edgemd-tests\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     match stream.read_to_string(&mut answer) {
         // Some servers close without a word.
@@ -102,13 +123,18 @@ pub fn get(
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(address: SocketAddr, name: &str, roots: Option<&[CertificateDer<'static>]>) -> io::Result<Tls> {
+    open(&client(roots)?, TcpStream::connect_timeout(&address, Duration::from_secs(5))?, name)
+}
+
+/// A client that makes a whole handshake each time.
+pub fn client(roots: Option<&[CertificateDer<'static>]>) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let config = match roots {
+    let mut config = match roots {
         Some(certs) => {
             let mut store = RootCertStore::empty();
             store.add_parsable_certificates(certs.iter().cloned());
@@ -119,9 +145,14 @@ fn connect(address: SocketAddr, name: &str, roots: Option<&[CertificateDer<'stat
             builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
         }
     };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// TLS on this connection; the handshake is made with the first word.
+pub fn open(client: &Arc<ClientConfig>, sock: TcpStream, name: &str) -> io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let conn = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let sock = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    let conn = ClientConnection::new(client.clone(), name).map_err(io::Error::other)?;
     sock.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(StreamOwned::new(conn, sock))
 }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod machine;
 pub mod net;
 pub mod tee;
+pub mod ui;
 
 use std::fs;
 use std::path::{Path, PathBuf};

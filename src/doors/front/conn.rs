@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::backend::{self, Names, Unreachable};
-use super::seats::Seats;
+use super::seats::{Seat, Seats};
 use super::shelf::Shelf;
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
@@ -85,10 +85,13 @@ impl Sides {
     }
 }
 
-pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, mut inlet: Inlet) {
+pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, seat: &Seat, mut inlet: Inlet) {
     let mut spare: Spare = None;
     loop {
-        let next = match head(desk, stream, &mut inlet).await {
+        seat.waits();
+        let head = head(desk, stream, &mut inlet).await;
+        seat.works();
+        let next = match head {
             Ok(()) => exchange(desk, stream, sides, &mut inlet, &mut spare).await,
             Err(None) => Next::Close,
             Err(Some(answer)) => refuse(desk, stream, &answer).await,
@@ -96,7 +99,10 @@ pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, mut inlet
         match next {
             Next::Request => {}
             Next::Close => return stream.end(),
-            Next::Part => return part(stream).await,
+            Next::Part => {
+                seat.waits();
+                return part(stream).await;
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::backend::{self, Unreachable};
 use super::conn::{Desk, Sides, report, serve};
+use super::seats::Seat;
 use super::shelf::Chooser;
 use crate::streams::duplex::{Duplex, within};
 use crate::streams::inlet::Inlet;
@@ -40,11 +41,14 @@ const SESSIONS: usize = 64;
 /// The longest that a handshake may take.
 const HANDSHAKE: Span = Span::secs(10);
 
+/// The most that a client may say until the handshake is through; they say 2 KiB.
+const HELLO_MAX: usize = 16 * 1024;
+
 /// How often a shelf that is still being filled is looked at.
 const LOOK: Span = Span::millis(20);
 
 /// Greets, and serves what follows.
-pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides) {
+pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &Seat) {
     // Right after a start: nobody shall see a fallback in the place of what the store is about to give.
     let filled = async {
         while !desk.shelf.is_open() {
@@ -58,16 +62,18 @@ pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides) {
         let Some(Some(hello)) = within(HANDSHAKE, hello(&mut stream, &mut seen)).await else { return };
         let way = facade.passthrough(hello.host.as_deref(), sides.local).filter(|_| !hello.of_a_ca);
         if let Some(way) = way {
+            seat.works();
             return splice(desk, &mut stream, sides, &seen, way).await;
         }
     }
-    let accepting = TlsAcceptor::from(desk.tls.clone()).accept(Replay { seen, at: 0, stream });
+    let accepting = TlsAcceptor::from(desk.tls.clone()).accept(Replay { seen, at: 0, left: HELLO_MAX, stream });
     let Some(Ok(mut stream)) = within(HANDSHAKE, accepting).await else { return };
+    stream.get_mut().0.left = usize::MAX;
     if stream.get_ref().1.alpn_protocol() == Some(ACME) {
         // A CA has seen what it wanted to see.
         return stream.end();
     }
-    serve(desk, &mut stream, sides, Inlet::default()).await;
+    serve(desk, &mut stream, sides, seat, Inlet::default()).await;
 }
 
 /// What a client says first.
@@ -85,6 +91,9 @@ async fn hello(stream: &mut Async<TcpStream>, seen: &mut Vec<u8>) -> Option<Hell
         let count = stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
         let mut fresh = piece.get(..count)?;
         seen.extend_from_slice(fresh);
+        if seen.len() > HELLO_MAX {
+            return None;
+        }
         while !fresh.is_empty() {
             acceptor.read_tls(&mut fresh).ok()?;
             if let Some(accepted) = acceptor.accept().ok()? {
@@ -105,10 +114,11 @@ async fn splice(desk: &Desk, stream: &mut Async<TcpStream>, sides: Sides, seen: 
     }
 }
 
-/// A stream of which something was read already, and is read once more.
+/// A stream of which something was read already, and is read once more; and of which not everything is taken.
 pub struct Replay {
     seen: Vec<u8>,
     at: usize,
+    left: usize,
     stream: Async<TcpStream>,
 }
 
@@ -117,7 +127,12 @@ impl AsyncRead for Replay {
         let left = self.seen.get(self.at..).unwrap_or_default();
         if left.is_empty() {
             self.seen = Vec::new();
-            return Pin::new(&mut self.stream).poll_read(cx, bytes);
+            let Some(space) = bytes.get_mut(..bytes.len().min(self.left)).filter(|space| !space.is_empty()) else {
+                return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
+            };
+            let count = core::task::ready!(Pin::new(&mut self.stream).poll_read(cx, space))?;
+            self.left -= count;
+            return Poll::Ready(Ok(count));
         }
         let count = left.len().min(bytes.len());
         for (to, from) in bytes.iter_mut().zip(left) {

@@ -76,12 +76,12 @@ impl Lives {
             _ if busy => Next::Ordering,
             Step::NoClock => Next::NoClock,
             Step::Tell => Next::Telling,
-            Step::Order { .. } => Next::Nothing,
+            Step::Order { .. } | Step::Ask => Next::Nothing,
             Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
             Step::Wait { until } => Next::At(until),
         };
         let why = match now {
-            Some(now) => plan::why(want, newest, now),
+            Some(now) => plan::why(want, newest, &life.tried, now),
             None => newest.is_none().then_some(Why::Missing),
         };
         let incomplete =
@@ -95,9 +95,10 @@ impl Lives {
             ends_soon: warned_from.zip(now).is_some_and(|(from, now)| from <= now),
             held: active.cloned(),
             staged: plan::staged(want, &life.held, &life.tried, now).map(|(held, at)| (held.clone(), at)),
+            suggested: newest.and_then(|held| plan::suggested(want, held, &life.tried)).cloned(),
             why,
             next,
-            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held))),
+            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
@@ -109,7 +110,7 @@ impl Lives {
 fn ca_of<'a>(md: &Md, lives: impl Iterator<Item = &'a Life> + Clone, now: Option<Unix>) -> String {
     let due = lives.clone().find_map(|life| {
         let want = life.want.as_ref()?;
-        let due = now.is_some_and(|now| plan::why(want, life.newest(), now).is_some());
+        let due = now.is_some_and(|now| plan::why(want, life.newest(), &life.tried, now).is_some());
         due.then(|| plan::ca(want, &life.tried))
     });
     let giver = || lives.clone().find_map(Life::newest).map(|held| held.ca.as_str());

@@ -1,6 +1,7 @@
 //! One order as turns: the house tells what it heard, the flow says what to do next. No key, clock, socket or dice.
 
 mod account;
+mod placing;
 
 use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
@@ -9,16 +10,15 @@ use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, t
 use crate::rules::acme::proving::{
     Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, left_open, name_of, rejected,
 };
-use crate::rules::acme::types::{Authorization, Directory, Finalize, Identifier, NewOrder, Order, Problem, Reply};
+use crate::rules::acme::types::{Authorization, Directory, Finalize, Order, Problem, Reply};
 use crate::rules::pem::decode_chain;
-use crate::rules::x509::requested;
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-pub use crate::rules::acme::turns::{Ask, Brief, Heard, How, Proof, Signer, Turn, Turns};
+pub use crate::rules::acme::turns::{Ask, Brief, Granted, Heard, How, Proof, Signer, Turn, Turns};
 
 /// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub struct Flow {
     account_is_fresh: bool,
     /// Whether the CA may have seen the key before this order; a new one is refused for another reason.
     key_is_old: bool,
+    /// The profile that the order has, and why it is not the one that was wished for.
+    profile: Option<String>,
+    spurned: Option<String>,
     /// The order's own URL: it comes with newOrder and never again.
     order: String,
     finalize: Option<String>,
@@ -96,6 +99,8 @@ impl Flow {
             pace: Pace::default(),
             directory: Directory::default(),
             account_is_fresh: false,
+            profile: None,
+            spurned: None,
             order: String::new(),
             finalize: None,
             finalized: false,
@@ -116,7 +121,7 @@ impl Flow {
             (Stage::FindAccount | Stage::MakeAccount | Stage::TellContacts | Stage::LookAtAccount, no) => {
                 self.heard_of_account(doing, reply, no)
             }
-            (Stage::NewOrder, Some(no)) => self.doubt_account(no),
+            (Stage::NewOrder, Some(no)) => self.refused_order(no),
             (Stage::NewOrder, None) => self.read_new_order(doing, reply),
             (Stage::Authorization, None) => self.read_authorization(doing, reply),
             (Stage::Challenge, None) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
@@ -189,16 +194,8 @@ impl Flow {
         absolute(&self.brief.directory, "reading the directory", "newNonce", &directory.new_nonce)?;
         self.asking.nonces_from(&directory.new_nonce);
         self.directory = directory;
+        self.choose_profile()?;
         self.begin_account()
-    }
-
-    fn new_order(&mut self) -> Next {
-        let identifiers = requested(&self.brief.names).into_iter().map(|name| Identifier {
-            kind: if name.ip().is_some() { "ip" } else { "dns" }.into(),
-            value: name.as_str().into(),
-        });
-        let payload = text(&NewOrder { identifiers: identifiers.collect() });
-        self.post(Stage::NewOrder, self.directory.new_order.clone(), payload)
     }
 
     fn read_new_order(&mut self, doing: &str, reply: &Reply) -> Next {
@@ -340,7 +337,8 @@ impl Flow {
     fn read_certificate(&mut self, doing: &str, reply: &Reply) -> Next {
         let chain = decode_chain(&reply.body).map_err(|why| Refusal::ours(doing, "bad-certificate", why))?;
         self.stage = Stage::Over;
-        Ok(Turn::Done(chain))
+        let (profile, spurned) = (self.profile.take(), self.spurned.take());
+        Ok(Turn::Done(Granted { chain, profile, spurned, renewal_info: self.directory.renewal_info.take() }))
     }
 
     fn rest(&mut self, stage: Stage, doing: &str, asked: Option<Span>) -> Next {

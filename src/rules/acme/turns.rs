@@ -1,5 +1,6 @@
 //! The nouns between the house and an order's flow: what the order begins with, what is heard, what is to be done.
 
+use crate::rules::acme::advice::Hint;
 use crate::rules::acme::types::Reply;
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
@@ -28,10 +29,15 @@ pub struct Brief {
     pub agreement: Option<String>,
     /// The types that can be answered here, the preferred first.
     pub challenges: Vec<Challenge>,
+    pub profile: Option<String>,
+    /// Whether there shall be no order without it.
+    pub profile_mandatory: bool,
+    /// The id (RFC 9773 §4.1) of the certificate in whose place the new one comes.
+    pub replaces: Option<String>,
 }
 
-/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left` and `Fail`
-/// are the last.
+/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left`, `Advised`
+/// and `Fail` are the last.
 pub trait Turns {
     fn turn(&mut self, heard: Heard) -> Turn;
 }
@@ -64,11 +70,27 @@ pub enum Turn {
     },
     /// The account's key is of no more use at this CA: make a new one.
     ReplaceKey,
-    /// The chain, DER, leaf first, as the CA gave it.
-    Done(Vec<Vec<u8>>),
+    Done(Granted),
+    /// What the CA said of each certificate that it was asked about, in their order; and where it answers such questions.
+    Advised {
+        hints: Vec<Hint>,
+        base: Option<String>,
+    },
     /// There is no account of ours any more.
     Left,
     Fail(Failure),
+}
+
+/// What an order has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Granted {
+    /// DER, leaf first, as the CA gave it.
+    pub chain: Vec<Vec<u8>>,
+    /// The profile that was asked for; `spurned` says why it is not the one that was wished for.
+    pub profile: Option<String>,
+    pub spurned: Option<String>,
+    /// Where the CA says when to renew it (RFC 9773 §4).
+    pub renewal_info: Option<String>,
 }
 
 /// A question for the CA, unsigned.

@@ -3,6 +3,7 @@
 use crate::words::time::Span;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A request, ready to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +42,8 @@ pub struct Directory {
     pub new_nonce: String,
     pub new_account: String,
     pub new_order: String,
+    /// RFC 9773 §4.
+    pub renewal_info: Option<String>,
     pub meta: Option<Meta>,
 }
 
@@ -48,6 +51,8 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    /// Names and their descriptions (draft-ietf-acme-profiles).
+    pub profiles: Option<Value>,
 }
 
 /// The body of newAccount (RFC 8555 §7.3, §7.3.1).
@@ -92,8 +97,13 @@ pub struct Identifier {
 
 /// The body of newOrder (RFC 8555 §7.4).
 #[derive(Serialize, Debug)]
-pub struct NewOrder {
+pub struct NewOrder<'a> {
     pub identifiers: Vec<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<&'a str>,
+    /// RFC 9773 §5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<&'a str>,
 }
 
 /// The body of finalize (RFC 8555 §7.4): the request's DER in base64url.

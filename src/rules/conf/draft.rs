@@ -33,6 +33,7 @@ pub struct Draft {
     pub retry: Option<Span>,
     pub failover: Option<u32>,
     pub connections: Option<usize>,
+    pub per_host: Option<usize>,
     /// `Some(None)` is `off`.
     pub locks: Option<Option<Span>>,
     pub certificate_status: Option<bool>,
@@ -77,6 +78,8 @@ pub struct Settings {
     pub cas: Option<Vec<Ca>>,
     pub roots: Option<Option<PathBuf>>,
     pub proxy: Option<Option<String>>,
+    pub profile: Option<Option<String>>,
+    pub profile_mandatory: Option<bool>,
     pub agreement: Option<String>,
     /// `MDContactEmail`, a `mailto:` URL.
     pub contact: Option<String>,
@@ -89,6 +92,7 @@ pub struct Settings {
     pub static_certs: Vec<PathBuf>,
     pub static_keys: Vec<PathBuf>,
     pub window: Option<Window>,
+    pub ari: Option<bool>,
     pub warn: Option<Window>,
     pub activation: Option<Span>,
     pub challenges: Option<Vec<Challenge>>,

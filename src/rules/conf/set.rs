@@ -109,11 +109,18 @@ pub fn base_server(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn connections(scope: &mut Scope<'_>, args: &[Word]) {
-    let number = one(scope, args, |text| match text.parse() {
+    scope.draft.connections = number(scope, args).or(scope.draft.connections);
+}
+
+pub fn per_host(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.draft.per_host = number(scope, args).or(scope.draft.per_host);
+}
+
+fn number(scope: &mut Scope<'_>, args: &[Word]) -> Option<usize> {
+    one(scope, args, |text| match text.parse() {
         Ok(number @ 1..=65_535u16) => Ok(usize::from(number)),
         _ => Err("is no number from 1 to 65535".into()),
-    });
-    scope.draft.connections = number.or(scope.draft.connections);
+    })
 }
 
 pub fn proxy_protocol(scope: &mut Scope<'_>, args: &[Word]) {
@@ -218,6 +225,10 @@ pub fn warn_window(scope: &mut Scope<'_>, args: &[Word]) {
     if let Some(window) = one(scope, args, values::window) {
         scope.settings().warn = Some(window);
     }
+}
+
+pub fn via_ari(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.settings().ari = on_off(scope, args);
 }
 
 /// A window or a time that nothing keeps yet.

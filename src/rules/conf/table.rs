@@ -300,6 +300,18 @@ pub static DIRECTIVES: &[Directive] = &[
         does: Set(set::connections),
     },
     Directive {
+        name: "MaxConnectionsPerHost",
+        also: &[],
+        syntax: "n",
+        count: One,
+        places: G,
+        default: Value("64"),
+        help: "how many of them one host may have",
+        example: "MaxConnectionsPerHost 16",
+        differs: New,
+        does: Set(set::per_host),
+    },
+    Directive {
         name: "Include",
         also: &[],
         syntax: "path",
@@ -431,7 +443,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "the CA's profile that is asked for, if it has it",
         example: "MDProfile shortlived",
         differs: Same,
-        does: Later(ca::profile),
+        does: Set(ca::profile),
     },
     Directive {
         name: "MDProfileMandatory",
@@ -443,7 +455,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "whether to do without a certificate if the CA does not have the profile",
         example: "MDProfileMandatory on",
         differs: Same,
-        does: Later(set::later_switch),
+        does: Set(ca::profile_mandatory),
     },
     Directive {
         name: "MDPreferredChain",
@@ -478,7 +490,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("33%"),
         help: "how long before the end of its life a certificate is renewed; days if no unit is written",
         example: "MDRenewWindow 21d",
-        differs: Same,
+        differs: So("33% of a life below ten days counts as 50%, unless the CA has a window of its own"),
         does: Set(set::window),
     },
     Directive {
@@ -503,7 +515,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "whether the CA's own renewal window counts when it is earlier",
         example: "MDRenewViaARI off",
         differs: Same,
-        does: Later(set::later_switch),
+        does: Set(set::via_ari),
     },
     Directive {
         name: "MDCheckInterval",

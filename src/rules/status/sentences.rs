@@ -48,6 +48,9 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         lines.push(format!("{} [{}]: {held}; {}", report.md.name, cert.kind, next(report, cert)));
         failed(&mut lines, "order", &cert.order, needs_help);
         failed(&mut lines, "notification", &cert.tell, true);
+        if let Some(url) = cert.suggested.as_ref().and_then(|window| window.explanation.as_ref()) {
+            lines.push(format!("    the CA says why it wants it renewed: {url}"));
+        }
         if let Some(what) = by_hand(report, cert).filter(|_| needs_help) {
             lines.push(format!("    what to do: {what}"));
         }
@@ -73,7 +76,7 @@ fn needs_help(report: &Report, cert: &CertReport) -> bool {
     // What we don't renew a person has to.
     let stuck = failing || !is_driven(report, cert);
     match cert.why {
-        Some(Why::Due | Why::Forced) | None => {
+        Some(Why::Due | Why::Asked | Why::Forced) | None => {
             let hopeless = cert.order.last.as_ref().is_some_and(|last| patience(last) == Patience::Ours);
             (stuck && cert.ends_soon) || (failing && (hopeless || cert.order.failures >= PASSING))
         }
@@ -121,6 +124,7 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
         }
         "invalidContact" | "unsupportedContact" => "correct MDContactEmail",
         "rejectedIdentifier" | "unsupportedIdentifier" | "malformed" => "take the name that is refused out of the MD",
+        "invalidProfile" => "choose a profile that the CA offers (MDProfile), or set MDProfileMandatory off",
         "caa" => "allow this CA in the name's CAA record, or choose the one that it allows",
         "badPublicKey" | "badCSR" => "choose another kind of key (MDPrivateKeys)",
         "challenge-mismatch" => "see MDCAChallenges and MDPortMap",
@@ -198,12 +202,15 @@ mod tests {
             sha256: [0xcd; 32],
             must_staple: false,
             staple_asked: false,
+            authority: vec![],
+            profile: None,
         };
         CertReport {
             kind: KeyKind::P256,
             own: false,
             held: Some(held),
             staged: None,
+            suggested: None,
             why: (days < 30).then_some(Why::Due),
             next: Next::At(if days < 30 { AT } else { not_after.minus(Span::days(30)) }),
             renew_at: Some(not_after.minus(Span::days(30))),

@@ -80,6 +80,8 @@ impl Flow {
             }
             (Stage::FindAccount, None) => self.keep_account(self.location(doing, "the account", reply)?),
             (Stage::MakeAccount, None) => {
+                // Nobody may replace what another account has.
+                self.brief.replaces = None;
                 self.told.clone_from(&self.brief.contacts);
                 self.keep_account(self.location(doing, "the account", reply)?)
             }

@@ -1,6 +1,6 @@
 //! What is said of the CA: who it is, how it is reached, who we are there.
 
-use super::{one, path};
+use super::{on_off, one, path};
 use crate::rules::conf::draft::Scope;
 use crate::rules::conf::lex::{Word, quoted};
 use crate::rules::conf::url;
@@ -84,10 +84,15 @@ pub fn proxy_roots(scope: &mut Scope<'_>, args: &[Word]) {
 
 /// A profile's name is the CA's to choose; it goes into JSON.
 pub fn profile(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| match text.is_empty() || text.contains(char::is_control) {
+    let profile = one(scope, args, |text| match text.is_empty() || text.contains(char::is_control) {
         true => Err("is no name of a profile".into()),
-        false => Ok(()),
+        false => Ok((!text.eq_ignore_ascii_case("none")).then(|| text.into())),
     });
+    scope.settings().profile = profile;
+}
+
+pub fn profile_mandatory(scope: &mut Scope<'_>, args: &[Word]) {
+    scope.settings().profile_mandatory = on_off(scope, args);
 }
 
 /// The common name of an issuer, or `shortest`.

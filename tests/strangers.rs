@@ -1,0 +1,231 @@
+//! Strangers in numbers: ten thousand connections that say nothing, half of it, or a byte now and then, on both listeners;
+//! from one address, then from as many as they are. Meanwhile a CA gets its answers, and afterwards nothing is left.
+#![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
+
+mod harness;
+
+use harness::ca::{Ca, Knobs};
+use harness::cert;
+use harness::device::Device;
+use harness::{SOON, until};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const HTTP: &str = "http.example.org";
+const TLS: &str = "tls.example.org";
+/// MaxConnections.
+const SEATS: usize = 256;
+/// What a connection may cost, in KiB: a whole head or a whole ClientHello, and what it is kept in.
+const EACH: u64 = 40;
+
+#[test]
+fn ten_thousand_strangers() {
+    let count = descriptors(10_000);
+    let ca = Ca::start(&Knobs { authz_reuse: Some(0), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    device.set("MDPortMap", format!("http:{} https:{}", ca.http.number(), ca.tls.number()));
+    device.set("MaxConnections", SEATS.to_string());
+    let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let ui = hole.local_addr().expect("it is bound").port();
+    thread::spawn(move || hole.incoming().flatten().collect::<Vec<TcpStream>>());
+    device.start_with(&format!(
+        "<MDomainSet {HTTP}>\nMDCAChallenges http-01\n</MDomainSet>\n\
+         <MDomainSet {TLS}>\nMDCAChallenges tls-alpn-01\n</MDomainSet>\n\
+         <VirtualHost *:{0}>\nServerName {TLS}\nProxyPass / http://127.0.0.1:{ui}/\n</VirtualHost>\n",
+        ca.tls.number(),
+    ));
+    device.complete(HTTP);
+    device.complete(TLS);
+    let place = Place { http: here(ca.http.number()), tls: here(ca.tls.number()), pid: device.pid() };
+    // Whatever a first request needs is there.
+    place.ask();
+    let (rss, open) = (place.rss(), place.descriptors());
+    let one = |_: usize| Ipv4Addr::new(127, 0, 0, 2);
+    let many = |number: usize| {
+        let [.., a, b] = number.to_be_bytes();
+        Ipv4Addr::new(127, 1, a, b)
+    };
+    for (what, home) in [("one address", &one as &(dyn Fn(usize) -> Ipv4Addr + Sync)), ("as many addresses", &many)] {
+        let siege = place.siege(count, home, || {
+            for name in [HTTP, TLS] {
+                let said = device.run(&["renew", "--force", name]);
+                assert_eq!(said.code, Some(0), "a renewal under siege: {said:?}");
+            }
+        });
+        println!(
+            "{count} connections from {what}, {} opened in all: a challenge waits {:?} at most, {} descriptors, \
+             RSS {rss} KiB before and {} at most",
+            siege.opened, siege.slowest, siege.descriptors, siege.rss
+        );
+        assert!(siege.slowest < Duration::from_secs(1), "{:?}", siege.slowest);
+        assert!(siege.descriptors <= open + SEATS + 16, "{open} before, {} then", siege.descriptors);
+        assert!(siege.rss <= rss + EACH * SEATS as u64, "{rss} KiB before, {} then", siege.rss);
+        until("all that was opened is closed", SOON, || (place.descriptors() <= open).then_some(()));
+    }
+    let after = place.rss();
+    println!("RSS {rss} KiB before, {after} KiB after");
+    assert!(after <= rss + EACH * SEATS as u64 / 2, "{rss} KiB before, {after} after");
+}
+
+fn here(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// As many connections as this process may have, up to this number.
+fn descriptors(wanted: usize) -> usize {
+    const OTHERS: u64 = 500;
+    let limit = getrlimit(Resource::Nofile);
+    let wish = wanted as u64 + OTHERS;
+    let most = limit.maximum.map_or(wish, |most| most.min(wish)).max(limit.current.unwrap_or(wish));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit }).expect("a limit below the hard one");
+    wanted.min(usize::try_from(most - OTHERS).expect("a small number"))
+}
+
+struct Place {
+    http: SocketAddr,
+    tls: SocketAddr,
+    pid: u32,
+}
+
+struct Siege {
+    opened: usize,
+    slowest: Duration,
+    descriptors: usize,
+    rss: u64,
+}
+
+impl Place {
+    /// One who comes with a question, as a CA does, on both listeners.
+    fn ask(&self) {
+        let path = "/.well-known/acme-challenge/nobodys";
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(self.http).expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {HTTP}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        let answer = cert::get(self.tls, TLS, "/.httpd/certificate-status", None).expect("an answer over TLS");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+        line.trim().trim_end_matches(" kB").parse().expect("KiB")
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("it lives").count()
+    }
+
+    /// What is seen while so many sit before the door, and this is done.
+    fn siege(&self, count: usize, home: &(dyn Fn(usize) -> Ipv4Addr + Sync), meanwhile: impl FnOnce()) -> Siege {
+        let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            let crowd = scope.spawn(|| self.crowd(count, home, &opened, &over));
+            let watch = scope.spawn(|| {
+                let (mut slowest, mut descriptors, mut rss) = (Duration::ZERO, 0, 0);
+                while !over.load(Ordering::SeqCst) {
+                    let begin = Instant::now();
+                    self.ask();
+                    slowest = slowest.max(begin.elapsed());
+                    descriptors = descriptors.max(self.descriptors());
+                    rss = rss.max(self.rss());
+                    thread::sleep(Duration::from_millis(20));
+                }
+                (slowest, descriptors, rss)
+            });
+            // All have come, and then as many again: who is sent away comes back.
+            let arrived = || (opened.load(Ordering::SeqCst) >= 2 * count || crowd.is_finished()).then_some(());
+            until("the crowd has come", 4 * SOON, arrived);
+            meanwhile();
+            over.store(true, Ordering::SeqCst);
+            let (slowest, descriptors, rss) = watch.join().expect("each was answered");
+            crowd.join().expect("a crowd");
+            Siege { opened: opened.load(Ordering::SeqCst), slowest, descriptors, rss }
+        })
+    }
+
+    /// Comes, and comes back, at most so many a second.
+    fn crowd(&self, count: usize, home: &dyn Fn(usize) -> Ipv4Addr, opened: &AtomicUsize, over: &AtomicBool) {
+        const A_SECOND: usize = 4000;
+        let begin = Instant::now();
+        let mut strangers: Vec<Option<Stranger>> = (0..count).map(|_| None).collect();
+        while !over.load(Ordering::SeqCst) {
+            for (number, stranger) in strangers.iter_mut().enumerate() {
+                let may = begin.elapsed().as_millis() as usize * A_SECOND / 1000;
+                match stranger.as_mut().map(Stranger::dawdle) {
+                    Some(true) => {}
+                    Some(false) => *stranger = None,
+                    None if opened.load(Ordering::SeqCst) >= may => thread::sleep(Duration::from_millis(1)),
+                    None => {
+                        *stranger = self.stranger(number, home(number)).ok();
+                        opened.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of seven kinds.
+    fn stranger(&self, number: usize, home: Ipv4Addr) -> io::Result<Stranger> {
+        let hello = |body: usize| {
+            // A record of a handshake, and in it a ClientHello that is said to be longer.
+            let mut record = vec![22, 3, 1];
+            record.extend(u16::try_from(body + 4).expect("a short one").to_be_bytes());
+            record.extend([1, 0, 0xff, 0]);
+            record.extend(vec![3; body]);
+            record
+        };
+        let head = b"GET / HTTP/1.1\r\nHost: http.example.org\r\nX: ".to_vec();
+        let (to, words, slow) = match number % 7 {
+            0 => (self.http, vec![], false),
+            1 => (self.http, head, false),
+            2 => (self.http, head, true),
+            3 => (self.http, [head, vec![b'x'; 8000]].concat(), false),
+            4 => (self.tls, vec![], false),
+            5 => (self.tls, hello(300), true),
+            _ => (self.tls, hello(16_000), false),
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddr::from((home, 0)))?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Stranger { stream: socket.into(), words, slow }),
+            Err(why) => Err(why.into()),
+        }
+    }
+}
+
+struct Stranger {
+    stream: TcpStream,
+    /// Still to be said.
+    words: Vec<u8>,
+    /// And after them a byte at each turn.
+    slow: bool,
+}
+
+impl Stranger {
+    /// Whether it is still there.
+    fn dawdle(&mut self) -> bool {
+        let waits = |why: io::Error| [io::ErrorKind::WouldBlock, io::ErrorKind::NotConnected].contains(&why.kind());
+        if !self.words.is_empty() {
+            match self.stream.write(&self.words) {
+                Ok(count) => drop(self.words.drain(..count)),
+                Err(why) => return waits(why),
+            }
+        } else if self.slow && self.stream.write(b"y").is_err_and(|why| !waits(why)) {
+            return false;
+        }
+        match self.stream.read(&mut [0; 64]) {
+            Ok(count) => count > 0,
+            Err(why) => waits(why),
+        }
+    }
+}

@@ -114,6 +114,10 @@ fn judge(
     if !missing.is_empty() {
         return Err(format!("it does not cover {}", missing.join(", ")));
     }
+    // RFC 5280 §4.1.2.2 ends at 20. They stand in every status, and in the address of the CA's advice.
+    if held.serial.len().max(held.authority.len()) > 64 {
+        return Err("its serial number or its issuer's key id is longer than 64 bytes".into());
+    }
     if held.not_after <= held.not_before {
         return Err(format!("it ends ({}) before it begins ({})", held.not_after, held.not_before));
     }

@@ -94,6 +94,11 @@ impl Ca {
         format!("https://{host}:{}/dir", self.tee.port())
     }
 
+    /// Where it itself listens, without the tee.
+    pub fn address(&self) -> SocketAddr {
+        self.here
+    }
+
     /// The trust root for talking to it, a PEM file.
     pub fn root(&self) -> PathBuf {
         self.folder.join("root.pem")

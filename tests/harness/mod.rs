@@ -4,6 +4,7 @@
 
 pub mod ca;
 pub mod cert;
+pub mod chaos;
 pub mod child;
 pub mod device;
 pub mod machine;

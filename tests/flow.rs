@@ -9,7 +9,7 @@ use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
 use edgemd::rules::acme::inquiry::Inquiry;
 use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
-use edgemd::rules::x509;
+use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
 use edgemd::words::config::Challenge;
@@ -33,6 +33,8 @@ struct Bench {
     brief: Brief,
     certificate_key: Vec<u8>,
     serve_fails: Vec<Challenge>,
+    /// The bytes of this answer become those.
+    forged: Option<(usize, Vec<u8>)>,
     trace: Vec<Turn>,
 }
 
@@ -58,7 +60,7 @@ impl Bench {
             replaces: None,
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
-        Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), trace: Vec::new() }
+        Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), forged: None, trace: Vec::new() }
     }
 
     /// Does what the flow says until it ends; checks what must hold for every run.
@@ -79,9 +81,13 @@ impl Bench {
             heard = match turn {
                 Turn::Call(ask) => {
                     line.ask(self.key.request(&ask).unwrap());
-                    match line.heard().unwrap() {
-                        Ok(reply) => Heard::Reply(reply),
-                        Err(trouble) => Heard::Silence(trouble),
+                    let calls = self.trace.iter().filter(|turn| matches!(turn, Turn::Call(_))).count();
+                    match (line.heard().unwrap(), &self.forged) {
+                        (Ok(reply), Some((at, body))) if calls == at + 1 => {
+                            Heard::Reply(Reply { body: body.clone(), ..reply })
+                        }
+                        (Ok(reply), _) => Heard::Reply(reply),
+                        (Err(trouble), _) => Heard::Silence(trouble),
                     }
                 }
                 Turn::Serve(proof) => {
@@ -902,5 +908,95 @@ fn an_inquiry_asks_about_each() {
         inquiry.turn(Heard::Start);
         let (hints, base) = advised(inquiry.turn(answer));
         assert!(hints.len() == 2 && hints.iter().all(is_as_it_should_be) && base.is_none(), "{hints:?}");
+    }
+}
+
+/// Each answer of an order cut at every byte, and with noise in the place of every one: a certificate that is accepted, or
+/// one sentence that does no harm, in a bounded number of turns.
+#[test]
+fn every_byte_of_every_answer_may_be_wrong() {
+    let mut honest = Bench::new(&["router.example.org"]);
+    let mut replies = bodies(&mut honest);
+    let chain = replies.pop().unwrap();
+    assert_eq!(replies.len(), 9);
+    let threads = (0..2).map(|thread| {
+        let replies = replies.clone();
+        std::thread::spawn(move || {
+            let mut counts = (0, 0);
+            for (at, forged) in forgeries(&replies).skip(thread).step_by(2) {
+                let mut bench = Bench::new(&["router.example.org"]);
+                bench.forged = Some((at, forged));
+                match bench.run() {
+                    Ok(_) => counts.0 += 1,
+                    Err(failure) => {
+                        counts.1 += 1;
+                        harmless(&failure.to_string());
+                    }
+                }
+                assert!(bench.trace.len() < 100, "answer {at}: {} turns", bench.trace.len());
+            }
+            counts
+        })
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        let (granted, refused) = thread.join().unwrap();
+        println!("{granted} granted, {refused} refused");
+        assert!(refused > 500 && granted > 50);
+    }
+    // What is done with a chain needs no order.
+    let public = keys::public_key(&honest.certificate_key, KeyKind::P256).unwrap();
+    let accept = |body: &[u8]| -> Result<(), String> {
+        let chain = pem::decode_chain(body)?;
+        let held = x509::accept(&chain, &public, &honest.brief.names, KeyKind::P256, DIRECTORY, Some(NOW));
+        held.map(|_| ()).map_err(|refusal| refusal.to_string())
+    };
+    accept(&chain).unwrap();
+    for (_, forged) in forgeries(&[chain]) {
+        harmless(&accept(&forged).err().unwrap_or_default());
+    }
+}
+
+/// Each of these cut at every byte, and with noise in the place of every one.
+fn forgeries(replies: &[Vec<u8>]) -> impl Iterator<Item = (usize, Vec<u8>)> {
+    replies.iter().enumerate().flat_map(|(at, body)| {
+        let cut = (0..body.len()).map(move |end| (at, body[..end].to_vec()));
+        // A quote, a brace, a byte that is no UTF-8, a control character and a slash, in turns.
+        let noise = (0..body.len()).map(move |place| {
+            let mut noisy = body.clone();
+            noisy[place] = b"\"}\xff\x1b/"[place % 5];
+            (at, noisy)
+        });
+        cut.chain(noise)
+    })
+}
+
+#[track_caller]
+fn harmless(said: &str) {
+    assert!(said.len() < 2200 && !said.contains(|c: char| c.is_control()), "{said:?}");
+}
+
+/// The bodies of an order's answers, in their order.
+fn bodies(bench: &mut Bench) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    let mut wire = bench.ca.wire();
+    let mut line = wire.dial(&Route::default()).unwrap();
+    let mut flow = Flow::new(bench.brief.clone());
+    let mut heard = Heard::Start;
+    loop {
+        heard = match flow.turn(heard) {
+            Turn::Call(ask) => {
+                line.ask(bench.key.request(&ask).unwrap());
+                let reply = line.heard().unwrap().unwrap();
+                bodies.push(reply.body.clone());
+                Heard::Reply(reply)
+            }
+            Turn::Serve(proof) => {
+                bench.answers.put(&proof.token, &proof.key_authorization);
+                Heard::Done
+            }
+            Turn::Done(_) => return bodies,
+            Turn::Fail(failure) => panic!("{failure}"),
+            _ => Heard::Done,
+        };
     }
 }

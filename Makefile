@@ -33,7 +33,7 @@ check: ## formatting, lints, shell scripts
 	@tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test machines -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test serving --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
@@ -42,11 +42,12 @@ deny: ## licences, sources and banned crates of the tree
 	@tests/setup/packages deny
 	cargo deny check bans licenses sources
 
-bench: ## what one renewal costs, beside the other clients that are installed; and what a thousand MDs cost
+bench: ## what renewals, a thousand MDs, handshakes and requests cost, beside the other programs that are installed
 	@tests/setup/packages bench
 	@cargo build --release --locked --quiet
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
+	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test serving
 
 load: ## a minute of two hundred https requests a second, while ten renewals happen
 	@tests/setup/packages test

@@ -6,7 +6,8 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=cross/no-unwinding.ld");
-    println!("cargo:rerun-if-changed=cross/no-unwinding.c"); // cross/build hands it to the linker
+    println!("cargo:rerun-if-changed=cross/no-unwinding.c"); // cross/build hands these to the linker
+    println!("cargo:rerun-if-changed=cross/small-curves.c");
     let is = |name: &str, value: &str| var(name).as_deref() == Ok(value);
     if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;

@@ -23,6 +23,8 @@
 //!    certificate has come: `house::exports` writes the files for other programs, `house::tell` runs the operator's
 //!    commands and looks at what is served, until all of it is done.
 //! 7. It is asked again and says `Wait`: `house::keeper` naps, and is back at 3 when the renewal window opens.
+//! 8. With MDStapling `house::staple` asks the responder of its CA about it before the last answer ends, `rules::ocsp`
+//!    proves the answer, and it goes with the handshakes.
 //!
 //! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between
 //! any two of these steps restarts at 2 and comes to the same next step.
@@ -51,6 +53,7 @@ pub mod words {
     pub mod fault;
     pub mod message;
     pub mod name;
+    pub mod staple;
     pub mod time;
 }
 
@@ -59,12 +62,14 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod der;
     pub mod export;
     pub mod forward;
     pub mod http1;
     pub mod import;
     pub mod kin;
     pub mod messages;
+    pub mod ocsp;
     pub mod pem;
     pub mod pkcs8;
     pub mod plan;
@@ -152,6 +157,7 @@ pub mod house {
     pub mod preview;
     pub mod prune;
     pub mod shelve;
+    pub mod staple;
     pub mod store;
     pub mod tell;
     pub mod watch;

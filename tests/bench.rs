@@ -10,6 +10,7 @@ mod harness;
 
 use harness::ca::{Ca, Knobs};
 use harness::device::{Device, bounded};
+use harness::measure::{installed, median};
 use harness::{Folder, LATER, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
@@ -206,11 +207,6 @@ fn files(trace: &str, home: &Path) -> Vec<String> {
     written.iter().filter_map(|path| path.strip_prefix(&home)).map(str::to_owned).collect()
 }
 
-fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).expect("no NaN is measured"));
-    values[values.len() / 2]
-}
-
 fn print(rows: &[Row]) {
     println!(
         "{:<8} {:>8} {:>9} {:>9} {:>12} {:>10} {:>11} {:>10} {:>11}",
@@ -240,14 +236,6 @@ fn print(rows: &[Row]) {
 
 fn strict_ca() -> Ca {
     Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() })
-}
-
-/// A program somewhere on PATH or where servers live.
-fn installed(name: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let mut programs = folders.map(|folder| folder.join(name));
-    programs.find(|program| program.is_file()).ok_or_else(|| format!("{name} is not installed"))
 }
 
 #[track_caller]

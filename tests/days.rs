@@ -23,6 +23,10 @@ mod prune;
 mod reload;
 #[path = "days/served.rs"]
 mod served;
+#[path = "days/years.rs"]
+mod years;
+#[path = "days/stapling.rs"]
+mod stapling;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;
@@ -77,12 +81,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::telling_time_by(|hands| hands.now().unwrap_or_default())
+    }
+
+    /// One in which the CAs' clocks have a time of their own, whatever the device's shows.
+    fn telling_time_by(time: fn(&Hands) -> Unix) -> Self {
         journal::keep();
         let hands = Hands::at(Some(START));
         let answers = Arc::new(Answers::default());
         let [ca, other] = ["https://ca.example", "https://other.example"].map(|base| {
             let hands = hands.clone();
-            FakeCa::at(base, move || hands.now().unwrap_or_default(), answers.clone())
+            FakeCa::at(base, move || time(&hands), answers.clone())
         });
         let ear = Ear::new(&hands);
         let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());

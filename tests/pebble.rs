@@ -151,7 +151,11 @@ fn md_920_001_003_004_the_views() {
     let md = device.complete(A);
     let (facts, seen) = (device.exported(A), public(&ca));
     assert_eq!(seen["secp256r1"]["serial"], json!(facts.serial));
-    assert_eq!(seen, md["cert"], "what the admin sees of it, and no more");
+    let mut admin = md["cert"].clone();
+    for more in ["ari-cert-id", "ari-window"] {
+        admin["secp256r1"].as_object_mut().expect("an object").remove(more);
+    }
+    assert_eq!(seen, admin, "what the admin sees of it, and less");
     let keys: Vec<&String> = seen.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["secp256r1", "valid"]);
     assert!(get(&ca, "c.example.org", page).starts_with("HTTP/1.1 404"), "on the hosts of MDs alone");
@@ -195,10 +199,13 @@ fn md_502_107_what_is_held_is_not_ordered_unless_forced() {
     drive(&mut device, &format!("MDomain {A}"));
     let (first, asked) = (device.exported(A), ca.requests().len());
     drive(&mut device, &format!("MDomain {A}"));
-    let said = device.run(&["renew", A]);
-    assert_eq!(said.code, Some(0), "renew: {said:?}");
-    assert_eq!(device.exported(A).serial, first.serial);
     assert_eq!(ca.requests().len(), asked, "a CA is never asked for what is held");
+    for _ in 0..2 {
+        let said = device.run(&["renew", A]);
+        assert_eq!(said.code, Some(0), "renew: {said:?}");
+    }
+    assert_eq!(device.exported(A).serial, first.serial);
+    assert_eq!(ca.requests().len(), asked + 2, "but once whether it wants it to be renewed");
     let said = device.run(&["renew", "--force", A]);
     assert_eq!(said.code, Some(0), "renew --force: {said:?}");
     assert_ne!(device.exported(A).serial, first.serial);
@@ -315,7 +322,8 @@ fn md_602_000_first_a_certificate_then_a_listener() {
     device.reload_with(&format!("MDomain {A}\n{host}"));
     let md = device.complete(A);
     assert_eq!(md["cert"]["secp256r1"]["serial"], json!(first.serial));
-    assert_eq!(ca.requests().len(), asked);
+    let requests = ca.requests().split_off(asked);
+    assert!(requests.iter().all(|request| request.starts_with("GET /")), "{requests:?}");
     assert_eq!(mode(&device.export(&format!("{A}.key"))), 0o600);
     assert_eq!(mode(&device.export(&format!("{A}.crt"))), 0o644);
 }

@@ -44,33 +44,41 @@ fn ten_thousand_strangers() {
     device.complete(TLS);
     let place = Place { http: here(ca.http.number()), tls: here(ca.tls.number()), pid: device.pid() };
     // Whatever a first request needs is there.
-    place.ask();
+    place.ask().expect("answers");
     let (rss, open) = (place.rss(), place.descriptors());
     let one = |_: usize| Ipv4Addr::new(127, 0, 0, 2);
     let many = |number: usize| {
         let [.., a, b] = number.to_be_bytes();
         Ipv4Addr::new(127, 1, a, b)
     };
-    for (what, home) in [("one address", &one as &(dyn Fn(usize) -> Ipv4Addr + Sync)), ("as many addresses", &many)] {
-        let siege = place.siege(count, home, || {
+    let one = ("one address", 2000, &one as Home<'_>);
+    let many = ("as many addresses", 1000, &many as Home<'_>);
+    let mut before = 0;
+    for (what, pace, home) in [one, many, many] {
+        let siege = place.siege((count, pace), home, || {
             for name in [HTTP, TLS] {
-                let said = device.run(&["renew", "--force", name]);
-                assert_eq!(said.code, Some(0), "a renewal under siege: {said:?}");
+                until("a renewal under siege", SOON, || {
+                    let said = device.run(&["renew", "--force", name]);
+                    println!("{}", said.out.trim_end());
+                    (said.code == Some(0)).then_some(())
+                });
             }
         });
         println!(
-            "{count} connections from {what}, {} opened in all: a challenge waits {:?} at most, {} descriptors, \
-             RSS {rss} KiB before and {} at most",
-            siege.opened, siege.slowest, siege.descriptors, siege.rss
+            "{count} connections from {what}, {} opened in all: a question waits {:?} at most (sent away {} times), \
+             {} descriptors, RSS {rss} KiB before and {} at most",
+            siege.opened, siege.slowest, siege.again, siege.descriptors, siege.rss
         );
         assert!(siege.slowest < Duration::from_secs(1), "{:?}", siege.slowest);
         assert!(siege.descriptors <= open + SEATS + 16, "{open} before, {} then", siege.descriptors);
         assert!(siege.rss <= rss + EACH * SEATS as u64, "{rss} KiB before, {} then", siege.rss);
         until("all that was opened is closed", SOON, || (place.descriptors() <= open).then_some(()));
+        let after = place.rss();
+        println!("RSS {after} KiB when they have gone");
+        // What the allocator has kept of the first is what the second one takes.
+        assert!(what == one.0 || before == 0 || after <= before + 1024, "{before} KiB, and then {after}");
+        before = if what == many.0 { after } else { 0 };
     }
-    let after = place.rss();
-    println!("RSS {rss} KiB before, {after} KiB after");
-    assert!(after <= rss + EACH * SEATS as u64 / 2, "{rss} KiB before, {after} after");
 }
 
 fn here(port: u16) -> SocketAddr {
@@ -87,14 +95,27 @@ fn descriptors(wanted: usize) -> usize {
     wanted.min(usize::try_from(most - OTHERS).expect("a small number"))
 }
 
+/// Where the stranger of this number lives.
+type Home<'a> = &'a (dyn Fn(usize) -> Ipv4Addr + Sync);
+
 struct Place {
     http: SocketAddr,
     tls: SocketAddr,
     pid: u32,
 }
 
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 struct Siege {
     opened: usize,
+    /// How often the one with the question was sent away.
+    again: u32,
     slowest: Duration,
     descriptors: usize,
     rss: u64,
@@ -102,16 +123,17 @@ struct Siege {
 
 impl Place {
     /// One who comes with a question, as a CA does, on both listeners.
-    fn ask(&self) {
-        let path = "/.well-known/acme-challenge/nobodys";
+    fn ask(&self) -> io::Result<()> {
         let mut answer = String::new();
-        let mut stream = TcpStream::connect(self.http).expect("a connection");
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let path = "/.well-known/acme-challenge/nobodys";
         let request = format!("GET {path} HTTP/1.1\r\nHost: {HTTP}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("a request");
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-        let answer = cert::get(self.tls, TLS, "/.httpd/certificate-status", None).expect("an answer over TLS");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_string(&mut answer)?;
+        let status = cert::get(self.tls, TLS, "/.httpd/certificate-status", None)?;
+        let both = answer.starts_with("HTTP/1.1 404") && status.starts_with("HTTP/1.1 200");
+        if both { Ok(()) } else { Err(io::Error::other(answer + &status)) }
     }
 
     fn rss(&self) -> u64 {
@@ -125,41 +147,46 @@ impl Place {
     }
 
     /// What is seen while so many sit before the door, and this is done.
-    fn siege(&self, count: usize, home: &(dyn Fn(usize) -> Ipv4Addr + Sync), meanwhile: impl FnOnce()) -> Siege {
+    fn siege(&self, (count, pace): (usize, usize), home: Home<'_>, meanwhile: impl FnOnce()) -> Siege {
         let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
-            let crowd = scope.spawn(|| self.crowd(count, home, &opened, &over));
+            let crowd = scope.spawn(|| self.crowd((count, pace), home, (&opened, &over)));
             let watch = scope.spawn(|| {
-                let (mut slowest, mut descriptors, mut rss) = (Duration::ZERO, 0, 0);
+                let (mut slowest, mut descriptors, mut rss, mut again) = (Duration::ZERO, 0, 0, 0);
                 while !over.load(Ordering::SeqCst) {
                     let begin = Instant::now();
-                    self.ask();
+                    // In a full house a slow one may be taken for one of the crowd, and comes again.
+                    while self.ask().is_err() {
+                        again += 1;
+                    }
                     slowest = slowest.max(begin.elapsed());
                     descriptors = descriptors.max(self.descriptors());
                     rss = rss.max(self.rss());
                     thread::sleep(Duration::from_millis(20));
                 }
-                (slowest, descriptors, rss)
+                (slowest, descriptors, rss, again)
             });
-            // All have come, and then as many again: who is sent away comes back.
-            let arrived = || (opened.load(Ordering::SeqCst) >= 2 * count || crowd.is_finished()).then_some(());
+            // Whatever happens here, they end.
+            let ended = Ended(&over);
+            let arrived = || (opened.load(Ordering::SeqCst) >= count || watch.is_finished()).then_some(());
             until("the crowd has come", 4 * SOON, arrived);
             meanwhile();
-            over.store(true, Ordering::SeqCst);
-            let (slowest, descriptors, rss) = watch.join().expect("each was answered");
+            drop(ended);
+            let (slowest, descriptors, rss, again) = watch.join().expect("each was answered");
             crowd.join().expect("a crowd");
-            Siege { opened: opened.load(Ordering::SeqCst), slowest, descriptors, rss }
+            Siege { opened: opened.load(Ordering::SeqCst), again, slowest, descriptors, rss }
         })
     }
 
-    /// Comes, and comes back, at most so many a second.
-    fn crowd(&self, count: usize, home: &dyn Fn(usize) -> Ipv4Addr, opened: &AtomicUsize, over: &AtomicBool) {
-        const A_SECOND: usize = 4000;
+    /// Comes, and who was sent away comes back; at most so many a second.
+    fn crowd(&self, (count, pace): (usize, usize), home: Home<'_>, (opened, over): (&AtomicUsize, &AtomicBool)) {
+        const AGAIN: usize = 500;
         let begin = Instant::now();
         let mut strangers: Vec<Option<Stranger>> = (0..count).map(|_| None).collect();
         while !over.load(Ordering::SeqCst) {
             for (number, stranger) in strangers.iter_mut().enumerate() {
-                let may = begin.elapsed().as_millis() as usize * A_SECOND / 1000;
+                let millis = begin.elapsed().as_millis() as usize;
+                let may = (millis * pace / 1000).min(count + millis * AGAIN / 1000);
                 match stranger.as_mut().map(Stranger::dawdle) {
                     Some(true) => {}
                     Some(false) => *stranger = None,

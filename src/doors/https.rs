@@ -171,9 +171,10 @@ impl Client {
                 call.config().https_only(secure).max_redirects(REDIRECTS).build().call()
             }
             Method::Head => self.agent.head(&request.url).config().max_redirects(0).build().call(),
-            Method::Post => {
-                let call = self.agent.post(&request.url).header("accept", accept);
-                let call = call.header("content-type", "application/jose+json");
+            Method::Post | Method::Ocsp => {
+                let jose = request.method == Method::Post;
+                let kind = if jose { "application/jose+json" } else { "application/ocsp-request" };
+                let call = self.agent.post(&request.url).header("accept", accept).header("content-type", kind);
                 call.config().max_redirects(0).build().send(request.body.as_slice())
             }
         }

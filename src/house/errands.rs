@@ -86,7 +86,7 @@ impl Keeper<'_> {
                     self.inquire_on(errand, &slot, base);
                 }
             }
-            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, subjects, &hints, base),
+            (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, &subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
             (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
             (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),

@@ -35,7 +35,7 @@ impl Keeper<'_> {
             } else if let Err(trouble) = self.send_inquiry(&ca, &route, &subjects) {
                 let why = trouble.to_string();
                 let hints = vec![Hint::Passing { why, retry_after: None }; subjects.len()];
-                self.advised(&ca, subjects, &hints, None);
+                self.advised(&ca, &subjects, &hints, None);
             }
         }
         self.curious.extend(later);
@@ -60,7 +60,7 @@ impl Keeper<'_> {
         let subjects = self.subjects(&ca, &route);
         if base.is_none() {
             let hints = vec![Hint::Absent; subjects.len()];
-            return self.advised(&ca, subjects, &hints, None);
+            return self.advised(&ca, &subjects, &hints, None);
         }
         self.lives.answers_at(&ca, base);
         if !subjects.is_empty() {
@@ -96,29 +96,32 @@ impl Keeper<'_> {
         Some((self.lives.newest(slot)?.ca.clone(), route(self.lives.md(&slot.md)?)))
     }
 
-    /// Whether the CA is being asked about it just now.
-    pub(super) fn asks_about(&self, slot: &Slot) -> bool {
-        self.errands.iter().any(|errand| match &errand.task {
+    /// The errand that asks about it just now.
+    pub(super) fn inquiry_about(&self, slot: &Slot) -> Option<&Errand> {
+        self.errands.iter().find(|errand| match &errand.task {
             Task::Ask(subjects) => subjects.iter().any(|(subject, _)| subject == slot),
             _ => false,
         })
     }
 
     /// The CA has answered, or can't be asked: what follows is remembered for as long as the device is up.
-    pub(super) fn advised(&mut self, ca: &str, subjects: Vec<Subject>, hints: &[Hint], base: Option<String>) {
+    pub(super) fn advised(&mut self, ca: &str, subjects: &[Subject], hints: &[Hint], base: Option<String>) {
         let now = self.now();
         self.lives.answers_at(ca, base);
-        for ((slot, sha256), hint) in subjects.into_iter().zip(hints) {
+        for ((slot, sha256), hint) in subjects.iter().zip(hints) {
             self.look_again_at(&slot.md);
-            let held = self.lives.newest(&slot).filter(|held| held.sha256 == sha256);
+            let held = self.lives.newest(slot).filter(|held| held.sha256 == *sha256);
             let (Some(held), Some(now)) = (held, now) else { continue };
-            let before = self.lives.tried(&slot).and_then(|tried| tried.advice.as_ref());
+            let before = self.lives.tried(slot).and_then(|tried| tried.advice.as_ref());
             let advice = advice::learn(held, before, hint, now, self.doors.dice.below(u32::MAX));
             if let Some(line) = advice::news(before, &advice, hint) {
                 log::info!("{slot}: {line}");
             }
-            self.lives.keep_advice(&slot, advice);
-            self.save_tried(&slot);
+            self.lives.keep_advice(slot, advice);
+        }
+        let rows = subjects.iter().filter_map(|(slot, _)| Some((slot, self.lives.tried(slot)?)));
+        if self.store.put_state(self.doors.disk, &rows.collect::<Vec<_>>()).is_err() {
+            subjects.iter().for_each(|(slot, _)| self.save_tried(slot));
         }
     }
 }

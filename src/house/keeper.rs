@@ -11,6 +11,7 @@ use crate::doors::script::Script;
 use crate::house::errand::Errand;
 use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
+use crate::house::staple::Asking;
 use crate::house::store::{Loaded, Store};
 use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
@@ -43,6 +44,9 @@ pub struct Keeper<'a> {
     pub(super) errands: Vec<Errand>,
     /// Lines of errands that were dropped, with a call that has not come to its end.
     pub(super) hung_up: Vec<Box<dyn Line>>,
+    pub(super) askings: Vec<Asking>,
+    /// The MDs whose responder could not be asked yet.
+    pub(super) unasked: BTreeSet<Name>,
     board: Arc<Board>,
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
@@ -93,6 +97,8 @@ impl<'a> Keeper<'a> {
             answers,
             errands: vec![],
             hung_up: vec![],
+            askings: vec![],
+            unasked: BTreeSet::new(),
             board,
             shelf,
             shelved: BTreeMap::new(),
@@ -113,6 +119,7 @@ impl<'a> Keeper<'a> {
         keeper.look_at_own();
         keeper.sweep_webroots();
         keeper.look_at_exports();
+        keeper.know_responders(&keeper.lives.names());
         keeper.post();
         keeper.shelve(&keeper.lives.names());
         keeper.shelf.open();
@@ -150,6 +157,7 @@ impl<'a> Keeper<'a> {
             self.glance(now);
         }
         self.turns();
+        self.hear_responders();
         let steady = self.doors.clock.steady();
         let next_turn = self.errands.iter().map(Errand::wakes_at).min();
         let until_turn = next_turn.map_or(LONGEST_NAP, |at| at.minus(steady));
@@ -185,6 +193,9 @@ impl<'a> Keeper<'a> {
         let steady = self.doors.clock.steady();
         let nap = if now.is_some() { self.config.check_interval } else { CLOCKLESS_NAP };
         let saved = self.save_again();
+        if let Some(now) = now {
+            self.sweep_responses(now);
+        }
         self.look_by = steady.plus(if saved { nap } else { nap.min(UNSAVED_NAP) });
         self.look_at = None;
         if let Some(delay) = self.shy.take_if(|_| now.is_some()) {
@@ -192,6 +203,7 @@ impl<'a> Keeper<'a> {
         }
         self.stale.clear();
         self.waiting.clear();
+        self.unasked.clear();
         self.curious.clear();
         self.consider(&self.lives.names(), now);
     }
@@ -211,6 +223,7 @@ impl<'a> Keeper<'a> {
 
     /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
     fn consider(&mut self, names: &[Name], now: Option<Unix>) {
+        self.know_responders(names);
         // First of all: what was committed is in the next handshake, however long keys and commands take.
         self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
         let steady = self.doors.clock.steady();
@@ -224,8 +237,10 @@ impl<'a> Keeper<'a> {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
                 Step::Order { why } => self.begin(slot, why),
+                // Who is told finds all that is known; a CA that hangs holds up nobody.
+                Step::Tell if self.inquiry_about(slot).is_some_and(|errand| !errand.hangs) => {}
                 Step::Tell => tells.push(slot.clone()),
-                Step::Ask if self.asks_about(slot) => {}
+                Step::Ask if self.inquiry_about(slot).is_some() => {}
                 Step::Ask if steady < self.ask_from && !self.jobs.wait_for(slot) => {
                     self.look_by = self.look_by.min(self.ask_from);
                 }
@@ -244,6 +259,9 @@ impl<'a> Keeper<'a> {
             }
             Some(_) => self.look_by = self.look_by.min(self.quiet_until),
             None => {}
+        }
+        if steady >= self.quiet_until {
+            self.look_at = [self.look_at, self.ask_responders(names)].into_iter().flatten().min();
         }
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);

@@ -4,12 +4,17 @@
 mod change;
 mod own;
 mod report;
+mod staple;
+
+pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Step, Tried, Want};
+use crate::words::cert::{
+    Account, Advice, Bundle, Fingerprint, Held, KeyKind, NEVER, Outcome, Slot, Step, Tried, Want,
+};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -52,6 +57,7 @@ pub struct Life {
     pub unsaved: Option<(Bundle, Trouble)>,
     /// A pair of the operator's own, which is in no record.
     own: Option<own::Own>,
+    staple: Option<Staple>,
     /// Why `tried` is not on the disk.
     unsaved_tried: Option<Trouble>,
 }
@@ -230,8 +236,16 @@ impl Lives {
                 let imposed = self.imposed.get(plan::ca(want, tried)).copied();
                 plan::decide(want, held, tried, imposed, now)
             }
-            _ => Step::Wait { until: Unix::from_millis(u64::MAX) },
+            _ => Step::Wait { until: NEVER },
         }
+    }
+
+    /// When more is done about it by itself than asking, if that will ever be.
+    fn acts_at(&self, slot: &Slot, now: Unix) -> Option<Unix> {
+        let life = self.certs.get(slot)?;
+        let want = life.want.as_ref()?;
+        let imposed = self.imposed.get(plan::ca(want, &life.tried)).copied();
+        Some(plan::acts_at(want, &life.held, &life.tried, imposed, now)).filter(|at| *at != NEVER)
     }
 
     fn sum_up_waits(&mut self) {
@@ -248,6 +262,7 @@ impl Lives {
         if push != Push::Due {
             life.tried.order.until = None;
             life.tried.tell.until = None;
+            life.forgive_responder();
             life.tried.ask_anew();
         }
         if let Some(want) = life.want.as_mut() {
@@ -267,6 +282,7 @@ impl Lives {
         life.held.insert(0, held);
         life.held.truncate(2);
         life.unsaved = unsaved;
+        life.note_revoked();
     }
 
     /// Takes over what the store holds now, and says what of it is new. What is no longer there is served all the same.
@@ -319,10 +335,9 @@ impl Lives {
         }
         life.want = Some(unforced);
         self.remember(slot, next);
-        let next = match (ordering, self.step(slot, Some(now))) {
-            (true, Step::Wait { until }) if until.millis() < u64::MAX => Some(until),
-            (true, _) => None,
-            _ => self.tried(slot).and_then(|tried| tried.tell.until),
+        let next = match ordering {
+            true => self.acts_at(slot, now).filter(|at| *at > now),
+            false => self.tried(slot).and_then(|tried| tried.tell.until),
         };
         let mut then = next.map_or("no further try by itself".into(), |at| format!("next try {at}"));
         if let (Outcome::OrderFailed(_), Some(want)) = (outcome, self.want(slot).filter(|want| want.cas.len() > 1)) {
@@ -408,6 +423,12 @@ impl Lives {
     pub fn touch(&mut self, md: &Name) {
         self.touched.insert(md.clone());
     }
+}
+
+/// The places of those certificates that are served: where there are the operator's own, it is these.
+pub fn served(md: &Md) -> impl Iterator<Item = Slot> {
+    let own = !md.statics.is_empty();
+    places(md).filter(move |slot| slot.is_own() == own)
 }
 
 /// The places of an MD's certificates, those of the operator's own first.

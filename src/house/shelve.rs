@@ -1,7 +1,7 @@
 //! Shelving: what is held and active stands on the shelf, where the next handshake finds it.
 
 use crate::house::keeper::Keeper;
-use crate::house::lives::places;
+use crate::house::lives::served;
 use crate::words::cert::{Bundle, Held, KeyKind, Slot};
 use crate::words::config::Md;
 use crate::words::fault::Trouble;
@@ -20,21 +20,26 @@ impl Keeper<'_> {
         let mds: Vec<Arc<Md>> = names.iter().filter_map(|name| self.lives.md(name).cloned()).collect();
         let mut next: Option<Unix> = None;
         for md in mds {
-            // Where there are certificates of the operator's own, these are served.
-            let own = !md.statics.is_empty();
-            let slots: Vec<Slot> = places(&md).filter(|slot| slot.is_own() == own).collect();
+            let slots: Vec<Slot> = served(&md).collect();
             next = slots.iter().filter_map(|slot| self.lives.activates_at(slot, now)).chain(next).min();
-            let active: Vec<(&Slot, &Held)> =
-                slots.iter().filter_map(|slot| Some((slot, self.lives.active(slot, now)?))).collect();
-            let shown: Vec<[u8; 32]> = active.iter().map(|(_, held)| held.sha256).collect();
-            if shown.is_empty() || self.shelved.get(&md.name) == Some(&shown) {
+            let shown: Vec<[u8; 32]> =
+                slots.iter().filter_map(|slot| Some(self.lives.active(slot, now)?.sha256)).collect();
+            if shown.is_empty() {
                 continue;
             }
-            let pairs: Result<Vec<_>, Trouble> = active.into_iter().map(|(slot, held)| self.pair(slot, held)).collect();
-            match pairs.and_then(|pairs| self.shelf.put(&md.name, &pairs)) {
-                Ok(()) => _ = self.shelved.insert(md.name.clone(), shown),
-                Err(trouble) => log::error!("{}: {trouble}; TLS goes on with what it had", md.name),
+            if self.shelved.get(&md.name) != Some(&shown) {
+                if self.shelved.contains_key(&md.name) && self.awaits_responses(&md, &slots, now) {
+                    // Browsers would refuse it; what is shown until then is as good as it was.
+                    continue;
+                }
+                let pair = |slot: &Slot| Some(self.pair(slot, self.lives.active(slot, now)?));
+                let pairs: Result<Vec<_>, Trouble> = slots.iter().filter_map(pair).collect();
+                match pairs.and_then(|pairs| self.shelf.put(&md.name, &pairs)) {
+                    Ok(()) => _ = self.shelved.insert(md.name.clone(), shown),
+                    Err(trouble) => log::error!("{}: {trouble}; TLS goes on with what it had", md.name),
+                }
             }
+            next = [next, self.staple_shelved(&md.name, &slots, now)].into_iter().flatten().min();
         }
         next
     }

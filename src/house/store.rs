@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
+//! <store>/certs/<md>/<family>.ocsp    what the CA's responder said of it last
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
 //! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
 //! <state>                             in RAM: all that was tried, and said
@@ -19,6 +20,7 @@ use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::staple::Stored;
 use reader::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub struct Store {
     only_read: bool,
     state_path: Option<PathBuf>,
     certs: BTreeMap<Slot, Newest>,
+    /// Where there is a response.
+    staples: BTreeSet<Slot>,
     /// By the stem of their files.
     accounts: BTreeMap<String, Newest>,
     /// As it stands in flash.
@@ -36,6 +40,9 @@ pub struct Store {
     /// As it stands in the state file.
     state: State,
 }
+
+/// The ending of a response's file.
+const OCSP: &str = "ocsp";
 
 /// What stood in the store when it was opened.
 #[derive(Default, Debug)]
@@ -90,6 +97,7 @@ impl Store {
             only_read,
             state_path: state.map(Into::into),
             certs: BTreeMap::new(),
+            staples: BTreeSet::new(),
             accounts: BTreeMap::new(),
             flash: BTreeMap::new(),
             state: State::default(),
@@ -147,6 +155,23 @@ impl Store {
         Ok(pairs)
     }
 
+    /// The response there, for whichever certificate.
+    pub fn staple(&self, disk: &dyn Disk, slot: &Slot) -> Option<Stored> {
+        let bytes = self.staples.contains(slot).then(|| disk.read(&self.md_path(slot, OCSP)).ok()).flatten()?;
+        // What is damaged is fetched anew, and replaced.
+        record::decode_staple(&bytes?).ok()
+    }
+
+    pub fn put_staple(&mut self, disk: &mut dyn Disk, slot: &Slot, stored: &Stored) -> Result<(), Trouble> {
+        if self.only_read {
+            return Ok(());
+        }
+        let access = disk.private_in(&self.root);
+        disk.replace(&self.md_path(slot, OCSP), &record::encode_staple(stored), access)?;
+        self.staples.insert(slot.clone());
+        Ok(())
+    }
+
     /// The files that were exported from there, as flash knows it.
     pub fn exported(&self, slot: &Slot) -> &[String] {
         self.flash.get(slot).map_or(&[], |tried| &tried.exported)
@@ -162,6 +187,9 @@ impl Store {
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
             self.certs.entry(new.clone()).or_insert(place);
         }
+        if let Some(stored) = self.staple(disk, old) {
+            self.put_staple(disk, new, &stored)?;
+        }
         let exported = self.exported(old).to_vec();
         if !exported.is_empty() {
             self.put_flash(disk, new, &Tried { exported, ..Tried::default() })?;
@@ -172,7 +200,7 @@ impl Store {
     /// Writes to each of the two places only what belongs there and is not there yet.
     pub fn put_tried(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
         let flash = self.put_flash(disk, slot, tried);
-        let state = self.put_state(disk, slot, tried);
+        let state = self.put_state(disk, &[(slot, tried)]);
         flash.and(state)
     }
 
@@ -215,19 +243,28 @@ impl Store {
         self.write_state(disk, state)
     }
 
-    fn put_state(&mut self, disk: &mut dyn Disk, slot: &Slot, tried: &Tried) -> Result<(), Trouble> {
-        // What flash says as well needs no line there: of a thousand MDs that are well it knows none.
-        let in_flash = self.flash.get(slot).map(telling).unwrap_or_default();
-        let wanted = Some(telling(tried)).filter(|tried| *tried != in_flash);
-        if self.state.tried.get(slot) == wanted.as_ref() {
-            return Ok(());
+    /// All of these in one go, as far as they are worth no flash.
+    pub fn put_state(&mut self, disk: &mut dyn Disk, rows: &[(&Slot, &Tried)]) -> Result<(), Trouble> {
+        let mut changed = None;
+        for (slot, tried) in rows {
+            // What flash says as well needs no line there: of a thousand MDs that are well it knows what the CA advises.
+            let in_flash = self.flash.get(slot).map(telling).unwrap_or_default();
+            let wanted = Some(telling(tried)).filter(|tried| *tried != in_flash);
+            let there = (self.state.tried.get(slot), self.state.advice.get(slot));
+            if there == (wanted.as_ref(), tried.advice.as_ref()) {
+                continue;
+            }
+            let state = changed.get_or_insert_with(|| self.state.clone());
+            match wanted {
+                Some(tried) => _ = state.tried.insert((*slot).clone(), tried),
+                None => _ = state.tried.remove(slot),
+            }
+            match &tried.advice {
+                Some(advice) => _ = state.advice.insert((*slot).clone(), advice.clone()),
+                None => _ = state.advice.remove(slot),
+            }
         }
-        let mut state = self.state.clone();
-        match wanted {
-            Some(tried) => _ = state.tried.insert(slot.clone(), tried),
-            None => _ = state.tried.remove(slot),
-        }
-        self.write_state(disk, state)
+        changed.map_or(Ok(()), |state| self.write_state(disk, state))
     }
 
     fn write_state(&mut self, disk: &mut dyn Disk, state: State) -> Result<(), Trouble> {
@@ -244,9 +281,9 @@ impl Store {
 
     fn forget_state(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
         let mut state = self.state.clone();
-        match state.tried.remove(slot) {
-            Some(_) => self.write_state(disk, state),
-            None => Ok(()),
+        match (state.tried.remove(slot), state.advice.remove(slot)) {
+            (None, None) => Ok(()),
+            _ => self.write_state(disk, state),
         }
     }
 
@@ -264,6 +301,9 @@ impl Store {
             if let Some((newest, _)) = found.first() {
                 self.certs.insert(slot.clone(), *newest);
                 loaded.certs.insert(slot.clone(), found.into_iter().map(|(_, held)| held).collect());
+            }
+            if names.iter().any(|name| name.strip_suffix(OCSP) == Some(&format!("{}.", slot.family))) {
+                self.staples.insert(slot.clone());
             }
             if let Some(tried) = reader.record(&self.tried_path(&slot), record::decode_tried) {
                 self.flash.insert(slot, tried);
@@ -317,6 +357,9 @@ impl Store {
                 tried.order = Backoff::default();
             }
         }
+        for (slot, advice) in &self.state.advice {
+            all.entry(slot.clone()).or_default().advice = Some(advice.clone());
+        }
         all
     }
 
@@ -340,7 +383,7 @@ impl Store {
 /// What there is to tell of a want: which one it was is of no interest where nothing has failed.
 fn telling(tried: &Tried) -> Tried {
     let well = tried.order == Backoff::default() && tried.tell == Backoff::default();
-    Tried { fingerprint: if well { Default::default() } else { tried.fingerprint }, ..tried.clone() }
+    Tried { fingerprint: if well { Default::default() } else { tried.fingerprint }, advice: None, ..tried.clone() }
 }
 
 /// What flash shall hold, given what it holds. Losing the net or a script is no reason to wear it; nor is it that

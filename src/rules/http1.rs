@@ -481,6 +481,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            staple: None,
             ends_soon: false,
         }
     }

@@ -9,13 +9,15 @@ use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 
 /// At most once in this time.
-const PAUSES: [(Topic, Span); 6] = [
+const PAUSES: [(Topic, Span); 8] = [
     (Topic::Renewing, Span::hours(1)),
     (Topic::ChallengeSetup, Span::ZERO),
     (Topic::Renewed, Span::hours(24)),
     (Topic::Installed, Span::hours(24)),
     (Topic::Expiring, Span::hours(24)),
     (Topic::Errored, Span::hours(1)),
+    (Topic::OcspRenewed, Span::hours(24)),
+    (Topic::OcspErrored, Span::hours(1)),
 ];
 
 /// Whether this may be said now.
@@ -33,7 +35,7 @@ fn again(topic: Topic, said: &Said, now: Unix) -> Option<Unix> {
 
 /// Whether it counts as said although the command did not take it: what it says is owed to nobody.
 pub fn is_passing(topic: Topic) -> bool {
-    matches!(topic, Topic::Installed | Topic::Errored)
+    matches!(topic, Topic::Installed | Topic::Errored | Topic::OcspRenewed | Topic::OcspErrored)
 }
 
 /// `challenge-setup:http-01:example.org`.
@@ -91,6 +93,8 @@ mod tests {
             (Topic::Installed, "installed", hour.times(24), true),
             (Topic::Expiring, "expiring", hour.times(24), false),
             (Topic::Errored, "errored", hour, true),
+            (Topic::OcspRenewed, "ocsp-renewed", hour.times(24), true),
+            (Topic::OcspErrored, "ocsp-errored", hour, true),
         ] {
             assert_eq!((topic.word(), is_passing(topic)), (word, passing));
             assert_eq!(topic.entry(), format!("message-{word}"));

@@ -1,10 +1,7 @@
 //! Private keys in the form that all of the house uses (PKCS#8, RFC 5208), made of the forms that other programs write.
-//! DER by hand: a few tags and lengths, in the one order that DER allows.
 
-const INTEGER: u8 = 0x02;
-const BITS: u8 = 0x03;
-const OCTETS: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
+use crate::rules::der::{BITS, INTEGER, OCTETS, SEQUENCE, split, tlv};
+
 /// The tag of publicKey in an ECPrivateKey (RFC 5915 §3).
 const PUBLIC: u8 = 0xa1;
 
@@ -61,61 +58,9 @@ fn wrap(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     tlv(SEQUENCE, &[&tlv(INTEGER, &[0]), algorithm, &tlv(OCTETS, key)].concat())
 }
 
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let mut out = vec![tag];
-    match length {
-        [0, 0, 0, short @ 0..=127] => out.push(short),
-        _ => {
-            let skip = length.iter().take_while(|byte| **byte == 0).count();
-            let digits = length.get(skip..).unwrap_or_default();
-            out.push(0x80 | u8::try_from(digits.len()).unwrap_or(4));
-            out.extend(digits);
-        }
-    }
-    out.extend(content);
-    out
-}
-
-/// Tag, content and what follows.
-fn split(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=127 => (usize::from(*first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_in_their_shortest_form() {
-        for (length, head) in [
-            (0, &[4, 0][..]),
-            (127, &[4, 127]),
-            (128, &[4, 0x81, 128]),
-            (255, &[4, 0x81, 255]),
-            (256, &[4, 0x82, 1, 0]),
-            (65_536, &[4, 0x83, 1, 0, 0]),
-        ] {
-            let content = vec![7; length];
-            let der = tlv(OCTETS, &content);
-            assert_eq!(der[..der.len() - length], *head);
-            assert_eq!(split(&der), Some((OCTETS, &content[..], &[][..])));
-        }
-        for der in [&[][..], &[4], &[4, 1], &[4, 0x80], &[4, 0x85, 0, 0, 0, 0, 1, 7], &[4, 0x81], &[4, 0x82, 0, 9]] {
-            assert_eq!(split(der), None, "{der:?}");
-        }
-    }
 
     #[test]
     fn numbers_are_unsigned_and_short() {

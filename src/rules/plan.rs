@@ -12,24 +12,32 @@ use crate::words::time::{Span, Unix};
 /// of us, for whichever want it did so. The same values give the same step.
 pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Option<Unix>) -> Step {
     let Some(now) = now else { return Step::NoClock };
-    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
-    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
-    let tell_at = owed.then(|| pending(own, now).unwrap_or(now));
-    if tell_at == Some(now) {
+    let newest = held.first();
+    if tell_at(want, held, tried, now) == Some(now) {
         return Step::Tell;
     }
-    let newest = held.first();
-    let order_at = if want.driven { order_at(want, newest, tried, imposed, now) } else { NEVER };
-    let why = why(want, newest, tried, now);
-    let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
-    match why {
-        Some(why) if order_at <= now => Step::Order { why },
-        _ if ask_at <= now => Step::Ask,
-        _ => {
-            let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
-            Step::Wait { until: [tell_at, activates_at].into_iter().flatten().fold(order_at.min(ask_at), Unix::min) }
+    match why(want, newest, tried, now) {
+        Some(why) if want.driven && order_at(want, newest, tried, imposed, now) <= now => Step::Order { why },
+        why => {
+            let ask_at = if why.is_none() { ask_at(want, newest, tried, imposed, now) } else { NEVER };
+            let until = ask_at.min(acts_at(want, held, tried, imposed, now));
+            if ask_at <= now { Step::Ask } else { Step::Wait { until } }
         }
     }
+}
+
+/// The next moment at which more is done about a want than asking.
+pub fn acts_at(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
+    let order_at = if want.driven { order_at(want, held.first(), tried, imposed, now) } else { NEVER };
+    let activates_at = staged(want, held, tried, Some(now)).map(|(_, at)| at);
+    [tell_at(want, held, tried, now), activates_at].into_iter().flatten().fold(order_at, Unix::min)
+}
+
+/// When somebody is to be told, if it is owed.
+fn tell_at(want: &Want, held: &[Held], tried: &Tried, now: Unix) -> Option<Unix> {
+    let owed = want.tells && active(want, held, tried, Some(now)).is_some_and(|held| is_owed(held, tried));
+    let own = if tried.fingerprint == want.fingerprint { tried.tell.until } else { None };
+    owed.then(|| pending(own, now).unwrap_or(now))
 }
 
 /// Whether somebody has yet to hear of this certificate.
@@ -69,13 +77,17 @@ pub fn ca<'a>(want: &'a Want, tried: &Tried) -> &'a str {
 
 /// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
 fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
-    let due = match why(want, held, tried, now) {
-        Some(_) => now,
-        None => held.map_or(now, |held| renew_at(want, held, tried)),
+    let due = match (why(want, held, tried, now), held) {
+        (Some(Why::Revoked), Some(held)) => held.since.plus(YOUNG).min(renew_at(want, held, tried)).max(now),
+        (Some(_), _) | (_, None) => now,
+        (None, Some(held)) => renew_at(want, held, tried),
     };
     let own = if tried.fingerprint == want.fingerprint { tried.order.until } else { None };
     [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
 }
+
+/// So old a certificate must be before one that is revoked is replaced: a responder may say so of whatever is issued.
+const YOUNG: Span = Span::hours(1);
 
 /// When the CA is to be asked for its window: what is not due needs it. Whoever asked us to wait for orders is left alone.
 fn ask_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
@@ -114,6 +126,8 @@ pub fn why(want: &Want, held: Option<&Held>, tried: &Tried, now: Unix) -> Option
     } else if renew_at(want, held, tried) <= now {
         let asked = suggested(want, held, tried).is_some_and(|window| window.at <= now);
         Some(if asked { Why::Asked } else { Why::Due })
+    } else if want.revoked {
+        Some(Why::Revoked)
     } else {
         None
     }
@@ -281,6 +295,7 @@ mod tests {
             driven: true,
             activation: Span::ZERO,
             tells: true,
+            revoked: false,
             forced: false,
             retry: Span::secs(30),
             fingerprint: [1; 8],
@@ -321,6 +336,7 @@ mod tests {
                                         window,
                                         cas: cas.iter().map(|ca| (*ca).into()).collect(),
                                         must_staple: names.len() == 2,
+                                        revoked: cas.len() == 2,
                                         names: names.clone(),
                                         kind,
                                         ..want()
@@ -442,7 +458,7 @@ mod tests {
             for at in moments {
                 for again in untils().into_iter().flatten().chain([NEVER]) {
                     let window = at.map(|at| Suggested { start: day(-4), end: day(50), at, explanation: None });
-                    all.push(Some(Advice { sha256, window, again, failures: 0 }));
+                    all.push(Some(Advice { sha256, window, again, failures: 0, hurried: false }));
                 }
             }
         }
@@ -501,7 +517,10 @@ mod tests {
         let own = |hours: u64| NOW.plus(Span::hours(hours));
         let suggest = |at: Unix| {
             let window = Some(Suggested { start: own(78), end: own(120), at, explanation: None });
-            Tried { advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0 }), ..Tried::default() }
+            Tried {
+                advice: Some(Advice { sha256: [7; 32], window, again: NEVER, failures: 0, hurried: false }),
+                ..Tried::default()
+            }
         };
         assert_eq!(renew_at(&want(), &held, &Tried::default()), own(80));
         assert_eq!(renew_at(&want(), &held, &suggest(own(79))), own(79));
@@ -551,7 +570,10 @@ mod tests {
                 assert!(*until > NOW, "a wait ends in the future: {}", shown());
                 let due = want.driven && why(want, newest, tried, NOW).is_some();
                 let own = tried.fingerprint == want.fingerprint && ahead(tried.order.until);
-                assert!(!due || own || ahead(imposed), "nobody asked to wait: {}", shown());
+                let young = newest.is_some_and(|held| {
+                    why(want, newest, tried, NOW) == Some(Why::Revoked) && held.since.plus(YOUNG) > NOW
+                });
+                assert!(!due || own || young || ahead(imposed), "nobody asked to wait: {}", shown());
                 let later = decide(want, held, tried, imposed, Some(*until));
                 assert!(
                     *until == NEVER || !matches!(later, Step::Wait { until: again } if again == *until),
@@ -601,6 +623,18 @@ mod tests {
     }
 
     /// A CA that ignores the wish is not asked again and again; a wish that was never uttered is.
+    #[test]
+    fn a_revoked_certificate_is_due_but_not_one_after_the_other() {
+        let old = held(NOW.minus(Span::days(3)), NOW.plus(Span::days(87)));
+        let revoked = Want { revoked: true, ..want() };
+        let told = Tried { told: Some(old.sha256), ..Tried::default() };
+        let step = |held: &Held| decide(&revoked, core::slice::from_ref(held), &told, None, Some(NOW));
+        assert_eq!(step(&old), Step::Order { why: Why::Revoked });
+        let fresh = Held { since: NOW.minus(Span::mins(10)), ..old };
+        assert_eq!(why(&revoked, Some(&fresh), &told, NOW), Some(Why::Revoked));
+        assert_eq!(step(&fresh), Step::Wait { until: NOW.plus(Span::mins(50)) });
+    }
+
     #[test]
     fn what_differs_in_must_staple_is_due_unless_it_was_asked_for() {
         for (wanted, has, asked, due) in [

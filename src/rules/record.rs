@@ -12,6 +12,7 @@ use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, Slot, Tried
 use crate::words::config::Md;
 use crate::words::message::Said;
 use crate::words::name::Name;
+use crate::words::staple::Stored;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 3, noun: "certificate" };
 const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
 const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
+const OCSP: Kind = Kind { byte: b'O', oldest: 1, version: 1, noun: "OCSP" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 2, noun: "state" };
 
 /// What came with a later version stands behind all of the one before.
@@ -56,37 +58,44 @@ pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
     open(&ACCOUNT, bytes)
 }
 
+pub fn encode_staple(stored: &Stored) -> Vec<u8> {
+    seal(&OCSP, &(&stored.sha256, stored.since, &stored.der))
+}
+
+pub fn decode_staple(bytes: &[u8]) -> Result<Stored, String> {
+    open(&OCSP, bytes).map(|(sha256, since, der)| Stored { sha256, since, der })
+}
+
 /// The state file: everything that was tried and said, for as long as the device is up.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
     pub tried: BTreeMap<Slot, Tried>,
     pub said: BTreeMap<Name, Said>,
+    pub advice: BTreeMap<Slot, Advice>,
 }
 
 pub fn encode_state(state: &State) -> Vec<u8> {
-    let rows = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
-    // Beside its row, because a trial in flash has none.
-    let advice: Vec<_> = state.tried.values().map(|tried| &tried.advice).collect();
-    seal(&STATE, &(rows.collect::<Vec<_>>(), &state.said, advice))
+    let tried = state.tried.iter().map(|(slot, tried)| (&slot.md, slot.family, tried));
+    let advice = state.advice.iter().map(|(slot, advice)| (&slot.md, slot.family, advice));
+    seal(&STATE, &(tried.collect::<Vec<_>>(), &state.said, advice.collect::<Vec<_>>()))
 }
 
 /// Key families that this program does not know are left out.
 pub fn decode_state(bytes: &[u8]) -> Result<State, String> {
     let (version, body) = checked(&STATE, bytes)?;
-    let (rows, rest): (Vec<(Name, String, Tried)>, _) = fields(&STATE, body)?;
+    let (tried, rest): (Rows<Tried>, _) = fields(&STATE, body)?;
     let (said, rest) = fields(&STATE, rest)?;
     // The first version knew no advice.
-    let (advice, rest): (Vec<Option<Advice>>, _) = if version > 1 { fields(&STATE, rest)? } else { (vec![], rest) };
+    let (advice, rest): (Rows<Advice>, _) = if version > 1 { fields(&STATE, rest)? } else { (vec![], rest) };
     if !rest.is_empty() {
         return Err(too_long(&STATE));
     }
-    let advice = advice.into_iter().chain(core::iter::repeat(None));
-    let tried = rows
-        .into_iter()
-        .zip(advice)
-        .filter_map(|((md, family, tried), advice)| Some((Slot::new(md, &family)?, Tried { advice, ..tried })));
-    Ok(State { tried: tried.collect(), said })
+    let tried = tried.into_iter().filter_map(|(md, family, tried)| Some((Slot::new(md, &family)?, tried)));
+    let advice = advice.into_iter().filter_map(|(md, family, advice)| Some((Slot::new(md, &family)?, advice)));
+    Ok(State { tried: tried.collect(), said, advice: advice.collect() })
 }
+
+type Rows<T> = Vec<(Name, String, T)>;
 
 /// Changes with anything that the operator wrote for this MD.
 pub fn fingerprint(md: &Md) -> Fingerprint {
@@ -159,7 +168,7 @@ fn short(bytes: &[u8]) -> Checksum {
 /// For a fuzzer: no bytes may do harm, in a frame or without one, and what decodes is what encodes again.
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
-    for kind in [&CERT, &TRIED, &ACCOUNT, &STATE] {
+    for kind in [&CERT, &TRIED, &ACCOUNT, &OCSP, &STATE] {
         let mut framed = vec![kind.byte, kind.version];
         framed.extend(bytes);
         framed.extend(short(&framed));
@@ -176,6 +185,9 @@ pub fn fuzz(bytes: &[u8]) {
                     decode_account(&encode_account(sequence, &account)) == Ok((sequence, account)),
                     "an account changes"
                 );
+            }
+            if let Ok(stored) = decode_staple(bytes) {
+                assert!(decode_staple(&encode_staple(&stored)) == Ok(stored), "a response changes");
             }
             if let Ok(state) = decode_state(bytes) {
                 assert!(decode_state(&encode_state(&state)) == Ok(state), "a state changes");
@@ -248,21 +260,21 @@ mod tests {
             [("example.org", KeyKind::P256), ("example.org", KeyKind::Rsa(2048)), ("*.example.net", KeyKind::P384)];
         let last = [(Topic::Renewed, Unix::from_secs(9)), (Topic::Errored, Unix::from_millis(u64::MAX))].into();
         State {
-            tried: slots
-                .map(|(md, kind)| {
-                    let advice = (kind != KeyKind::P384).then(advice);
-                    (Slot::new(name(md), kind.family()).unwrap(), Tried { advice, ..tried() })
-                })
-                .into(),
+            tried: slots.map(|(md, kind)| (Slot::new(name(md), kind.family()).unwrap(), tried())).into(),
+            advice: [(Slot::new(name("example.org"), "rsa").unwrap(), advice())].into(),
             said: [(name("example.org"), Said { last, warning: tried().tell, fingerprint: [3; 8] })].into(),
         }
+    }
+
+    fn stored() -> Stored {
+        Stored { sha256: [6; 32], since: Unix::from_secs(1_790_000_000), der: vec![0x30; 200] }
     }
 
     fn advice() -> Advice {
         let (start, end, at) = (Unix::from_secs(9), Unix::from_secs(19), Unix::from_secs(12));
         let explanation = Some("https://ca.example/why".into());
         let window = Some(Suggested { start, end, at, explanation });
-        Advice { sha256: [5; 32], window, again: NEVER, failures: 3 }
+        Advice { sha256: [5; 32], window, again: NEVER, failures: 3, hurried: false }
     }
 
     /// What an older program left in memory is no reason to forget what was tried.
@@ -278,13 +290,14 @@ mod tests {
     type Same = fn(&[u8]) -> Result<bool, String>;
 
     /// One of each, and whether it decodes to itself.
-    fn records() -> [(Vec<u8>, Same); 4] {
+    fn records() -> [(Vec<u8>, Same); 5] {
         [
             (encode_cert(5, &held(), &bundle()), |bytes| decode_cert(bytes).map(|got| got == (5, held(), bundle()))),
             (encode_tried(&tried()), |bytes| decode_tried(bytes).map(|got| got == tried())),
             (encode_account(u32::MAX, &account()), |bytes| {
                 decode_account(bytes).map(|got| got == (u32::MAX, account()))
             }),
+            (encode_staple(&stored()), |bytes| decode_staple(bytes).map(|got| got == stored())),
             (encode_state(&state()), |bytes| decode_state(bytes).map(|got| got == state())),
         ]
     }
@@ -362,10 +375,11 @@ mod tests {
 
     #[test]
     fn a_family_of_a_later_version_is_left_out() {
-        let rows = vec![(name("example.org"), "ed25519", tried()), (name("example.org"), "rsa", tried())];
-        let read = decode_state(&seal(&STATE, &(rows, state().said, vec![Some(advice()), None]))).unwrap();
+        let rows = ["ed25519", "rsa"].map(|family| (name("example.org"), family, tried()));
+        let advice = ["ed25519", "rsa"].map(|family| (name("example.org"), family, advice()));
+        let read = decode_state(&seal(&STATE, &(rows.to_vec(), state().said, advice.to_vec()))).unwrap();
         assert_eq!(read.tried.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
-        assert_eq!(read.tried.values().next().unwrap().advice, None, "it belonged to the other one");
+        assert_eq!(read.advice.keys().map(|slot| slot.family).collect::<Vec<_>>(), ["rsa"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub use sentences::{line, text};
 
 use crate::rules::acme::advice;
 use crate::rules::acme::problem::is;
-use crate::words::board::{CertReport, Next, Report};
+use crate::words::board::{CertReport, Next, Report, StapleReport};
 use crate::words::cert::{Held, KeyKind, Why};
 use crate::words::config::{Challenge, DriveMode, RequireHttps, Static};
 use crate::words::fault::{Failure, Hook};
@@ -39,6 +39,7 @@ pub fn md_json(report: &Report) -> Value {
         "renew-window": md.window.to_string(),
         "warn-window": md.warn.to_string(),
         "must-staple": md.must_staple,
+        "stapling": md.stapling.on,
         "proto": { "acme-tls/1": if md.tls_arrives { names.clone() } else { vec![] } },
         "cert": private_json(report),
         "renew": is_due(report),
@@ -81,7 +82,28 @@ pub fn counts(reports: &[Report]) -> String {
         count("Errored", errored),
         count("Ready", |report| is_under_way(report) && !is_due(report)),
     ];
-    lines.join("\n")
+    let staples = || reports.iter().flat_map(|report| &report.certs).filter_map(|cert| cert.staple.as_ref());
+    let staple = |word: &str, counts: fn(&StapleReport) -> bool| {
+        format!("ManagedStaplings{word}: {}", staples().filter(|staple| counts(staple)).count())
+    };
+    let staples = [
+        staple("Total", |_| true),
+        staple("OK", |staple| standing(staple) == "good"),
+        staple("Renew", |staple| standing(staple) == "revoked"),
+        staple("Errored", |staple| standing(staple) == "unknown"),
+    ];
+    let on = reports.iter().enumerate().filter(|(_, report)| report.md.stapling.on);
+    let on = on.map(|(at, _)| format!("ManagedDomain[{at}]Stapling: on"));
+    lines.into_iter().chain(staples).chain(on).collect::<Vec<_>>().join("\n")
+}
+
+/// What the CA's responder says, in mod_md's words.
+fn standing(staple: &StapleReport) -> &'static str {
+    match staple.verdict {
+        Some(verdict) if verdict.revoked => "revoked",
+        Some(_) => "good",
+        None => "unknown",
+    }
 }
 
 fn is_due(report: &Report) -> bool {
@@ -189,6 +211,7 @@ fn private_json(report: &Report) -> Value {
         let Some(Value::Object(map)) = value.get_mut(held.kind.family()) else { continue };
         put(map, "ari-cert-id", advice::cert_id(held));
         put(map, "profile", held.profile.clone());
+        put(map, "ocsp", cert.staple.as_ref().map(staple_json));
         // It speaks of the newest one.
         if let (Some(window), None) = (&cert.suggested, &cert.staged) {
             map.insert("ari-window".into(), valid_json(window.start, window.end));
@@ -201,6 +224,21 @@ fn private_json(report: &Report) -> Value {
 fn certs_json(report: &Report) -> Value {
     let held = report.certs.iter().filter_map(|cert| cert.held.as_ref());
     of_kinds(held)
+}
+
+fn staple_json(staple: &StapleReport) -> Value {
+    let (mut map, tried) = (Map::new(), &staple.tried);
+    put(&mut map, "status", Some(standing(staple)));
+    put(&mut map, "valid", staple.verdict.map(|verdict| valid_json(verdict.from, verdict.until)));
+    if tried.failures > 0 {
+        let mut renewal = Map::new();
+        put(&mut renewal, "errors", Some(tried.failures));
+        put(&mut renewal, "next-run", tried.until.map(Unix::http_date));
+        put(&mut renewal, "last", tried.last.as_ref().map(last_json));
+        put(&mut renewal, "last-run", tried.last_at.map(Unix::http_date));
+        map.insert("renewal".into(), renewal.into());
+    }
+    map.into()
 }
 
 /// Each by its kind, and the time in which all of them are valid.

@@ -138,7 +138,7 @@ fn judge(
 }
 
 /// How far a certificate's beginning may lie in the future: a clock that is a time zone off is common, and harmless.
-const AHEAD: Span = Span::days(1);
+pub(super) const AHEAD: Span = Span::days(1);
 
 /// Each certificate must be issued by the next one; signatures are left to those who hold the roots.
 fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
@@ -151,7 +151,7 @@ fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
     Ok(())
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("it can't be read: bytes follow its end".into()),
@@ -178,7 +178,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(|sixteen| Ipv6Addr::from(sixteen).into())
 }
 
-fn moment(secs: i64) -> Unix {
+pub(super) fn moment(secs: i64) -> Unix {
     Unix::from_secs(u64::try_from(secs).unwrap_or(0))
 }
 

@@ -47,13 +47,13 @@ impl Duplex for Async<UnixStream> {
     }
 }
 
-/// What comes of `work` within the limit.
-pub async fn within<T>(limit: Span, work: impl Future<Output = T>) -> Option<T> {
-    let late = async {
+/// What comes of `work` within the limit. No `async fn`: that would carry the work once more.
+pub fn within<T>(limit: Span, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    let late = async move {
         Timer::after(limit.duration()).await;
         None
     };
-    smol::future::or(async { Some(work.await) }, late).await
+    smol::future::or(async { Some(work.await) }, late)
 }
 
 /// Ends a connection on which the other side may still be sending. Closed at once, the kernel would answer its bytes

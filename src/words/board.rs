@@ -2,6 +2,7 @@
 
 use crate::words::cert::{Backoff, Held, KeyKind, Suggested, Why};
 use crate::words::config::Md;
+use crate::words::staple::Verdict;
 use crate::words::time::Unix;
 use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
@@ -100,8 +101,19 @@ pub struct CertReport {
     pub order: Backoff,
     pub tell: Backoff,
     pub told: bool,
+    /// `None` where nothing is stapled to it.
+    pub staple: Option<StapleReport>,
     /// Whether it is in its warn window, or past its end.
     pub ends_soon: bool,
+}
+
+/// What is to be said of the OCSP response for it.
+#[derive(Clone, Default, Debug)]
+pub struct StapleReport {
+    /// What it says, while it is good.
+    pub verdict: Option<Verdict>,
+    /// What came of asking since.
+    pub tried: Backoff,
 }
 
 /// What happens next for it, and when.

@@ -97,6 +97,8 @@ pub struct Want {
     pub activation: Span,
     /// Whether somebody is to be told of a new certificate: an export or a script.
     pub tells: bool,
+    /// Whether the CA says that the one we have is revoked.
+    pub revoked: bool,
     /// Whether somebody asked for a new one, due or not.
     pub forced: bool,
     /// The base of the back-off.
@@ -259,10 +261,10 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// The CA may be asked again now, unless it has nothing to say.
+    /// The CA may be asked again now, unless it has nothing to say; but once only before its time.
     pub fn ask_anew(&mut self) {
-        if let Some(advice) = self.advice.as_mut().filter(|advice| advice.again != NEVER) {
-            advice.again = Unix::default();
+        if let Some(advice) = self.advice.as_mut().filter(|advice| advice.again != NEVER && !advice.hurried) {
+            (advice.again, advice.hurried) = (Unix::default(), true);
         }
     }
 }
@@ -280,6 +282,8 @@ pub struct Advice {
     pub again: Unix,
     /// How often in a row it could not be asked.
     pub failures: u32,
+    /// It was asked before its time already.
+    pub hurried: bool,
 }
 
 /// A window for a renewal.
@@ -324,6 +328,7 @@ pub enum Why {
     OtherKey,
     OtherStaple,
     Expired,
+    Revoked,
     Due,
     Asked,
     Forced,
@@ -339,6 +344,7 @@ impl fmt::Display for Why {
             Self::OtherKey => "the certificate has another kind of key",
             Self::OtherStaple => "the certificate is not as MDMustStaple says",
             Self::Expired => "the certificate has expired",
+            Self::Revoked => "its CA has revoked the certificate",
             Self::Due => "the certificate is in its renewal window",
             Self::Asked => "the CA asks for its renewal",
             Self::Forced => "it was asked for",

@@ -120,6 +120,7 @@ pub struct Md {
     pub reuse_key: bool,
     /// Whether the TLS feature extension is asked for (RFC 7633).
     pub must_staple: bool,
+    pub stapling: Stapling,
     /// Certificates of the operator's own, each with its key; served and watched.
     pub statics: Vec<Static>,
     pub window: Window,
@@ -167,6 +168,7 @@ impl Md {
             keys: vec![KeyKind::P256],
             reuse_key: false,
             must_staple: false,
+            stapling: Stapling { on: false, window: Window::Percent(33), keep: Span::days(7) },
             statics: vec![],
             window: Window::Percent(33),
             ari: true,
@@ -227,6 +229,7 @@ impl Md {
             driven: self.driven(),
             activation: self.activation,
             tells: self.export.is_some() || self.notify.is_some() || self.message.is_some(),
+            revoked: false,
             forced: false,
             retry: self.retry,
             fingerprint,
@@ -274,6 +277,16 @@ impl Challenge {
             Self::DnsPersist01 => "dns-persist-01",
         }
     }
+}
+
+/// Whether and how long the CA's own word goes with a certificate (RFC 6960, RFC 6066 §8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Stapling {
+    pub on: bool,
+    /// The part of a response's life in which a newer one is asked for.
+    pub window: Window,
+    /// How long it stays in the store.
+    pub keep: Span,
 }
 
 /// A certificate of the operator's own, and its key.

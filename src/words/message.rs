@@ -19,6 +19,10 @@ pub enum Topic {
     Expiring,
     /// A try has failed.
     Errored,
+    /// There is a newer OCSP response.
+    OcspRenewed,
+    /// There is none.
+    OcspErrored,
 }
 
 impl Topic {
@@ -37,6 +41,8 @@ impl Topic {
             Self::Installed => "message-installed",
             Self::Expiring => "message-expiring",
             Self::Errored => "message-errored",
+            Self::OcspRenewed => "message-ocsp-renewed",
+            Self::OcspErrored => "message-ocsp-errored",
         }
     }
 }

@@ -64,6 +64,10 @@ fn the_first_question_rides_on_the_line_of_the_order() {
     let public = world.board.read(|reports| status::public_json(&reports[0]));
     assert!(!public.to_string().contains("ari"), "nobody else's business: {public}");
     assert!(!md["renew"].as_bool().unwrap_or(true), "{md}");
+    let (text, well) = world.status();
+    assert!(well && text.ends_with(&format!("; renewal from {}", drawn(&world))), "{text}");
+    let told = format!("a.example: told of it; renewal from {}", drawn(&world));
+    assert!(journal::take().contains(&told), "what is not known yet is not said");
 }
 
 /// Awake in time, after sixty days of asking four times a day; one line each, and one request after the first.
@@ -334,8 +338,14 @@ fn a_renewal_on_demand_asks_the_ca_first() {
     assert_eq!(asked(&world, ONE, &["a.example"], Push::Now).last(), Some(&Say::End(0)));
     assert_eq!(world.issued(), 1);
     world.ca.weather(|weather| weather.window = Some((START.minus(Span::days(1)), START.plus(Span::days(1)))));
+    assert_eq!(asked(&world, ONE, &["a.example"], Push::Now).last(), Some(&Say::End(0)));
+    assert_eq!(world.issued(), 1, "it was asked before its time just now");
+    world.hands.turn(Span::hours(6));
+    world.live(ONE, Span::mins(1));
+    assert_eq!(world.issued(), 2);
+    world.ca.weather(|weather| weather.window = Some((START.minus(Span::days(1)), START.plus(Span::days(2)))));
     assert_eq!(asked(&world, ONE, &["a.example"], Push::Due).last(), Some(&Say::End(0)));
-    assert_eq!(world.issued(), 1, "one pass keeps to Retry-After");
+    assert_eq!(world.issued(), 2, "one pass keeps to Retry-After");
     let said = asked(&world, ONE, &["a.example"], Push::Now);
-    assert_eq!((said.last(), world.issued()), (Some(&Say::End(0)), 2), "{said:?}");
+    assert_eq!((said.last(), world.issued()), (Some(&Say::End(0)), 3), "{said:?}");
 }

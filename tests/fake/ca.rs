@@ -1,6 +1,7 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
 use super::hands::Hands;
+use super::responder::{Responder, TestCa, access};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edgemd::doors::clock::{Clock, Knock};
@@ -15,8 +16,7 @@ use edgemd::words::fault::Trouble;
 use edgemd::words::time::{Span, Unix};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType,
-    SerialNumber, SignatureAlgorithm,
+    CertificateParams, CustomExtension, Issuer, KeyPair, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::{Value, json};
@@ -69,6 +69,8 @@ pub struct Weather {
     pub reject: bool,
     /// Certificates come without the TLS feature extension, whatever was asked for.
     pub ignores_staple: bool,
+    /// The URL of an OCSP responder, which certificates name.
+    pub ocsp: Option<&'static str>,
     /// A contact that the CA does not take.
     pub bad_contact: Option<&'static str>,
     /// Orders are refused as if the account were at fault, which it is not.
@@ -107,6 +109,7 @@ impl Default for Weather {
             terms: Some("https://ca.example/terms"),
             reject: false,
             ignores_staple: false,
+            ocsp: None,
             bad_contact: None,
             denies_orders: false,
             prompt: false,
@@ -149,6 +152,7 @@ pub struct Issued {
     /// Whether another one was ordered in its place.
     pub replaced: bool,
     account: usize,
+    id: String,
 }
 
 type Look = Box<dyn Fn(&str) -> Option<String> + Send>;
@@ -161,6 +165,7 @@ struct Ca {
     weather: Weather,
     issuer: Issuer<'static, KeyPair>,
     root: Vec<u8>,
+    responder: Responder,
     nonces: BTreeSet<String>,
     count: u32,
     posts: u32,
@@ -217,32 +222,33 @@ type Answer = Result<Reply, No>;
 
 impl FakeCa {
     /// `now` is the CA's own clock; it looks for http-01 answers in `answers`, as if it fetched them.
-    pub fn new(now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+    pub fn new(now: impl Fn() -> Unix + Send + Sync + 'static, answers: Arc<Answers>) -> Self {
         Self::at(BASE, now, answers)
     }
 
     /// Another CA.
-    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + 'static, answers: Arc<Answers>) -> Self {
+    pub fn at(base: &'static str, now: impl Fn() -> Unix + Send + Sync + 'static, answers: Arc<Answers>) -> Self {
         Self::looking(base, now, move |token| answers.find(token))
     }
 
     /// One that finds answers in its own way.
     pub fn looking(
         base: &'static str,
-        now: impl Fn() -> Unix + Send + 'static,
+        now: impl Fn() -> Unix + Send + Sync + 'static,
         look: impl Fn(&str) -> Option<String> + Send + 'static,
     ) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Fake CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).unwrap().der().to_vec();
+        let own = TestCa::new("Fake CA");
+        let (issuer, root) = (own.issuer(), own.der.clone());
+        let now: Arc<dyn Fn() -> Unix + Send + Sync> = Arc::new(now);
+        let theirs = now.clone();
+        let responder = Responder::new(own, move || theirs());
         Self(Arc::new(Mutex::new(Ca {
             base,
-            now: Box::new(now),
+            now: Box::new(move || now()),
+            responder,
             look: Box::new(look),
             weather: Weather::default(),
-            issuer: Issuer::new(params, key),
+            issuer,
             root,
             nonces: BTreeSet::new(),
             count: 0,
@@ -268,6 +274,11 @@ impl FakeCa {
 
     pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
         change(&mut self.lock().weather);
+    }
+
+    /// Its OCSP responder, at whichever URL.
+    pub fn responder(&self) -> Responder {
+        self.lock().responder.clone()
     }
 
     /// How many requests arrived.
@@ -336,6 +347,20 @@ impl FakeWire {
     }
 }
 
+impl FakeWire {
+    /// Who answers this, if it is a question about a certificate.
+    fn responder(&self, request: &Request) -> Option<Responder> {
+        let ca = self.cas.iter().find(|ca| ca.lock().weather.ocsp.is_some_and(|url| request.url.starts_with(url)))?;
+        (request.method == Method::Ocsp).then(|| ca.responder())
+    }
+}
+
+fn answer(responder: &Responder, request: &Request) -> Result<Reply, Trouble> {
+    let answer = responder.answer(&request.body);
+    let (status, retry_after, body) = answer.ok_or_else(|| Trouble::new("ocsp.example", "Connection refused"))?;
+    Ok(Reply { status, retry_after, body, ..Reply::default() })
+}
+
 impl Wire for FakeWire {
     fn dial(&mut self, _: &Route) -> Result<Box<dyn Line>, Trouble> {
         Ok(Box::new(FakeLine { wire: self.clone(), call: None, used: false }))
@@ -352,7 +377,14 @@ struct FakeLine {
 impl Line for FakeLine {
     fn ask(&mut self, request: Request) {
         let weather = self.wire.ca(&request.url).map(|ca| ca.lock().weather.clone()).unwrap_or_default();
-        let takes = if weather.hangs { SILENCE } else { weather.takes };
+        let responder = self.wire.responder(&request).map(|responder| responder.takes());
+        let takes = if let Some(takes) = responder {
+            takes
+        } else if weather.hangs {
+            SILENCE
+        } else {
+            weather.takes
+        };
         if takes > Span::ZERO {
             self.wire.hands.knock_in(takes, Knock::Answer);
         }
@@ -367,6 +399,9 @@ impl Line for FakeLine {
     fn heard(&mut self) -> Option<Result<Reply, Trouble>> {
         let now = self.wire.hands.steady();
         let (request, _) = self.call.take_if(|(_, at)| *at <= now)?;
+        if let Some(responder) = self.wire.responder(&request) {
+            return Some(answer(&responder, &request));
+        }
         let nobody = || Err(Trouble::new("nobody", "this host is not known"));
         Some(self.wire.ca(&request.url).map_or_else(nobody, |ca| ca.lock().call(&request)))
     }
@@ -459,10 +494,7 @@ impl Ca {
 
     /// The index of an issued certificate, by its id (RFC 9773 §4.1).
     fn find(&self, id: &str) -> Option<usize> {
-        self.issued.iter().position(|issued| {
-            let facts = x509::facts(&issued.der, KeyKind::P256, "", Unix::default()).unwrap();
-            advice::cert_id(&facts).as_deref() == Some(id)
-        })
+        self.issued.iter().rposition(|issued| issued.id == id)
     }
 
     /// RFC 9773 §4.2, and boulder's window: about two thirds of a life, the half of one below ten days, 1 % to each side.
@@ -864,6 +896,7 @@ impl Ca {
             let extension = CustomExtension::from_oid_content(&x509::TLS_FEATURE, x509::STATUS_REQUEST.into());
             params.custom_extensions.push(extension);
         }
+        params.custom_extensions.extend(self.weather.ocsp.map(access));
         params.subject_alt_names = names
             .iter()
             .map(|name| match name.parse() {
@@ -873,8 +906,9 @@ impl Ca {
             .collect();
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let chain = pem::encode("CERTIFICATE", &der) + &pem::encode("CERTIFICATE", &self.root);
-        let names = names.into_iter().collect();
-        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account });
+        let facts = x509::facts(&der, KeyKind::P256, "", Unix::default()).unwrap();
+        let (names, id) = (names.into_iter().collect(), advice::cert_id(&facts).unwrap());
+        self.issued.push(Issued { names, not_before, not_after, der, profile, replaced: false, account, id });
         chain
     }
 }

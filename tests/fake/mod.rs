@@ -8,6 +8,7 @@ pub mod ear;
 pub mod eye;
 pub mod hands;
 pub mod report;
+pub mod responder;
 pub mod served;
 
 use std::path::{Path, PathBuf};

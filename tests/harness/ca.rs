@@ -31,6 +31,8 @@ pub struct Knobs {
     pub blocked: Vec<String>,
     /// Accounts need one of these (kid, key in base64url).
     pub bound: Vec<(String, String)>,
+    /// The URL of an OCSP responder, which its certificates name.
+    pub ocsp: String,
     /// Its profiles, each with the seconds of a life.
     pub profiles: Vec<(&'static str, u64)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
@@ -49,6 +51,7 @@ impl Default for Knobs {
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
             bound: Vec::new(),
+            ocsp: String::new(),
             // Pebble throws dice among several when an order names none.
             profiles: vec![("default", 7_776_000)],
             ipv6: false,
@@ -151,9 +154,18 @@ impl Ca {
 
     /// The root above the certificates that it issues.
     pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
-        let answer = cert::get(self.manage, "localhost", "/roots/0", None).expect("Pebble's management");
-        let pem = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+        let pem = self.managed("/roots/0");
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
+    }
+
+    /// The certificate and the key (PEM) that it issues with.
+    pub fn issuing_pair(&self) -> (String, String) {
+        (self.managed("/intermediates/0"), self.managed("/intermediate-keys/0"))
+    }
+
+    fn managed(&self, path: &str) -> String {
+        let answer = cert::get(self.manage, "localhost", path, None).expect("Pebble's management");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
     }
 
     /// From here on it wants this certificate (a PEM file, leaf first) to be renewed between these two moments, RFC 3339.
@@ -236,12 +248,13 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "privateKey": folder.join("pebble.key"),
         "httpPort": http.number(),
         "tlsPort": tls.number(),
-        "ocspResponderURL": "",
+        "ocspResponderURL": knobs.ocsp,
         "externalAccountBindingRequired": !knobs.bound.is_empty(),
         "externalAccountMACKeys": keys,
         "domainBlocklist": knobs.blocked,
         "retryAfter": {"authz": knobs.retry_after[0], "order": knobs.retry_after[1]},
-        "keyAlgorithm": "ecdsa",
+        // Its management has no other key to show.
+        "keyAlgorithm": if knobs.ocsp.is_empty() { "ecdsa" } else { "rsa" },
         "profiles": profiles,
     }});
     let config = folder.put("pebble.json", &config.to_string());

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod child;
 pub mod device;
 pub mod machine;
+pub mod measure;
 pub mod net;
 pub mod tee;
 pub mod ui;

@@ -101,7 +101,7 @@ pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, seat: &Se
             Next::Close => return stream.end(),
             Next::Part => {
                 seat.waits();
-                return part(stream).await;
+                return Box::pin(part(stream)).await;
             }
         }
     }

@@ -50,6 +50,18 @@ impl Shelf {
         Ok(())
     }
 
+    /// What goes with these pairs from the next handshake on, one for each in their order (RFC 6066 §8).
+    pub fn staple(&self, md: &Name, responses: &[Option<&[u8]>]) {
+        let mut inner = self.lock();
+        let Some(pairs) = inner.pairs.get_mut(md) else { return };
+        for (pair, response) in pairs.iter_mut().zip(responses) {
+            if pair.ocsp.as_deref() != *response {
+                let ocsp = response.map(<[u8]>::to_vec);
+                *pair = Arc::new(CertifiedKey { ocsp, ..CertifiedKey::clone(pair) });
+            }
+        }
+    }
+
     /// All that is held has been put there: from now on who finds nothing gets a fallback.
     pub fn open(&self) {
         self.lock().open = true;

@@ -48,7 +48,15 @@ const HELLO_MAX: usize = 16 * 1024;
 const LOOK: Span = Span::millis(20);
 
 /// Greets, and serves what follows.
-pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &Seat) {
+pub async fn receive(desk: &Desk, stream: Async<TcpStream>, sides: Sides, seat: &Seat) {
+    // Boxed: a connection that is kept does not carry the room of its handshake.
+    if let Some(mut stream) = Box::pin(greet(desk, stream, sides, seat)).await {
+        serve(desk, &mut *stream, sides, seat, Inlet::default()).await;
+    }
+}
+
+/// `None` where the greeting was all.
+async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &Seat) -> Option<Box<TlsStream<Replay>>> {
     // Right after a start: nobody shall see a fallback in the place of what the store is about to give.
     let filled = async {
         while !desk.shelf.is_open() {
@@ -59,21 +67,23 @@ pub async fn receive(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, se
     let facade = desk.facade.borrow().clone();
     let mut seen = vec![];
     if facade.passes_through() {
-        let Some(Some(hello)) = within(HANDSHAKE, hello(&mut stream, &mut seen)).await else { return };
+        let hello = within(HANDSHAKE, hello(&mut stream, &mut seen)).await??;
         let way = facade.passthrough(hello.host.as_deref(), sides.local).filter(|_| !hello.of_a_ca);
         if let Some(way) = way {
             seat.works();
-            return splice(desk, &mut stream, sides, &seen, way).await;
+            splice(desk, &mut stream, sides, &seen, way).await;
+            return None;
         }
     }
     let accepting = TlsAcceptor::from(desk.tls.clone()).accept(Replay { seen, at: 0, left: HELLO_MAX, stream });
-    let Some(Ok(mut stream)) = within(HANDSHAKE, accepting).await else { return };
+    let mut stream = within(HANDSHAKE, accepting).await?.ok()?;
     stream.get_mut().0.left = usize::MAX;
     if stream.get_ref().1.alpn_protocol() == Some(ACME) {
         // A CA has seen what it wanted to see.
-        return stream.end();
+        stream.end();
+        return None;
     }
-    serve(desk, &mut stream, sides, seat, Inlet::default()).await;
+    Some(Box::new(stream))
 }
 
 /// What a client says first.
@@ -163,5 +173,19 @@ impl Duplex for TlsStream<Replay> {
         // What the socket does not take at once, a client that has stopped reading will not miss.
         let _ = Pin::new(&mut *self).poll_flush(&mut Context::from_waker(Waker::noop()));
         self.get_mut().0.stream.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be hundreds of them, on a device with little.
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        fn of<'a, F: Future>(_: fn(&'a Desk, Async<TcpStream>, Sides, &'a Seat) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(of(receive) <= 1536, "{}", of(receive));
     }
 }

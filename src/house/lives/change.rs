@@ -31,6 +31,7 @@ impl Lives {
                 self.certs.entry(slot).or_default().want = Some(want);
             }
         }
+        self.reconsider_staples();
         self.diaries.retain(|name, _| self.mds.contains_key(name));
         self.touched.extend(self.order.iter().cloned());
     }
@@ -63,6 +64,8 @@ impl Lives {
         let life = self.certs.entry(new.clone()).or_default();
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
+        life.staple = orphan.staple;
+        life.note_revoked();
         (life.tried.told, life.tried.notified) = (None, None);
         life.tried.imposed = orphan.tried.imposed;
         life.tried.exported = orphan.tried.exported;

@@ -35,6 +35,7 @@ impl Lives {
             seen.push(slot.clone());
             let life = self.certs.entry(slot.clone()).or_default();
             life.want = Some(md.want_of_own(&held, record::fingerprint(md)));
+            life.note_revoked();
             life.own = Some(Own { bundle, first: at == 0 });
             if life.newest().is_none_or(|known| known.sha256 != held.sha256) {
                 life.held.clear();

@@ -14,8 +14,8 @@ impl Lives {
         if let Some(at) = self.activates_at(slot, now) {
             return format!("; in use from {at}");
         }
-        match self.step(slot, now) {
-            Step::Wait { until } if until.millis() < u64::MAX => format!("; renewal from {until}"),
+        match (self.step(slot, now), now.and_then(|now| self.acts_at(slot, now))) {
+            (Step::Wait { .. } | Step::Ask, Some(at)) => format!("; renewal from {at}"),
             _ => String::new(),
         }
     }
@@ -76,9 +76,10 @@ impl Lives {
             _ if busy => Next::Ordering,
             Step::NoClock => Next::NoClock,
             Step::Tell => Next::Telling,
-            Step::Order { .. } | Step::Ask => Next::Nothing,
-            Step::Wait { until } if until.millis() == u64::MAX => Next::Nothing,
-            Step::Wait { until } => Next::At(until),
+            Step::Order { .. } => Next::Nothing,
+            Step::Ask | Step::Wait { .. } => {
+                now.and_then(|now| self.acts_at(slot, now)).map_or(Next::Nothing, Next::At)
+            }
         };
         let why = match now {
             Some(now) => plan::why(want, newest, &life.tried, now),
@@ -101,6 +102,7 @@ impl Lives {
             renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: if forgiven { Default::default() } else { life.tried.order.clone() },
             tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
+            staple: life.staple_report(now),
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })
     }

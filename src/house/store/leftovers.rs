@@ -1,6 +1,6 @@
 //! What the store holds, file by file, for those who tidy up in it.
 
-use super::{Side, Store};
+use super::{OCSP, Side, Store};
 use crate::doors::disk::{Disk, Op};
 use crate::rules::record;
 use crate::words::cert::Slot;
@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 impl Store {
     /// The places of which there is a record, wanted or not.
     pub fn places(&self) -> BTreeSet<Slot> {
-        self.certs.keys().chain(self.flash.keys()).cloned().collect()
+        let mut places = self.staples.clone();
+        places.extend(self.certs.keys().chain(self.flash.keys()).cloned());
+        places
     }
 
     /// The files of one place; the older record before the newer one, so that what is left is never older than what was.
     pub fn files(&self, disk: &dyn Disk, slot: &Slot) -> Vec<PathBuf> {
         let newest = self.certs.get(slot).map_or(Side::One, |newest| newest.side);
-        let mut paths = vec![self.cert_path(slot, newest.other()), self.cert_path(slot, newest), self.tried_path(slot)];
+        let certs = [newest.other(), newest].map(|side| self.cert_path(slot, side));
+        let mut paths = [&certs[..], &[self.tried_path(slot), self.md_path(slot, OCSP)]].concat();
         paths.retain(|path| !matches!(disk.read(path), Ok(None)));
         paths
     }
@@ -29,6 +32,20 @@ impl Store {
         let mut paths: Vec<_> = [newest.other(), newest].map(|side| self.account_path(&stem, side)).into();
         paths.retain(|path| !matches!(disk.read(path), Ok(None)));
         paths
+    }
+
+    /// Where there is a response.
+    pub fn staples(&self) -> Vec<Slot> {
+        self.staples.iter().cloned().collect()
+    }
+
+    /// Removes the response there.
+    pub fn remove_staple(&mut self, disk: &mut dyn Disk, slot: &Slot) -> Result<(), Trouble> {
+        if !self.only_read {
+            disk.remove(&self.md_path(slot, OCSP))?;
+            self.staples.remove(slot);
+        }
+        Ok(())
     }
 
     /// Every file that was set aside.
@@ -46,6 +63,7 @@ impl Store {
             disk.remove(&path)?;
         }
         self.certs.remove(slot);
+        self.staples.remove(slot);
         self.flash.remove(slot);
         self.forget_state(disk, slot)?;
         let folder = self.md_path(slot, "");

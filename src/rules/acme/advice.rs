@@ -66,7 +66,8 @@ pub const ASKING: &str = "asking for the renewal window";
 pub fn learn(held: &Held, before: Option<&Advice>, hint: &Hint, now: Unix, throw: u32) -> Advice {
     let before = before.filter(|before| before.sha256 == held.sha256);
     let known = before.and_then(|before| before.window.clone());
-    let mut advice = Advice { sha256: held.sha256, window: known, again: now.plus(LONG), failures: 0 };
+    let hurried = before.is_some_and(|before| before.hurried && before.again == Unix::default());
+    let mut advice = Advice { sha256: held.sha256, window: known, again: now.plus(LONG), failures: 0, hurried };
     match hint {
         Hint::Window { start, end, explanation, retry_after } => {
             let drawn = advice.window.filter(|known| (known.start, known.end) == (*start, *end));
@@ -143,7 +144,7 @@ fn share(span: Span, throw: u32) -> Span {
 mod tests {
     use super::*;
     use crate::rules::{pem, x509};
-    use crate::words::cert::KeyKind;
+    use crate::words::cert::{KeyKind, Tried};
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
 
@@ -318,6 +319,26 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
             let heard = learn(&held, before.as_ref(), &window(NOW, NOW.plus(Span::secs(1))), NOW, throw);
             assert_eq!(heard.failures, 0);
         }
+    }
+
+    /// Whoever restarts again and again does not ask again and again.
+    #[test]
+    fn it_is_asked_once_before_its_time() {
+        let held = held(Span::hours(2));
+        let hint = window(NOW.plus(Span::hours(1)), NOW.plus(Span::hours(3)));
+        let mut tried = Tried { advice: Some(learn(&held, None, &hint, NOW, 0)), ..Tried::default() };
+        let again = |tried: &Tried| tried.advice.as_ref().map(|advice| advice.again);
+        tried.ask_anew();
+        assert_eq!(again(&tried), Some(Unix::default()));
+        tried.advice = Some(learn(&held, tried.advice.as_ref(), &hint, NOW, 0));
+        tried.ask_anew();
+        assert_eq!(again(&tried), Some(NOW.plus(Span::hours(6))), "now it has its time");
+        tried.advice = Some(learn(&held, tried.advice.as_ref(), &hint, NOW, 0));
+        tried.ask_anew();
+        assert_eq!(again(&tried), Some(Unix::default()), "which has come, and the next one may be hurried again");
+        tried.advice = Some(learn(&held, None, &Hint::Absent, NOW, 0));
+        tried.ask_anew();
+        assert_eq!(again(&tried), Some(NEVER));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct Request {
     pub method: Method,
     pub url: String,
     pub accept: Option<&'static str>,
-    /// A JWS in its flattened JSON form; only with [`Method::Post`].
+    /// A JWS in its flattened JSON form with [`Method::Post`], a question in DER with [`Method::Ocsp`].
     pub body: Vec<u8>,
 }
 
@@ -20,6 +20,8 @@ pub enum Method {
     Get,
     Head,
     Post,
+    /// A POST, too: to an OCSP responder (RFC 6960 §A.1).
+    Ocsp,
 }
 
 /// What came back, reduced to the parts that ACME gives a meaning to.

@@ -88,6 +88,9 @@ pub struct Settings {
     pub keys: Option<Vec<KeyKind>>,
     pub reuse_key: Option<bool>,
     pub must_staple: Option<bool>,
+    pub stapling: Option<bool>,
+    pub staple_window: Option<Window>,
+    pub staple_keep: Option<Span>,
     /// `MDCertificateFile` and `MDCertificateKeyFile`, in their order.
     pub static_certs: Vec<PathBuf>,
     pub static_keys: Vec<PathBuf>,

@@ -5,7 +5,7 @@ use super::lex::quoted;
 use super::meet::{Found, meet};
 use super::url::{Ca, LETSENCRYPT};
 use crate::words::cert::KeyKind;
-use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Static, Way};
+use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Stapling, Static, Way};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
 use std::collections::BTreeMap;
@@ -28,6 +28,12 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
             let name = quoted(md.name.as_str());
             let so = if md.drive == DriveMode::Auto { "; in mode auto it is not driven" } else { "" };
             let why = format!("no virtual host and no export uses {name}{so}");
+            notices.push(Fault { place: written.place.clone(), why });
+        }
+        if md.must_staple && md.tls_arrives && !md.stapling.on {
+            let name = quoted(md.name.as_str());
+            let why =
+                format!("MDMustStaple for {name} without MDStapling on: browsers will refuse what is served here");
             notices.push(Fault { place: written.place.clone(), why });
         }
         mds.push(md);
@@ -135,6 +141,11 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         keys,
         reuse_key: layers.pick(|s| s.reuse_key.as_ref()).copied().unwrap_or(plain.reuse_key),
         must_staple: layers.pick(|s| s.must_staple.as_ref()).copied().unwrap_or(plain.must_staple),
+        stapling: Stapling {
+            on: layers.pick(|s| s.stapling.as_ref()).copied().unwrap_or(plain.stapling.on),
+            window: layers.pick(|s| s.staple_window.as_ref()).copied().unwrap_or(plain.stapling.window),
+            keep: layers.pick(|s| s.staple_keep.as_ref()).copied().unwrap_or(plain.stapling.keep),
+        },
         statics: layers.md.map(|own| statics(own, place, faults)).unwrap_or_default(),
         window: layers.pick(|s| s.window.as_ref()).copied().unwrap_or(plain.window),
         ari: layers.pick(|s| s.ari.as_ref()).copied().unwrap_or(plain.ari),

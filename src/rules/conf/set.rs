@@ -231,16 +231,6 @@ pub fn via_ari(scope: &mut Scope<'_>, args: &[Word]) {
     scope.settings().ari = on_off(scope, args);
 }
 
-/// A window or a time that nothing keeps yet.
-pub fn later_window(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, values::window);
-}
-
-/// `on` or `off` that nothing keeps yet.
-pub fn later_switch(scope: &mut Scope<'_>, args: &[Word]) {
-    on_off(scope, args);
-}
-
 /// A time of at least this long.
 fn at_least(scope: &mut Scope<'_>, args: &[Word], least: Span) -> Option<Span> {
     one(scope, args, |text| match values::span(text, Unit::Seconds)? {
@@ -299,6 +289,26 @@ pub fn reuse_key(scope: &mut Scope<'_>, args: &[Word]) {
 pub fn must_staple(scope: &mut Scope<'_>, args: &[Word]) {
     let staple = on_off(scope, args);
     scope.settings().must_staple = staple;
+}
+
+pub fn stapling(scope: &mut Scope<'_>, args: &[Word]) {
+    let on = on_off(scope, args);
+    scope.settings().stapling = on;
+}
+
+/// There is no certificate that is no MD's: on and off come to the same.
+pub fn staple_others(scope: &mut Scope<'_>, args: &[Word]) {
+    on_off(scope, args);
+}
+
+pub fn staple_keep(scope: &mut Scope<'_>, args: &[Word]) {
+    let keep = one(scope, args, |text| values::span(text, Unit::Days));
+    scope.settings().staple_keep = keep;
+}
+
+pub fn staple_window(scope: &mut Scope<'_>, args: &[Word]) {
+    let window = one(scope, args, values::window);
+    scope.settings().staple_window = window;
 }
 
 pub fn static_cert(scope: &mut Scope<'_>, args: &[Word]) {

@@ -721,7 +721,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "whether OCSP responses are fetched and stapled",
         example: "MDStapling on",
         differs: Same,
-        does: Later(set::later_switch),
+        does: Set(set::stapling),
     },
     Directive {
         name: "MDStapleOthers",
@@ -732,8 +732,8 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("off"),
         help: "the same for certificates that are no MD's",
         example: "MDStapleOthers on",
-        differs: Same,
-        does: Later(set::later_switch),
+        differs: So("without effect: every certificate that is served is an MD's, and MDStapling decides"),
+        does: Set(set::staple_others),
     },
     Directive {
         name: "MDStaplingKeepResponse",
@@ -745,7 +745,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "how long an OCSP response is kept",
         example: "MDStaplingKeepResponse 3d",
         differs: Same,
-        does: Later(set::later_window),
+        does: Set(set::staple_keep),
     },
     Directive {
         name: "MDStaplingRenewWindow",
@@ -757,7 +757,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "when a new OCSP response is fetched",
         example: "MDStaplingRenewWindow 50%",
         differs: Same,
-        does: Later(set::later_window),
+        does: Set(set::staple_window),
     },
     Directive {
         name: "MDCertificateStatus",

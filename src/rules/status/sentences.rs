@@ -39,7 +39,7 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
     let mut lines = vec![];
     for cert in &report.certs {
         let held = match &cert.held {
-            Some(held) => format!("certificate until {} ({})", held.not_after, held.serial_hex()),
+            Some(held) => format!("certificate until {} ({}){}", held.not_after, held.serial_hex(), stapled(cert)),
             None => "no certificate".into(),
         };
         let needs_help = needs_help(report, cert);
@@ -48,6 +48,11 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         lines.push(format!("{} [{}]: {held}; {}", report.md.name, cert.kind, next(report, cert)));
         failed(&mut lines, "order", &cert.order, needs_help);
         failed(&mut lines, "notification", &cert.tell, true);
+        if let Some(staple) = &cert.staple {
+            let lacks = staple.verdict.is_none() && cert.held.as_ref().is_some_and(|held| held.must_staple);
+            well &= !lacks || staple.tried.failures == 0;
+            failed(&mut lines, "stapling", &staple.tried, lacks);
+        }
         if let Some(url) = cert.suggested.as_ref().and_then(|window| window.explanation.as_ref()) {
             lines.push(format!("    the CA says why it wants it renewed: {url}"));
         }
@@ -62,6 +67,11 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
     failed(&mut lines, "warning", &report.warning, true);
     lines.extend(report.fault.iter().chain(&report.trouble).map(|trouble| format!("    {trouble}")));
     (lines, well)
+}
+
+fn stapled(cert: &CertReport) -> String {
+    let verdict = cert.staple.as_ref().and_then(|staple| staple.verdict).filter(|verdict| !verdict.revoked);
+    verdict.map(|verdict| format!(", OCSP good until {}", verdict.until)).unwrap_or_default()
 }
 
 /// As many tries in vain are no passing trouble any more: with the usual back-off they take more than an hour.
@@ -173,11 +183,12 @@ fn next(report: &Report, cert: &CertReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::board::Diary;
+    use crate::words::board::{Diary, StapleReport};
     use crate::words::cert::{Held, KeyKind};
     use crate::words::config::{Md, Static};
     use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
     use crate::words::name::{Labels, Name};
+    use crate::words::staple::Verdict;
     use crate::words::time::{Span, Unix};
     use std::sync::Arc;
 
@@ -217,6 +228,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            staple: None,
             ends_soon: days < 9,
         }
     }
@@ -257,6 +269,11 @@ mod tests {
         }
     }
 
+    fn staple(failures: u32) -> StapleReport {
+        let verdict = Verdict { revoked: false, from: NOW, until: AT };
+        StapleReport { verdict: Some(verdict), tried: trouble(failures) }
+    }
+
     /// What is read is what a person reads: each situation with its sentences, and whether it needs one.
     #[test]
     fn golden_sentences() {
@@ -269,6 +286,18 @@ mod tests {
         let with_text = |trouble: Option<String>, fault: Option<String>| Report { trouble, fault, ..report(cert(89)) };
         let situations: Vec<(Report, bool, &str)> = vec![
             (report(cert(89)), true, "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z"),
+            (
+                report(CertReport { staple: Some(staple(0)), ..cert(89) }),
+                true,
+                "certificate until 2027-04-14T08:00:00Z (0ABC), OCSP good until 2027-01-15T09:00:00Z; renewal from 2027-03-15T08:00:00Z",
+            ),
+            (
+                report(CertReport { staple: Some(StapleReport { verdict: None, ..staple(2) }), ..cert(89) }),
+                true,
+                "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z
+    stapling failed 2 times, last: reading the directory: no route to host
+    what to do: nothing yet, it is tried again by itself",
+            ),
             (report(missing(Next::Ordering)), false, "no certificate; being ordered now"),
             (report(missing(Next::Nothing)), false, "no certificate; next try shortly"),
             (report(missing(Next::NoClock)), false, "no certificate; waiting for the clock to be set"),

@@ -23,10 +23,10 @@ mod prune;
 mod reload;
 #[path = "days/served.rs"]
 mod served;
-#[path = "days/years.rs"]
-mod years;
 #[path = "days/stapling.rs"]
 mod stapling;
+#[path = "days/years.rs"]
+mod years;
 
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::dice::Dice;

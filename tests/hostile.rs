@@ -156,14 +156,11 @@ fn answers_that_are_no_acme() {
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
     type Edit = fn(&str) -> String;
+    type Spoilt = (&'static str, Box<dyn Fn(Vec<u8>) -> Deed + Send>);
     let deep = "[".repeat(10_000);
-    let put = |line, body: String| -> (&'static str, Box<dyn Fn(Vec<u8>) -> Deed + Send>) {
-        (line, Box::new(move |_| Deed::Say(json(&body))))
-    };
-    let edit = |line, edit: Edit| -> (&'static str, Box<dyn Fn(Vec<u8>) -> Deed + Send>) {
-        (line, Box::new(move |answer| Deed::Say(edited(&answer, edit))))
-    };
-    let no = |line, body: String| -> (&'static str, Box<dyn Fn(Vec<u8>) -> Deed + Send>) {
+    let put = |line, body: String| -> Spoilt { (line, Box::new(move |_| Deed::Say(json(&body)))) };
+    let edit = |line, edit: Edit| -> Spoilt { (line, Box::new(move |answer| Deed::Say(edited(&answer, edit)))) };
+    let no = |line, body: String| -> Spoilt {
         (line, Box::new(move |_| Deed::Say(reply("400 Bad", "Content-Type: application/problem+json\r\n", &body))))
     };
     let many = |item: &str| vec![item; 1_000_000 / (item.len() + 1)].join(",");
@@ -263,10 +260,11 @@ fn headers_that_ask_too_much() {
     let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
-    let absurd = ["-5", "1e30", "1000000000000000000000000000000", "Thu, 01 Jan 1970 00:00:00 GMT", "soon", ""];
+    let absurd = ["-5", "1e30", "soon", ""];
+    let past = "Thu, 01 Jan 1970 00:00:00 GMT";
     let far = ["Fri, 31 Dec 9999 23:59:59 GMT", "1000000000000000000000000000000"];
     // On what needs no wait it is passed over.
-    for value in absurd.iter().chain(&far) {
+    for value in absurd.iter().chain(&far).chain([&past]) {
         let header = format!("HTTP/1.1 200 OK\r\nRetry-After: {value}\r\n");
         chaos.does(only("GET /dir", move |answer| Deed::Say(swap_status(&answer, &header))));
         let came = tried(&ca, &chaos, value);
@@ -279,10 +277,11 @@ fn headers_that_ask_too_much() {
         chaos.does(only("POST /order-plz", move |_| {
             Deed::Say(reply("429 Slow", &header, r#"{"type":"urn:ietf:params:acme:error:rateLimited"}"#))
         }));
+        let tomorrow = format!("next try {}T", date_in(86_400));
         let came = tried(&ca, &chaos, value);
         bounded(&came, &good, value);
         assert!(came.sentence.contains("rateLimited"), "{}", came.sentence);
-        let _ = is_far;
+        assert!(!is_far || came.sentence.contains(&tomorrow), "{value}: {}", came.sentence);
     }
     // Nonces of every kind that is none.
     for value in ["", "a b", "\u{fc}", "a\tb", &"n".repeat(5000), "../..", "\"}"] {
@@ -304,6 +303,12 @@ fn headers_that_ask_too_much() {
         bounded(&came, &good, value);
         assert!(!came.sentence.is_empty() && came.sentence.contains(says), "{value}: {}", came.sentence);
     }
+}
+
+/// `2026-11-25`.
+fn date_in(secs: i64) -> String {
+    let then = time::OffsetDateTime::from(std::time::SystemTime::now()) + time::Duration::seconds(secs);
+    then.date().to_string()
 }
 
 /// The answer with another first line, which may bring headers along.
@@ -383,7 +388,7 @@ fn a_reset_anywhere_in_an_order_is_survived() {
     device.complete(A);
     let (mut count, mut resets) = (0, 0);
     for question in 0..9 {
-        for place in [0, 1, 13, 40, 150, 99, 100] {
+        for place in [0, 13, 150, 99, 100] {
             // The last two are one before the end, and the end itself.
             chaos.does(move |asked, answer| {
                 if asked.number != question {

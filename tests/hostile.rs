@@ -231,6 +231,38 @@ fn answers_that_are_no_acme() {
     }
 }
 
+/// Neither in its words nor in its environment, nor as the name of a file.
+#[test]
+fn nothing_that_a_ca_says_reaches_a_command_or_a_path() {
+    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let chaos = Chaos::before(&ca);
+    let mut device = device(&ca, &chaos);
+    let heard = device.folder.join("heard");
+    let script = device.folder.script("ear", &format!("{{ echo \"$@\"; env; }} >>'{}'", heard.display()));
+    let webroot = device.folder.join("web");
+    std::fs::create_dir(&webroot).expect("a folder in our own");
+    device.set("MDRetryDelay", "1s");
+    let said = r#"{"type":"MARKER\n$(MARKER)","detail":"`MARKER`","subproblems":[{"detail":"MARKER"}]}"#;
+    for line in ["POST /order-plz", "POST /authZ", "POST /finalize"] {
+        chaos.does(only(line, move |_| Deed::Say(reply("400 MARKER", "X-MARKER: MARKER\r\n", said))));
+        let text = format!("MDMessageCmd {0}\nMDNotifyCmd {0}\nMDomain {A}", script.display());
+        device.start_with(&format!("MDChallengeWebroot {}\n{text}", webroot.display()));
+        device.logs("MARKER");
+        until("it was said", SOON, || {
+            std::fs::read_to_string(&heard).is_ok_and(|h| h.contains("errored")).then_some(())
+        });
+        assert_eq!(device.stop().code(), Some(0));
+    }
+    // A token that is a path has no file, and nothing stays in the folder.
+    chaos.does(only("POST /authZ", |answer| Deed::Say(edited(&answer, |body| replace_token(body, "../../MARKER")))));
+    device.start();
+    device.logs("base64url");
+    assert_eq!(device.stop().code(), Some(0));
+    let heard = std::fs::read_to_string(&heard).expect("it was called");
+    let files = harness::listing(device.folder.path());
+    assert!(!heard.contains("MARKER") && !files.contains("MARKER"), "{heard}\n{files}");
+}
+
 fn replace_token(body: &str, with: &str) -> String {
     let mut value: serde_json::Value = serde_json::from_str(body).expect("Pebble's JSON");
     for challenge in value["challenges"].as_array_mut().into_iter().flatten() {

@@ -218,3 +218,28 @@ fn certificates_that_end_at_once_are_not_ordered_in_a_loop() {
         }
     }
 }
+
+/// What a CA gives in place of the certificate that was ordered: the one in use stays, is not told of again, and the
+/// reason is said.
+#[test]
+fn certificates_that_are_not_what_was_ordered_change_nothing() {
+    let cases: [(fn(&mut Weather), &str); 4] = [
+        (|weather| weather.wrong_key = true, "it is for another key"),
+        (|weather| weather.wrong_names = true, "it does not cover"),
+        (|weather| (weather.life, weather.backdate) = (Span::days(5), Span::days(10)), "it has expired already"),
+        (|weather| weather.life = Span::hours(1).plus(Span::secs(100)), "it ends at once"),
+    ];
+    for (change, says) in cases {
+        let world = World::new();
+        world.live(ONE, Span::hours(1));
+        let (told, kept) = (world.ear.heard().len(), world.served());
+        world.hands.turn(Span::days(61));
+        world.ca.weather(|weather| (weather.backdate, weather.life) = (Span::hours(1), Span::days(90)));
+        world.ca.weather(change);
+        world.live(ONE, Span::hours(3));
+        let (text, _) = world.status();
+        assert!(text.contains(says), "{says}: {text}");
+        assert!(world.issued() > 1, "it was given");
+        assert_eq!((world.ear.heard().len(), world.served()), (told, kept), "{says}");
+    }
+}

@@ -20,6 +20,11 @@ struct Came {
     peak: u64,
 }
 
+/// One without moods, and in a hurry.
+fn ca() -> Ca {
+    Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), retry_after: [0, 0], ..Knobs::default() })
+}
+
 fn device(ca: &Ca, chaos: &Chaos) -> Device {
     let mut device = Device::with(chaos.directory(), &chaos.root());
     device.set("MDPortMap", format!("http:{} https:-", ca.http.number()));
@@ -92,7 +97,7 @@ fn edited(answer: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
 
 #[test]
 fn answers_that_are_no_http() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
     assert_eq!(good.sentence, "");
@@ -152,7 +157,7 @@ fn answers_that_are_no_http() {
 
 #[test]
 fn answers_that_are_no_acme() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
     type Edit = fn(&str) -> String;
@@ -234,7 +239,7 @@ fn answers_that_are_no_acme() {
 /// Neither in its words nor in its environment, nor as the name of a file.
 #[test]
 fn nothing_that_a_ca_says_reaches_a_command_or_a_path() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let mut device = device(&ca, &chaos);
     let heard = device.folder.join("heard");
@@ -289,7 +294,7 @@ fn leaf_twice(body: &str) -> String {
 
 #[test]
 fn headers_that_ask_too_much() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
     let absurd = ["-5", "1e30", "soon", ""];
@@ -386,7 +391,7 @@ fn servers_that_are_not_the_ca() {
 /// A connection that ends after each answer, answers in pieces, twice, or that of the question before.
 #[test]
 fn nets_that_are_slow_or_confused() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let good = tried(&ca, &chaos, "a good day");
     chaos.does(|_, answer| Deed::Close(answer));
@@ -413,7 +418,7 @@ fn nets_that_are_slow_or_confused() {
 /// One reset in an order, at any byte of any answer, costs nothing but a question more.
 #[test]
 fn a_reset_anywhere_in_an_order_is_survived() {
-    let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
+    let ca = ca();
     let chaos = Chaos::before(&ca);
     let mut device = device(&ca, &chaos);
     device.start_with(&format!("MDomain {A}"));

@@ -2,12 +2,17 @@
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
+# What every change is taken through; the other targets and machines take more time than it has.
+ROUTERS = mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
 SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes reproducible) \
 	qemu/setup qemu/run $(wildcard qemu/*/boot) board/packages $(wildcard board/*/pack board/*/test board/*/test-inside) \
 	board/raspberrypi/root/usr/share/bash-completion/completions/edgemd
+# Two runs side by side fetch one after the other.
+ALONE = @mkdir -p .cache && flock .cache
 # What runs in a shell of busybox's.
-DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/etc/init.d/*) qemu/rom/etc/console board/generic/S60edgemd \
+DEVICE_SCRIPTS = qemu/init $(wildcard qemu/*/flash qemu/rom/*/bin/* qemu/rom/*/etc/init.d/* qemu/rom/*/lib/*) \
+	qemu/rom/all/etc/console qemu/rom/openwrt/etc/rc.common board/generic/S60edgemd \
 	$(wildcard board/raspberrypi/control/* board/raspberrypi/root/usr/lib/edgemd/* board/openwrt/root/etc/init.d/*) \
 	$(wildcard board/openwrt/root/etc/uci-defaults/* board/openwrt/root/etc/hotplug.d/*/*) \
 	$(wildcard board/openwrt/root/usr/lib/edgemd/* tests/board/openwrt/*)
@@ -16,12 +21,17 @@ help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/qemu-%/qemu-<machine>/; s/%/<triple>/' | expand -t 30
 
 demo: ## watch a certificate being ordered, exported, reloaded and served, and then renewed
-	@tests/setup/packages demo
+	$(ALONE) tests/setup/packages demo
 	@cargo test --locked --quiet --test demo
 
-test: ## every test, those against a real CA included
-	@tests/setup/packages test
+test: ## every test, those against a real CA included; the targets of most routers in an emulator; a whole router
+	$(ALONE) tests/setup/packages test
 	cargo test --locked
+	$(ALONE) cross/setup
+	cross/build $(ROUTERS)
+	cross/test $(ROUTERS)
+	$(ALONE) qemu/setup malta
+	@qemu/run malta
 
 test-cas: ## CAs of another make: Caddy's, Debian 12's Pebble under every test for Pebble, two in Python
 	@tests/setup/packages cas
@@ -30,7 +40,7 @@ test-cas: ## CAs of another make: Caddy's, Debian 12's Pebble under every test f
 	PEBBLE_BIN=$(abspath .cache/pebble-debian-12/usr/bin) cargo test --locked $(patsubst tests/%.rs,--test %,$(filter-out tests/pebble_lives.rs,$(wildcard tests/pebble*.rs))) -- --skip md_800_003
 
 check: ## formatting, lints, shell scripts
-	@tests/setup/packages check
+	$(ALONE) tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test demo --test bench --test many --test serving --test machines -- -D warnings
@@ -39,63 +49,63 @@ check: ## formatting, lints, shell scripts
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
 
 deny: ## licences, sources and banned crates of the tree
-	@tests/setup/packages deny
+	$(ALONE) tests/setup/packages deny
 	cargo deny check bans licenses sources
 
 bench: ## what renewals, a thousand MDs, handshakes and requests cost, beside the other programs that are installed
-	@tests/setup/packages bench
+	$(ALONE) tests/setup/packages bench
 	@cargo build --release --locked --quiet
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test bench
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test many
 	@EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test serving
 
 load: ## a minute of two hundred https requests a second, while ten renewals happen
-	@tests/setup/packages test
+	$(ALONE) tests/setup/packages test
 	@cargo build --release --locked --quiet
 	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
 
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
-	@tests/setup/packages sizes
-	@cross/setup
+	$(ALONE) tests/setup/packages sizes
+	$(ALONE) cross/setup
 	cross/build x86_64-unknown-linux-musl
 	@cross/sizes
 
 cross-setup: ## what builds for other machines, into .cache/cross
-	@cross/setup
+	$(ALONE) cross/setup
 
 cross-all: ## a static binary for every target of cross/
-	@cross/setup
+	$(ALONE) cross/setup
 	cross/build $(TARGETS)
 
 cross-%: ## a static binary, target/cross/<triple>/release/edgemd
-	@cross/setup
+	$(ALONE) cross/setup
 	cross/build $*
 
 reproducible: ## the same bytes from two builds in two folders
-	@cross/setup
+	$(ALONE) cross/setup
 	cross/reproducible x86_64-unknown-linux-musl
 
 test-cross-%: ## it in an emulator, after a build: the command line, and an order against a real CA
-	@cross/setup
+	$(ALONE) cross/setup
 	cross/build $*
 	cross/test $*
 
 qemu-%: ## a device, emulated: it orders, reboots, wakes up in 1970; the machines are those of qemu/
-	@qemu/setup $*
-	@cross/setup
+	$(ALONE) qemu/setup $*
+	$(ALONE) cross/setup
 	@cross/build $$(sed -n 's/^triple=//p' qemu/$*/machine)
 	@qemu/run $*
 
 test-devices: $(addprefix qemu-,$(MACHINES)) ## every machine of qemu/
 
 packages: ## what people install, into target/packages: of each target of cross/ that is built
-	@tests/setup/packages pack
+	$(ALONE) tests/setup/packages pack
 	cargo build --locked --quiet
 	board/packages
 
 test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purged
-	@tests/setup/packages test-packages
-	@cross/setup
+	$(ALONE) tests/setup/packages test-packages
+	$(ALONE) cross/setup
 	@cross/build x86_64-unknown-linux-musl
 	board/raspberrypi/test $(or $(CARGO_TARGET_DIR),target)/cross/x86_64-unknown-linux-musl/release/edgemd
 

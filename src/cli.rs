@@ -25,9 +25,12 @@ edgemd: certificates that look after themselves
   edgemd once                    one pass over what is due, then the end
   edgemd renew [--force] [MD…]   renew what is due (--force: due or not), wait, say how it ended
   edgemd status [--json] [MD]    what is held, until when, what happens next
+  edgemd dns [MD]                the records to publish for dns-persist-01
   edgemd account                 our accounts with the authorities
   edgemd account deactivate [CA] end one there; the next order makes a new one
   edgemd reload                  have the daemon read its configuration again
+  edgemd clock-set               tell the daemon that the clock was set
+  edgemd link-up                 tell the daemon that the Internet is there again: it ends the waits that it gave itself
   edgemd prune [--yes]           list what the store keeps for names and CAs that are no longer configured, and what
                                  was exported from it; --yes removes that. An account stays as it is at its CA
   edgemd import [--dry-run] DIR  take over what certbot, acme.sh, mod_md or OpenWrt's acme has there and is good and
@@ -142,6 +145,9 @@ fn act(words: &Words) -> u8 {
 fn request(verb: &str, words: &Words) -> Request {
     match verb {
         "reload" => Request::Reload,
+        "dns" => Request::Dns { name: words.names.first().cloned() },
+        "clock-set" => Request::ClockSet,
+        "link-up" => Request::LinkUp,
         "prune" => Request::Prune { yes: words.yes },
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
         // That they are fit was seen before.
@@ -156,7 +162,8 @@ fn request(verb: &str, words: &Words) -> Request {
 /// What is wrong with these words for this verb.
 fn unfit(verb: &str, words: &Words) -> Option<String> {
     let (names, fitting): (usize, &[&str]) = match verb {
-        "run" | "check" | "once" | "reload" => (0, &[]),
+        "run" | "check" | "once" | "reload" | "clock-set" | "link-up" => (0, &[]),
+        "dns" => (1, &[]),
         "renew" => (usize::MAX, &["--force"]),
         "status" => (1, &["--json"]),
         "prune" => (0, &["--yes"]),

@@ -26,6 +26,10 @@
 //! 8. With MDStapling `house::staple` asks the responder of its CA about it before the last answer ends, `rules::ocsp`
 //!    proves the answer, and it goes with the handshakes.
 //!
+//! Between the certificate and the telling, and then every few hours, it says `Ask`: `house::inquiries` asks the CA when it
+//! wants what is held to be renewed, on the line of an order that has just ended or for all certificates of that CA together.
+//! What it says is kept in memory (`rules::acme::advice`), and 3 counts with it.
+//!
 //! What went wrong on the way goes to [`rules::plan::settle`], which says what to remember of it. A power cut between
 //! any two of these steps restarts at 2 and comes to the same next step.
 //!
@@ -63,6 +67,7 @@ pub mod rules {
     pub mod challenge;
     pub mod control;
     pub mod der;
+    pub mod dns;
     pub mod export;
     pub mod forward;
     pub mod http1;
@@ -78,6 +83,7 @@ pub mod rules {
     pub mod redirect;
     pub mod served;
     pub mod status;
+    pub mod txt;
     pub mod x509;
     /// One order with a CA.
     pub mod acme {
@@ -126,6 +132,7 @@ pub mod doors {
     pub mod control;
     pub mod dice;
     pub mod disk;
+    pub mod dns;
     pub mod front;
     pub mod https;
     pub mod keys;
@@ -156,6 +163,7 @@ pub mod house {
     pub mod own;
     pub mod preview;
     pub mod prune;
+    pub mod records;
     pub mod shelve;
     pub mod staple;
     pub mod store;

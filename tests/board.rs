@@ -134,6 +134,65 @@ fn openwrt_reads_acme_common_s_configuration_as_it_stands() {
     assert!(samples >= 10, "only {samples} samples");
 }
 
+/// acme.sh's plugins as they are, with a stand-in for acme.sh: its helpers are there, it does nothing of its own, and the
+/// plugin gets the record's name, aliases and all.
+#[test]
+fn openwrt_s_dns_script_calls_acme_sh_s_plugins() {
+    let router = Router::new();
+    fs::copy(here("tests/board/acme/dns.config"), router.folder.join("etc/config/acme")).expect("a file");
+    assert!(router.generate().0);
+    let settings = fs::read_to_string(router.folder.join("var/etc/edgemd.conf.dns/acme.wild")).expect("a file");
+    let said = "dns=dns_cf calias=challenge.example dalias=\nexport CF_Token=\"not-a-token\"\nexport CF_Account_ID=7\n";
+    assert_eq!(settings, said);
+    let mode = fs::metadata(router.folder.join("var/etc/edgemd.conf.dns/acme.wild")).expect("a file").mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(!router.text("var/etc/edgemd.conf").contains("not-a-token"));
+
+    let client = router.folder.join("usr/lib/acme/client");
+    router.put(
+        "usr/lib/acme/client/acme.sh",
+        "_initpath() { [ -d \"$LE_CONFIG_HOME\" ] && paths=made; }\n_get() { echo got; }\n\
+         main() { [ -n \"$1\" ] || { echo help; exit 9; }; \"$@\"; }\nmain \"$@\"\n",
+    );
+    router.put(
+        "usr/lib/acme/client/dnsapi/dns_cf.sh",
+        "dns_cf_add() { echo \"add $1 $2 $CF_Token $paths $(_get)\"; [ \"$2\" != bad ]; }\n\
+         dns_cf_rm() { echo \"rm $1 $2\"; }\n",
+    );
+    let script = router.folder.join("usr/lib/edgemd/dns").display().to_string();
+    let run = |settings: &str, words: &[&str]| {
+        let text = format!("{settings}\nacmesh={}\n", client.display());
+        let file = router.folder.put("settings", &text).display().to_string();
+        let output = router.sh(&[&[script.as_str(), file.as_str()], words].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let plain = "dns=dns_cf\nexport CF_Token='a b'";
+    for (settings, words, code, said) in [
+        (plain, &["setup", "a.example", "VALUE"][..], 0, "add _acme-challenge.a.example VALUE a b made got\n"),
+        (plain, &["setup", "a.example", "bad"], 1, "add _acme-challenge.a.example bad a b made got\n"),
+        (plain, &["teardown", "a.example", "-VALUE"], 0, "rm _acme-challenge.a.example -VALUE\n"),
+        ("dns=dns_cf calias=b.example", &["teardown", "a.example", "V"], 0, "rm _acme-challenge.b.example V\n"),
+        ("dns=dns_cf calias=x dalias=b.example", &["teardown", "a.example", "V"], 0, "rm b.example V\n"),
+        (plain, &["teardown", "a.example"], 1, "dns SETTINGS setup|teardown NAME VALUE (MDChallengeDns01Version 2)\n"),
+        (plain, &["help", "a.example", "V"], 1, "setup or teardown, not help\n"),
+        ("", &["setup", "a.example", "V"], 1, " names no plugin (dns=dns_...)\n"),
+        ("dns=dns_no", &["setup", "a.example", "V"], 1, "dns_no.sh is missing; opkg install acme-acmesh-dnsapi\n"),
+        ("acmesh=/nowhere dns=dns_cf", &["setup", "a.example", "V"], 0, "add _acme-challenge.a.example V  made got\n"),
+    ] {
+        let (is, text) = run(settings, words);
+        assert!(is == Some(code) && text.ends_with(said), "{settings} {words:?}: {is:?} {text}");
+    }
+    assert!(router.folder.join("var/run/edgemd/acmesh").is_dir());
+
+    // The daemon's jail has what plugins use.
+    router.folder.script("usr/lib/edgemd/mark", "");
+    fs::create_dir_all(router.folder.join("sbin")).expect("a folder of our own");
+    router.folder.script("sbin/ujail", "exit 1");
+    let calls = router.init("start");
+    assert!(calls.contains("add_jail_mount /var/etc/edgemd.conf.dns /bin /sbin"), "{calls}");
+}
+
 /// Two clients on one configuration would order everything twice.
 #[test]
 fn openwrt_leaves_acme_s_sections_to_acme_common_while_that_is_on() {
@@ -343,8 +402,9 @@ fn openwrt_takes_over_what_acme_common_holds() {
 #[test]
 fn openwrt_hears_of_the_clock_and_of_the_link() {
     let router = Router::new();
-    assert_eq!(router.init("clock_set"), "send_signal edgemd daemon HUP\n");
-    router.init("link_up");
+    for action in ["clock_set", "link_up"] {
+        assert_eq!(router.init(action), "", "nobody is there");
+    }
     for (script, env, called) in [
         ("ntp", "ACTION=stratum", "clock_set\n"),
         ("ntp", "ACTION=periodic", ""),
@@ -401,7 +461,7 @@ fn budgets_and_arches_are_of_targets_that_there_are() {
     for product in ["openwrt", "raspberrypi", "generic"] {
         let budget = fs::read_to_string(here("board").join(product).join("budget")).expect("a budget");
         let lines = || budget.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
-        for what in ["binary", "compressed", "idle_rss_kib", "peak_rss_kib"] {
+        for what in ["binary", "compressed", "idle_rss_kib", "peak_rss_kib", "order_files", "renewal_files"] {
             let value = lines().find(|words| words.clone().next() == Some(what)).and_then(|mut words| words.nth(1));
             assert!(value.is_some_and(|value| value.parse::<u32>().is_ok()), "{product}: {what}: {value:?}");
         }
@@ -422,24 +482,26 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Packs a product, with this for its binary.
-fn pack(product: &str, arch: &str, folder: &Folder) -> String {
+/// Packs a product, with this for its binary; the packages' names.
+fn pack(product: &str, arch: &str, folder: &Folder) -> Vec<String> {
     let binary = folder.script("binary", "exit 0");
     let script = here("board").join(product).join("pack");
     let mut command = Command::new(script);
     command.arg(binary).args([arch, &folder.join("out").display().to_string()]).env("EDGEMD", EDGEMD);
-    run(&mut command).lines().next().expect("the package's name").to_owned()
+    run(&mut command).lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn openwrt_s_package_has_what_opkg_wants() {
     let folder = Folder::new("ipk");
-    let ipk = pack("openwrt", "mipsel_24kc", &folder);
+    let packages = pack("openwrt", "mipsel_24kc", &folder);
+    let ipk = &packages[0];
     assert!(ipk.ends_with(&format!("/edgemd_{}-r1_mipsel_24kc.ipk", env!("CARGO_PKG_VERSION"))), "{ipk}");
     let twin = Folder::new("ipk");
-    let again = fs::read(pack("openwrt", "mipsel_24kc", &twin)).expect("a package");
-    assert!(again == fs::read(&ipk).expect("a package"), "the same files give the same bytes");
-    let tar = |args: &str| run(Command::new("sh").current_dir(folder.path()).args(["-c", &args.replace("IPK", &ipk)]));
+    let bytes = |path: &String| fs::read(path).expect("a package");
+    let again = pack("openwrt", "mipsel_24kc", &twin);
+    assert!(packages.iter().map(bytes).eq(again.iter().map(bytes)), "the same files give the same bytes");
+    let tar = |args: &str| run(Command::new("sh").current_dir(folder.path()).args(["-c", &args.replace("IPK", ipk)]));
     assert_eq!(tar("tar xzOf IPK ./debian-binary"), "2.0\n");
     let control = tar("tar xzOf IPK ./control.tar.gz | tar xzO ./control");
     for line in ["Package: edgemd", "Architecture: mipsel_24kc", "Require-User: edgemd:edgemd", "Depends: procd-ujail"]
@@ -460,6 +522,50 @@ fn openwrt_s_package_has_what_opkg_wants() {
     }
 }
 
+/// apk-tools 3 takes no file without its checksum, and no package without that of its second part.
+#[test]
+fn openwrt_s_package_has_what_apk_wants() {
+    use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+    let folder = Folder::new("apk");
+    let apk = pack("openwrt", "mipsel_24kc", &folder).pop().expect("an .apk behind the .ipk");
+    let version = format!("{}-r1", env!("CARGO_PKG_VERSION"));
+    assert!(apk.ends_with(&format!("/edgemd-{version}.mipsel_24kc.apk")), "{apk}");
+    let sh = |line: &str| run(Command::new("sh").current_dir(folder.path()).args(["-c", &line.replace("FILE", &apk)]));
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+
+    let about = sh("tar xzOf FILE .PKGINFO");
+    for line in ["pkgname = edgemd", &format!("pkgver = {version}"), "arch = mipsel_24kc", "depend = procd-ujail"] {
+        assert!(about.lines().any(|is| is == line), "{line}\n{about}");
+    }
+    let bytes = fs::read(&apk).expect("a package");
+    let second = bytes.windows(3).enumerate().skip(1).filter(|(_, is)| *is == [0x1f, 0x8b, 8]);
+    let datahash = about.lines().find_map(|line| line.strip_prefix("datahash = ")).unwrap_or_default();
+    let mut hashes = second.map(|(at, _)| hex(digest(&SHA256, &bytes[at..]).as_ref()));
+    assert!(hashes.any(|hash| hash == datahash), "{datahash}");
+
+    let list = sh("tar tvzf FILE 2>/dev/null");
+    assert!(list.lines().next().is_some_and(|line| line.ends_with(" .PKGINFO")), "{list}");
+    for (mode, name) in [
+        ("-rwxr-xr-x root/root", ".post-install"),
+        ("-rwxr-xr-x root/root", ".post-upgrade"),
+        ("-rwxr-xr-x root/root", ".pre-deinstall"),
+        ("-rw------- root/root", "etc/config/edgemd"),
+        ("-rwxr-xr-x root/root", "etc/init.d/edgemd"),
+        ("-rwxr-xr-x root/root", "usr/sbin/edgemd"),
+        ("-rw-r--r-- root/root", "lib/apk/packages/edgemd.list"),
+    ] {
+        assert!(
+            list.lines().any(|line| line.starts_with(mode) && line.ends_with(&format!(" {name}"))),
+            "{name}\n{list}"
+        );
+        let file = sh(&format!("tar xzOf FILE {name} 2>/dev/null"));
+        let sum =
+            format!("APK-TOOLS.checksum.SHA1={}", hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, file.as_bytes()).as_ref()));
+        assert_ne!(sh(&format!("zcat FILE | grep -ac '{sum}' || true")), "0\n", "{name}: no {sum}");
+    }
+    assert!(sh("tar xzOf FILE lib/apk/packages/edgemd.list 2>/dev/null").contains("/usr/sbin/edgemd\n"));
+}
+
 #[test]
 fn openwrt_s_lists_are_json() {
     for name in ["etc/capabilities/edgemd.json", "usr/share/acl.d/edgemd_acl.json", "usr/share/rpcd/acl.d/edgemd.json"]
@@ -476,7 +582,7 @@ fn openwrt_s_lists_are_json() {
 #[test]
 fn debian_s_package_has_what_dpkg_wants() {
     let folder = Folder::new("deb");
-    let deb = pack("raspberrypi", "armhf", &folder);
+    let deb = pack("raspberrypi", "armhf", &folder).remove(0);
     let field = |name: &str| run(Command::new("dpkg-deb").args(["-f", &deb, name]));
     assert_eq!(field("Architecture"), "armhf\n");
     assert_eq!(field("Version"), format!("{}\n", env!("CARGO_PKG_VERSION")));

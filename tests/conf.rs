@@ -204,7 +204,7 @@ fn every_word_stands_in_the_table_once() {
         MDProfileMandatory MDPreferredChain MDDriveMode MDRenewMode MDRenewWindow MDWarnWindow MDRenewViaARI \
         MDCheckInterval MDInitialDelay MDActivationDelay MDRetryDelay MDRetryFailover MDPrivateKeys MDReuseKey \
         MDMustStaple MDCertificateFile MDCertificateKeyFile MDPortMap MDCAChallenges MDChallengeDns01 \
-        MDChallengeDns01Version MDChallengeWebroot MDRequireHttps MDStapling MDStapleOthers MDStaplingKeepResponse \
+        MDChallengeDns01Version MDChallengeDns01Wait MDChallengeWebroot MDRequireHttps MDStapling MDStapleOthers MDStaplingKeepResponse \
         MDStaplingRenewWindow MDCertificateStatus MDServerStatus MDStoreDir MDStoreLocks MDExport MDNotifyCmd \
         MDMessageCmd MDNotifyServed MDControlSocket MDHookTimeout"
             .split_whitespace()

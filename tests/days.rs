@@ -8,6 +8,10 @@ mod activation;
 mod ari;
 #[path = "days/cas.rs"]
 mod cas;
+#[path = "days/clock.rs"]
+mod clock;
+#[path = "days/dns.rs"]
+mod dns;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
@@ -49,6 +53,7 @@ use fake::disk::{Keep, NO_SPACE, READ_ONLY, RamDisk};
 use fake::ear::Ear;
 use fake::eye::Eye;
 use fake::hands::Hands;
+use fake::zone::Zone;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +82,7 @@ struct World {
     ear: Ear,
     eye: Eye,
     dice: Counter,
+    zone: Zone,
 }
 
 impl World {
@@ -97,7 +103,10 @@ impl World {
         let (board, shelf) = (Arc::<Board>::default(), Arc::<Shelf>::default());
         let (disk, dice) = (RamDisk::new(), Counter::default());
         let eye = Eye::on(&disk, "/run/tls/a.example.crt");
-        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice }
+        let zone = Zone::new(&hands);
+        ear.writes_to(&zone);
+        ca.asks(&zone);
+        Self { hands, answers, board, shelf, ca, other, disk, ear, eye, dice, zone }
     }
 
     /// One life of the daemon: from a start to a stop after `span`.
@@ -124,7 +133,7 @@ impl World {
         let (store, loaded) = open(Path::new(root), Some(state), &mut disk).unwrap();
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
-        let mut look = self.eye.clone();
+        let (mut look, mut dns) = (self.eye.clone(), self.zone.clone());
         let doors = Doors {
             clock: &mut clock,
             wire: &mut wire,
@@ -132,6 +141,7 @@ impl World {
             script: &mut script,
             look: &mut look,
             dice: &mut dice,
+            dns: &mut dns,
         };
         Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
@@ -164,6 +174,7 @@ impl World {
             disk: self.disk.clone(),
             ear: self.ear.clone(),
             dice: self.dice.clone(),
+            zone: self.zone.clone(),
         }
     }
 

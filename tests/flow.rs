@@ -17,6 +17,8 @@ use edgemd::words::fault::{Failure, Refusal, Trouble};
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use fake::ca::{Bad, DIRECTORY, FakeCa, Reuse};
+use fake::hands::Hands;
+use fake::zone::Zone;
 use std::sync::Arc;
 
 const NOW: Unix = Unix::from_secs(1_795_000_000);
@@ -35,6 +37,9 @@ struct Bench {
     serve_fails: Vec<Challenge>,
     /// The bytes of this answer become those.
     forged: Option<(usize, Vec<u8>)>,
+    zone: Zone,
+    /// DNS does not show what it should.
+    unseen: bool,
     trace: Vec<Turn>,
 }
 
@@ -60,7 +65,10 @@ impl Bench {
             replaces: None,
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
-        Self { ca, answers, key, brief, certificate_key, serve_fails: Vec::new(), forged: None, trace: Vec::new() }
+        let zone = Zone::new(&Hands::at(None));
+        ca.asks(&zone);
+        let (serve_fails, unseen, trace) = (Vec::new(), false, Vec::new());
+        Self { ca, answers, key, brief, certificate_key, serve_fails, forged: None, zone, unseen, trace }
     }
 
     /// Does what the flow says until it ends; checks what must hold for every run.
@@ -73,7 +81,7 @@ impl Bench {
         let mut line = wire.dial(&Route::default()).unwrap();
         let mut flow = Flow::new(self.brief.clone());
         let mut heard = Heard::Start;
-        let mut served = None;
+        let (mut served, mut looked) = (vec![], false);
         self.trace.clear();
         for _ in 0..2000 {
             let turn = flow.turn(heard);
@@ -91,18 +99,34 @@ impl Bench {
                     }
                 }
                 Turn::Serve(proof) => {
-                    assert_eq!(served.replace(proof.clone()), None);
+                    assert!(!served.contains(&proof) && (served.is_empty() || proof.txt.is_some()), "{served:?}");
+                    served.push(proof.clone());
                     if self.serve_fails.contains(&proof.challenge) {
                         Heard::Silence(Trouble::new("serving", "port 80 is taken"))
                     } else {
-                        self.answers.put(&proof.token, &proof.key_authorization);
+                        match &proof.txt {
+                            Some(txt) => self.zone.put(&txt.name, &txt.value),
+                            None => self.answers.put(&proof.token, &proof.key_authorization),
+                        }
                         Heard::Done
                     }
                 }
                 Turn::Unserve(proof) => {
-                    assert_eq!(served.take(), Some(proof.clone()));
-                    self.answers.withdraw(&proof.token);
+                    assert_eq!(served.iter().filter(|other| **other == proof).count(), 1);
+                    served.retain(|other| *other != proof);
+                    match &proof.txt {
+                        Some(txt) => self.zone.remove(&txt.name, Some(&txt.value)),
+                        None => self.answers.withdraw(&proof.token),
+                    }
                     Heard::Done
+                }
+                Turn::Look { records, .. } => {
+                    let wanted: Vec<_> = served.iter().filter_map(|proof| proof.txt.clone()).collect();
+                    assert!(records == wanted && !std::mem::replace(&mut looked, true), "one look, at all of it");
+                    match self.unseen {
+                        true => Heard::Silence(Trouble::new("looking", "ns.example does not show it")),
+                        false => Heard::Done,
+                    }
                 }
                 Turn::Rest(_) => Heard::Done,
                 Turn::Keep { account, contacts } => {
@@ -114,14 +138,14 @@ impl Bench {
                     self.brief.thumbprint = self.key.thumbprint();
                     Heard::Key(self.key.thumbprint())
                 }
-                Turn::Left => panic!("an order does not end an account"),
+                Turn::Left | Turn::Known(_) => panic!("an order ends no account, and has names"),
                 Turn::Advised { .. } => panic!("an order does not ask about others"),
                 Turn::Done(granted) => {
-                    assert_eq!(served, None);
+                    assert_eq!(served, []);
                     return Ok(granted);
                 }
                 Turn::Fail(failure) => {
-                    assert_eq!(served, None);
+                    assert_eq!(served, []);
                     return Err(failure);
                 }
             };
@@ -518,13 +542,14 @@ fn answers_that_are_none_are_named() {
         ("/order", "waiting for the certificate"),
     ] {
         for (bad, says) in [
-            (Bad::Html, "the CA answered HTML instead of JSON"),
-            (Bad::Empty, "the CA's answer is empty"),
-            (Bad::Truncated, "the CA's answer breaks off after 46 bytes"),
+            (Bad::Html, "captive-portal: the CA answered HTML instead of JSON; is a captive portal in between"),
+            (Bad::Empty, "unexpected-answer: the CA's answer is empty"),
+            (Bad::Truncated, "unexpected-answer: the CA's answer breaks off after 46 bytes"),
         ] {
             let mut bench = Bench::new(&["router.example.org"]);
             bench.ca.weather(|weather| weather.spoil = Some((place, bad)));
-            assert_eq!(bench.refused().to_string(), format!("{doing}: unexpected-answer: {says}"));
+            let said = bench.refused().to_string();
+            assert!(said.starts_with(&format!("{doing}: {says}")), "{said}");
         }
         let mut bench = Bench::new(&["router.example.org"]);
         bench.ca.weather(|weather| weather.spoil = Some((place, Bad::Huge)));
@@ -784,6 +809,77 @@ fn a_ca_that_found_nothing_says_so_in_its_own_way() {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f", "the second look found it"),
         other => panic!("{other:?}"),
     }
+}
+
+/// A name and its wildcard: both values stand before the CA is told of one, and until it has seen both.
+#[test]
+fn the_two_answers_of_a_name_and_its_wildcard_stand_together() {
+    let mut bench = Bench::new(&["a.example.org", "*.a.example.org", "b.example.org"]);
+    bench.brief.challenges = vec![Challenge::Dns01];
+    bench.accepted();
+    let words: Vec<&str> = bench
+        .trace
+        .iter()
+        .filter_map(|turn| match turn {
+            Turn::Serve(_) => Some("serve"),
+            Turn::Look { patient: true, records } if records.len() == 3 => Some("look"),
+            Turn::Call(ask) if ask.url.contains("/challenge/") => Some("ready"),
+            Turn::Unserve(_) => Some("unserve"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(words.join(" "), "serve serve serve look ready ready ready unserve unserve unserve");
+    assert_eq!(bench.zone.names(), [""; 0]);
+}
+
+#[test]
+fn what_dns_does_not_show_the_ca_is_not_told() {
+    let mut bench = Bench::new(&["a.example.org"]);
+    bench.brief.challenges = vec![Challenge::Dns01];
+    bench.unseen = true;
+    let refusal = bench.refused();
+    let said = "proving a.example.org by dns-01: challenge-setup-failure: ns.example does not show it";
+    assert_eq!((refusal.to_string().as_str(), refusal.rejected), (said, Some(Challenge::Dns01)));
+    assert!(!bench.ca.log().iter().any(|line| line.contains("/challenge/")), "{:?}", bench.ca.log());
+    assert_eq!(bench.zone.names(), [""; 0]);
+}
+
+#[test]
+fn of_several_ways_the_next_is_tried_where_the_command_fails() {
+    let mut bench = Bench::new(&["a.example.org", "b.example.org"]);
+    bench.brief.challenges = vec![Challenge::Dns01, Challenge::Http01];
+    bench.serve_fails = vec![Challenge::Dns01];
+    bench.accepted();
+    assert!(!bench.trace.iter().any(|turn| matches!(turn, Turn::Look { .. })));
+}
+
+/// No token, an empty answer, and a record that a person has published; until then the CA is not asked.
+#[test]
+fn dns_persist_01_asks_for_its_record_and_answers_nothing() {
+    let mut bench = Bench::new(&["a.example.org", "*.a.example.org"]);
+    bench.brief.challenges = vec![Challenge::DnsPersist01];
+    bench.ca.weather(|weather| weather.persist = true);
+    bench.unseen = true;
+    let Err(Failure::Trouble(trouble)) = bench.run() else { panic!("it has proven nothing") };
+    let record = "_validation-persist.a.example.org. IN TXT \"ca.example; accounturi=https://ca.example/account/0; \
+                  policy=wildcard\"";
+    let said = format!("proving a.example.org by dns-persist-01: ns.example does not show it; publish {record}");
+    assert_eq!(trouble.to_string(), said);
+    bench.unseen = false;
+    bench.accepted();
+    let looks = |turn: &&Turn| matches!(turn, Turn::Look { patient: false, records } if records.len() == 2);
+    assert!(bench.trace.iter().any(|turn| looks(&turn)));
+    let answers = bench.trace.iter().filter_map(|turn| match turn {
+        Turn::Call(ask) if ask.url.ends_with("/dns-persist-01") => Some(&ask.how),
+        _ => None,
+    });
+    let empty = |how: &How| matches!(how, How::Post { payload, .. } if payload == "{}");
+    assert_eq!(answers.filter(|how| empty(how)).count(), 2);
+    // The CA of today offers it without a word of who it is: then it can't be answered.
+    bench.ca.weather(|weather| weather.persist = false);
+    bench.brief.names = vec![name("c.example.org")];
+    let refusal = bench.refused();
+    assert_eq!(refusal.problem, "challenge-mismatch");
 }
 
 /// A profile is asked for where the directory lists it; else the order goes out without, unless it is mandatory.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 fn event(argv: &[&str], limit: Span) -> Event {
-    Event { argv: argv.iter().map(|word| (*word).into()).collect(), env: vec![], limit }
+    Event { argv: argv.iter().map(|word| (*word).into()).collect(), env: vec![], limit, clears: false }
 }
 
 fn sh(script: &str) -> Event {
@@ -270,4 +270,32 @@ fn no_process_is_left_unreaped() {
         stats.filter(|(state, parent)| state == "Z" && *parent == me).count()
     };
     until("all of our children are reaped", || zombies() == 0);
+}
+
+/// What takes something away is run while edgemd stops, too, for as long as that takes; and a stop does not end it.
+#[test]
+fn what_clears_up_outlasts_a_stop() {
+    let folder = Fresh::new();
+    let gone = folder.path().join("gone");
+    let clears = |script: &str| Event { clears: true, ..sh(script) };
+    let mut script = SystemScript::default();
+    let ending = script.ending();
+    let begun = folder.path().join("begun");
+    let (seen, end) = (begun.clone(), ending.clone());
+    let stop = std::thread::spawn(move || {
+        while !seen.exists() {
+            std::thread::yield_now();
+        }
+        end.end();
+    });
+    let text = format!("touch {}; sleep 0.3; touch {}", begun.display(), gone.display());
+    script.run(&clears(&text)).unwrap();
+    stop.join().unwrap();
+    assert!(gone.exists());
+    assert!(script.run(&sh("true")).unwrap_err().to_string().contains("not started"));
+    script.run(&clears("true")).unwrap();
+    let start = Instant::now();
+    let said = script.run(&clears("sleep 1000")).unwrap_err().to_string();
+    assert!(said.ends_with("ended, because edgemd stops"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

@@ -876,7 +876,7 @@ fn the_ear_hears_refuses_and_hangs() {
     ear.refuse(1);
     ear.hang(1);
     ear.takes(Span::secs(2));
-    let event = Event { argv: vec!["hook".into(), "md".into()], env: vec![], limit: Span::secs(60) };
+    let event = Event { argv: vec!["hook".into(), "md".into()], env: vec![], limit: Span::secs(60), clears: false };
     let answers: Vec<_> = (0..3).map(|_| ear.run(&event).map_err(|trouble| trouble.to_string())).collect();
     assert_eq!(answers[0], Err("running hook: exited with 1".into()));
     assert_eq!(answers[1], Err("running hook: still running after 1mi, so it was ended".into()));

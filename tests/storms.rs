@@ -39,6 +39,8 @@ fn two_hundred_thousand_storms() {
             (seen.replaced, "new keys"),
             (seen.bad_nonces, "refused nonces"),
             (seen.lost, "lost answers"),
+            (seen.looks, "looks at DNS"),
+            (seen.both, "pairs of answers in DNS"),
             (seen.long, "orders of more than 30 turns"),
         ] {
             assert!(count > 500, "only {count} {what}");
@@ -56,12 +58,22 @@ struct Seen {
     replaced: u32,
     bad_nonces: u32,
     lost: u32,
+    looks: u32,
+    both: u32,
     long: u32,
 }
 
 fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut run = Run { seed, serving: None, asked: Vec::new(), given: Vec::new(), nonces: 0, replaced: false };
+    let mut run = Run {
+        seed,
+        serving: Vec::new(),
+        looked: false,
+        asked: Vec::new(),
+        given: Vec::new(),
+        nonces: 0,
+        replaced: false,
+    };
     let mut flow = Flow::new(sky.brief(&mut dice));
     let mood = dice.below(40);
     let mut heard = if dice.below(500) == 0 { Heard::Done } else { Heard::Start };
@@ -84,6 +96,11 @@ fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
                 2 if dice.below(4) == 0 => Heard::Start,
                 _ => Heard::Reply(run.reply(&ask, sky, &mut dice, seen)),
             },
+            Turn::Look { .. } if dice.below(5) > 0 => {
+                run.looked = true;
+                Heard::Done
+            }
+            Turn::Look { .. } => Heard::Silence(Trouble::new("the storm", "unseen")),
             Turn::ReplaceKey if dice.below(20) > 0 => Heard::Key("thumb".into()),
             _ if dice.below(60 + mood) == 0 => Heard::Silence(Trouble::new("the storm", "not done")),
             _ => Heard::Done,
@@ -95,7 +112,9 @@ fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
 /// What was said so far in one storm.
 struct Run {
     seed: u64,
-    serving: Option<Proof>,
+    serving: Vec<Proof>,
+    /// DNS was seen to have them.
+    looked: bool,
     /// Nonces that were used.
     asked: Vec<String>,
     /// Nonces that were given.
@@ -111,13 +130,22 @@ impl Run {
         match turn {
             Turn::Call(ask) => self.check_ask(ask, seen),
             Turn::Serve(proof) => {
-                assert_eq!(self.serving, None, "storm {seed}: two answers at once");
-                assert_eq!(proof.key_authorization, format!("{}.thumb", proof.token));
-                self.serving = Some(proof.clone());
+                let alone = self.serving.iter().all(|other| other.txt.is_some());
+                assert!(alone, "storm {seed}: two answers at once");
+                if proof.challenge != Challenge::DnsPersist01 {
+                    assert_eq!(proof.key_authorization, format!("{}.thumb", proof.token));
+                }
+                self.serving.push(proof.clone());
                 seen.serves += 1;
             }
             Turn::Unserve(proof) => {
-                assert_eq!(self.serving.take().as_ref(), Some(proof), "storm {seed}: taken away, never put");
+                let put = self.serving.iter().position(|other| other == proof);
+                self.serving.remove(put.unwrap_or_else(|| panic!("storm {seed}: taken away, never put")));
+            }
+            Turn::Look { records, .. } => {
+                assert!(!self.looked && !records.is_empty() && records.len() == self.serving.len(), "storm {seed}");
+                seen.looks += 1;
+                seen.both += u32::from(records.len() > 1);
             }
             Turn::Rest(span) => {
                 let fine = *span >= Span::millis(100) && *span <= Span::mins(5);
@@ -133,15 +161,15 @@ impl Run {
                 assert!(!self.replaced, "storm {seed}: two new keys");
                 self.replaced = true;
             }
-            Turn::Left => panic!("storm {seed}: an order does not end the account"),
+            Turn::Left | Turn::Known(_) => panic!("storm {seed}: an order ends no account, and has names"),
             Turn::Advised { .. } => panic!("storm {seed}: an order does not ask about others"),
             Turn::Done(granted) => {
-                assert_eq!(self.serving, None, "storm {seed}: done, and still served");
+                assert_eq!(self.serving, [], "storm {seed}: done, and still served");
                 assert_eq!(granted.chain, sky.chain, "storm {seed}");
                 seen.done += 1;
             }
             Turn::Fail(failure) => {
-                assert_eq!(self.serving, None, "storm {seed}: failed, and still served");
+                assert_eq!(self.serving, [], "storm {seed}: failed, and still served");
                 let text = failure.to_string();
                 assert!(text.len() < 5000 && !text.contains(char::is_control), "storm {seed}: {text}");
                 seen.failed += 1;
@@ -164,8 +192,10 @@ impl Run {
         if ask.url.starts_with("https://ca/c/") {
             assert_eq!(payload, "{}", "storm {seed}");
             let token = ask.url.rsplit('/').next().unwrap_or_default();
-            let served = self.serving.as_ref().map(|proof| proof.token.as_str());
-            assert_eq!(served, Some(token), "storm {seed}: \"ready\" before the answer was served");
+            let place = |proof: &&Proof| token == proof.token || (token == "y" && proof.token.is_empty());
+            let served = self.serving.iter().find(place);
+            let ready = served.is_some_and(|proof| proof.txt.is_none() || self.looked);
+            assert!(ready, "storm {seed}: \"ready\" before the answer was served");
             seen.ready += 1;
         }
     }
@@ -257,6 +287,10 @@ impl Sky {
         if dice.below(3) == 0 {
             brief.challenges.truncate(dice.below(3) as usize);
         }
+        if dice.below(3) == 0 {
+            let dns = [Challenge::Dns01, Challenge::DnsPersist01];
+            brief.challenges.insert(0, dns[dice.below(2) as usize]);
+        }
         brief
     }
 
@@ -345,7 +379,8 @@ fn authorization(index: u32, dice: &mut Dice) -> String {
     let own = if dice.below(8) == 0 { "processing" } else { "pending" };
     format!(
         r#"{{"status":"{status}","identifier":{{"type":"dns","value":"{letter}.example.org"}},"challenges":[
-        {{"type":"dns-persist-01","url":"https://ca/y"}},{{"type":8}},
+        {{"type":"dns-persist-01","url":"https://ca/c/{index}/y","issuer-domain-names":["ca"]}},{{"type":8}},
+        {{"type":"dns-01","url":"https://ca/c/{index}/d{index}","token":"d{index}","status":"{own}"}},
         {{"type":"http-01","url":"https://ca/c/{index}/h{index}","token":"h{index}","status":"{own}"}},
         {{"type":"tls-alpn-01","url":"https://ca/c/{index}/t{index}","token":"t{index}"}}]}}"#
     )

@@ -29,6 +29,15 @@ pub enum Knock {
         what: Accounts,
         ended: Ended,
     },
+    /// Say which records are to be published for dns-persist-01.
+    Dns {
+        name: Option<Name>,
+        ended: Ended,
+    },
+    /// The clock was set, or is known to be right.
+    ClockSet,
+    /// A link to the Internet is there.
+    LinkUp,
     /// List what is kept for nobody; remove it if `yes`.
     Prune {
         yes: bool,

@@ -364,9 +364,12 @@ mod tests {
         let daemon = Daemon::new();
         assert_eq!(
             daemon.raw(b"halt\n"),
-            "unknown request \"halt\"; there are status, renew, account, reload and prune\n= 2\n"
+            "unknown request \"halt\"; there are status, renew, dns, account, reload, clock-set, link-up and prune\n= 2\n"
         );
-        assert_eq!(daemon.raw(b""), "an empty request; there are status, renew, account, reload and prune\n= 2\n");
+        assert_eq!(
+            daemon.raw(b""),
+            "an empty request; there are status, renew, dns, account, reload, clock-set, link-up and prune\n= 2\n"
+        );
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");
         assert!(daemon.raw(b"status").ends_with("= 0\n"), "a line without its end");

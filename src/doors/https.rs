@@ -1,6 +1,7 @@
 //! The way to a CA: one connection for each errand, by a blocking client in a thread of its own.
 
 mod line;
+mod proxy;
 
 use crate::rules::acme::headers::retry_after;
 use crate::rules::acme::problem::tame;
@@ -10,6 +11,7 @@ use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use core::fmt;
 use line::ThreadLine;
+use proxy::{Through, tls_in};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,8 @@ pub struct Route {
     /// Trust roots (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
+    /// Trust roots for a proxy that speaks TLS; `None` is those for the CA.
+    pub proxy_roots: Option<PathBuf>,
 }
 
 pub trait Wire {
@@ -97,43 +101,54 @@ struct Client {
 
 impl Client {
     fn new(route: &Route, limits: Limits) -> Result<Self, Trouble> {
+        Self::by(route, limits, OneLookup::default())
+    }
+
+    fn by(route: &Route, limits: Limits, lookup: OneLookup) -> Result<Self, Trouble> {
         let roots = match &route.roots {
-            Some(path) => read_roots(path)?,
+            Some(path) => read_roots("MDCACertificateFile", path)?,
             None => RootCerts::WebPki,
+        };
+        let proxy_roots = match &route.proxy_roots {
+            Some(path) => read_roots("MDHttpProxyCACertificateFile", path)?,
+            None => roots.clone(),
         };
         let proxy = match &route.proxy {
             Some(url) => Some(Proxy::new(url).map_err(|why| Trouble::new("using MDHttpProxy", why))?),
             None => None,
         };
         let proxied = proxy.is_some();
-        let tls = TlsConfig::builder()
-            .root_certs(roots)
-            .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
-            .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .proxy(proxy)
-            .http_status_as_error(false)
-            .user_agent(concat!("edgemd/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(limits.connect.duration()))
-            .timeout_connect(Some(limits.connect.duration()))
-            .timeout_per_read(Some(limits.silence.duration()))
-            .timeout_per_write(Some(limits.silence.duration()))
-            .timeout_global(Some(limits.whole.duration()))
-            // One less than the buffer: a head that fills it would be taken for a connection that was closed.
-            .max_response_header_size(INPUT - 1)
-            .input_buffer_size(INPUT)
-            .output_buffer_size(OUTPUT)
-            .max_idle_connections(1)
-            .max_idle_age(IDLE.duration())
-            .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), OneLookup::default());
+        let to_proxy = proxied.then(|| config(proxy_roots, None, &limits));
+        let connector = Through { proxy: to_proxy, inner: DefaultConnector::default() };
+        let agent = Agent::with_parts(config(roots, proxy, &limits), connector, lookup);
         Ok(Self { agent, limits, proxied })
     }
 }
 
-fn read_roots(path: &Path) -> Result<RootCerts, Trouble> {
-    let trouble = |why: &dyn fmt::Display| Trouble::new(format!("reading MDCACertificateFile {}", path.display()), why);
+fn config(roots: RootCerts, proxy: Option<Proxy>, limits: &Limits) -> Config {
+    let tls =
+        TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(tls::provider())).build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .proxy(proxy)
+        .http_status_as_error(false)
+        .user_agent(concat!("edgemd/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(limits.connect.duration()))
+        .timeout_connect(Some(limits.connect.duration()))
+        .timeout_per_read(Some(limits.silence.duration()))
+        .timeout_per_write(Some(limits.silence.duration()))
+        .timeout_global(Some(limits.whole.duration()))
+        // One less than the buffer: a head that fills it would be taken for a connection that was closed.
+        .max_response_header_size(INPUT - 1)
+        .input_buffer_size(INPUT)
+        .output_buffer_size(OUTPUT)
+        .max_idle_connections(1)
+        .max_idle_age(IDLE.duration())
+        .build()
+}
+
+fn read_roots(directive: &str, path: &Path) -> Result<RootCerts, Trouble> {
+    let trouble = |why: &dyn fmt::Display| Trouble::new(format!("reading {directive} {}", path.display()), why);
     let text = std::fs::read(path).map_err(|why| trouble(&why))?;
     let mut roots: Vec<Certificate<'static>> = Vec::new();
     for item in parse_pem(&text) {
@@ -193,7 +208,8 @@ impl Client {
             Error::TooManyRedirects => format!("the CA redirects more than {REDIRECTS} times"),
             Error::RequireHttpsOnly(_) => "the CA sends us from https to http".into(),
             Error::ConnectProxyFailed(why) => format!("the proxy refused: {}", tame(why)),
-            Error::Rustls(why) => tls_sentence(why),
+            Error::Rustls(why) => tls_sentence(why, "the CA's own server", "MDCACertificateFile"),
+            Error::Other(why) => why.to_string(),
             Error::Io(why) => io_sentence(why),
             // Sentences of the client's own, in which the other side's Location may stand.
             other => tame(&other.to_string()),
@@ -202,8 +218,8 @@ impl Client {
 }
 
 fn io_sentence(error: &io::Error) -> String {
-    if let Some(why) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls_sentence(why);
+    if let Some(why) = tls_in(error) {
+        return tls_sentence(why, "the CA's own server", "MDCACertificateFile");
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "Connection refused".into(),
@@ -214,19 +230,23 @@ fn io_sentence(error: &io::Error) -> String {
     }
 }
 
-fn tls_sentence(error: &rustls::Error) -> String {
+/// `who` shows a certificate; the roots that it has to come from stand in `directive`.
+fn tls_sentence(error: &rustls::Error, who: &str, directive: &str) -> String {
     use rustls::CertificateError as Bad;
     let rustls::Error::InvalidCertificate(why) = error else { return format!("TLS: {error}") };
     let said = match why {
         Bad::UnknownIssuer | Bad::BadSignature => {
-            "comes from nobody who is trusted here; MDCACertificateFile can name the roots of a private CA"
+            return format!(
+                "the certificate of {who} comes from nobody who is trusted here; {directive} can name the roots of a \
+                 private CA, unless a captive portal stands in between"
+            );
         }
         Bad::Expired | Bad::ExpiredContext { .. } => "has expired; is the clock right?",
         Bad::NotValidYet | Bad::NotValidYetContext { .. } => "is not valid yet; is the clock right?",
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "is for another name",
-        _ => return format!("the certificate of the CA's own server is not good: {why}"),
+        _ => return format!("the certificate of {who} is not good: {why}"),
     };
-    format!("the certificate of the CA's own server {said}")
+    format!("the certificate of {who} {said}")
 }
 
 /// Reads the answer to its end, so that the connection can be used again.
@@ -310,6 +330,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread::JoinHandle;
+    use std::time::Instant;
 
     /// A server on loopback that says what it is told to, and passes on what it heard.
     struct Server {
@@ -581,7 +602,7 @@ mod tests {
     #[test]
     fn a_proxy_is_asked_for_a_tunnel() {
         let through = |server: &Server| {
-            let route = Route { roots: None, proxy: Some(server.url("")) };
+            let route = Route { proxy: Some(server.url("")), ..Route::default() };
             client(&route).call(&ask(Method::Get, "http://ca.example/directory".into()))
         };
         let server = Server::new(vec![Say::Answer("HTTP/1.1 200 OK\r\n\r\n".into()), ok("{}")]);
@@ -592,7 +613,7 @@ mod tests {
         let no = Say::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into());
         let trouble = through(&Server::new(vec![no])).unwrap_err().to_string();
         assert!(trouble.starts_with("ca.example through the proxy: the proxy refused: "), "{trouble}");
-        let route = Route { roots: None, proxy: Some("::".into()) };
+        let route = Route { proxy: Some("::".into()), ..Route::default() };
         let trouble = Client::new(&route, Limits::default()).err().unwrap().to_string();
         assert!(trouble.starts_with("using MDHttpProxy: "), "{trouble}");
     }
@@ -627,7 +648,7 @@ mod tests {
         let file = dir.join("roots.pem");
         let write = |text: &str| std::fs::File::create(&file).unwrap().write_all(text.as_bytes()).unwrap();
         write(&[&mine, &other].map(|(certificate, _)| crate::rules::pem::encode("CERTIFICATE", certificate)).concat());
-        let route = Route { roots: Some(file.clone()), proxy: None };
+        let route = Route { roots: Some(file.clone()), ..Route::default() };
 
         let server = tls_server(vec![ok("{}"), ok("{}")], &mine);
         let line = client(&route);
@@ -650,7 +671,7 @@ mod tests {
         }
 
         let dial = |path: &Path| {
-            let route = Route { roots: Some(path.into()), proxy: None };
+            let route = Route { roots: Some(path.into()), ..Route::default() };
             Client::new(&route, Limits::default()).err().unwrap().to_string()
         };
         let said = dial(&dir.join("absent.pem"));
@@ -663,6 +684,110 @@ mod tests {
             assert!(dial(&file).ends_with("there is no usable certificate in it"), "{garbage}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// A proxy that speaks TLS, with roots of its own: the CA's are not good for it, nor its own for the CA.
+    #[test]
+    fn md_300_018_a_proxy_has_roots_of_its_own() {
+        let dir = std::env::temp_dir().join(format!("edgemd-proxy-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let (proxy, ca) = (pair("127.0.0.1"), pair("ca.example"));
+        let file = |name: &str, (certificate, _): &(Vec<u8>, KeyPair)| {
+            let path = dir.join(name);
+            let text = crate::rules::pem::encode("CERTIFICATE", certificate);
+            std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+            Some(path)
+        };
+        let (of_proxy, of_ca) = (file("proxy.pem", &proxy), file("ca.pem", &ca));
+        let call = |server: &Server, roots: &Option<PathBuf>, proxy_roots: &Option<PathBuf>| {
+            let proxy = Some(format!("https://{}", server.address));
+            let route = Route { roots: roots.clone(), proxy, proxy_roots: proxy_roots.clone() };
+            client(&route).call(&ask(Method::Get, "http://ca.example/directory".into()))
+        };
+        let tunnel = || Say::Answer("HTTP/1.1 200 OK\r\n\r\n".into());
+        for (roots, proxy_roots) in [(&of_ca, &of_proxy), (&of_proxy, &None)] {
+            let server = tls_server(vec![tunnel(), ok("{}")], &proxy);
+            assert_eq!(call(&server, roots, proxy_roots).unwrap().body, b"{}");
+            assert!(server.heard.recv().unwrap().starts_with("CONNECT ca.example:80 "));
+            assert_eq!(server.connections(), 1);
+        }
+        for (roots, proxy_roots) in [(&of_proxy, &of_ca), (&of_ca, &None), (&None, &None)] {
+            let server = tls_server(vec![Say::Close], &proxy);
+            let said = call(&server, roots, proxy_roots).unwrap_err().to_string();
+            let why = "ca.example through the proxy: the certificate of the proxy comes from nobody who is trusted here; \
+                       MDHttpProxyCACertificateFile can name the roots";
+            assert!(said.starts_with(why), "{said}");
+            assert_eq!(server.connections(), 1);
+        }
+        // Inside the tunnel it is the CA's own certificate that counts, and only its roots.
+        for (roots, fine) in [(&of_ca, true), (&of_proxy, false)] {
+            let inner = ca.1.serialize_der();
+            let server = nested_server(&proxy, (ca.0.clone(), inner));
+            let route = Route {
+                roots: roots.clone(),
+                proxy: Some(format!("https://{}", server.0)),
+                proxy_roots: of_proxy.clone(),
+            };
+            let came = client(&route).call(&ask(Method::Get, "https://ca.example/directory".into()));
+            match came {
+                Ok(reply) => assert!(fine && reply.body == b"{}"),
+                Err(trouble) => assert!(!fine && trouble.why.contains("the CA's own server"), "{trouble}"),
+            }
+            server.1.join().unwrap();
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// A proxy that speaks TLS, and behind it a CA that does so, too.
+    fn nested_server(proxy: &(Vec<u8>, KeyPair), ca: (Vec<u8>, Vec<u8>)) -> (SocketAddr, JoinHandle<()>) {
+        let config = |certificate: Vec<u8>, key: Vec<u8>| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = rustls::ServerConfig::builder_with_provider(provider);
+            let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+            let pair = builder.with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()));
+            rustls::ServerConnection::new(Arc::new(pair.unwrap())).unwrap()
+        };
+        let (outer, inner) = (config(proxy.0.clone(), proxy.1.serialize_der()), config(ca.0, ca.1));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = |stream: &mut dyn Read| {
+            let mut head = vec![];
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                head.push(byte[0]);
+            }
+            head.ends_with(b"\r\n\r\n")
+        };
+        let thread = std::thread::spawn(move || {
+            let mut tunnel = rustls::StreamOwned::new(outer, listener.accept().unwrap().0);
+            assert!(head(&mut tunnel));
+            tunnel.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let mut stream = rustls::StreamOwned::new(inner, tunnel);
+            if head(&mut stream) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+            }
+        });
+        (address, thread)
+    }
+
+    /// A name whose first addresses are no good: IPv6 that leads nowhere, and one where nobody is.
+    #[test]
+    fn an_address_that_does_not_answer_is_passed_over_in_time() {
+        let server = Server::new(vec![ok("{}")]);
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let away: SocketAddr = "[100::1]:443".parse().unwrap();
+        let mut addresses = DefaultResolver::default().empty();
+        for address in [away, nobody, "192.0.2.1:443".parse().unwrap(), server.address] {
+            addresses.push(address);
+        }
+        let url = "http://ca.example/directory";
+        let known = Mutex::new(Some((url.parse().unwrap(), addresses)));
+        let lookup = OneLookup { known, system: DefaultResolver::default() };
+        let limits = Limits { connect: Span::secs(4), ..Limits::default() };
+        let line = Client::by(&Route::default(), limits, lookup).unwrap();
+        let began = Instant::now();
+        assert_eq!(line.call(&ask(Method::Get, url.into())).unwrap().body, b"{}");
+        assert!(began.elapsed().as_secs() < 4);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Event {
     /// Added to the daemon's own environment; never a secret.
     pub env: Vec<(&'static str, String)>,
     pub limit: Span,
+    /// It takes away what an earlier one has put somewhere: it is run while edgemd stops, too, as far as there is time.
+    pub clears: bool,
 }
 
 pub trait Script {
@@ -45,11 +47,16 @@ pub struct Ending(Arc<Mutex<Running>>);
 struct Running {
     /// The process group, for as long as its first process is not reaped: until then the number means nobody else.
     group: Option<Pid>,
+    /// That a stop does not end it.
+    clears: bool,
     stopped: bool,
 }
 
 /// How long a program may take to end when it is asked to; then it is made to.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What a stop leaves to one that clears up.
+const PARTING: Span = Span::secs(1);
 
 /// How long a stop may stay unseen, and an exit on a kernel without pidfd (before Linux 5.3).
 const TICK: Duration = Duration::from_millis(200);
@@ -65,7 +72,7 @@ impl Ending {
     pub fn end(&self) {
         let mut running = self.lock();
         running.stopped = true;
-        if let Some(group) = running.group {
+        if let Some(group) = running.group.filter(|_| !running.clears) {
             let _ = kill_process_group(group, Signal::TERM);
         }
     }
@@ -95,10 +102,13 @@ impl SystemScript {
         let (reader, mut child) = self.start(program, args, event)?;
         let mut watch = Watch::new(&child, reader, program);
         let mut over = None;
-        let exited = watch.wait(event.limit.duration(), Until::Exit, Some(&self.ending));
+        let stops = self.ending.lock().stopped;
+        let limit = if stops { event.limit.min(PARTING) } else { event.limit };
+        let ending = Some(&self.ending).filter(|_| !event.clears);
+        let exited = watch.wait(limit.duration(), Until::Exit, ending);
         let good = watch.exit_is_good();
         let stopped = self.ending.lock().stopped;
-        if !exited || (stopped && !good) {
+        if !exited || (stopped && !good && !event.clears) {
             over = Some(if stopped {
                 "ended, because edgemd stops".to_owned()
             } else {
@@ -131,11 +141,11 @@ impl SystemScript {
         command.stdin(Stdio::null()).stdout(writer).stderr(errors).process_group(0);
         // Held over the start, so that a stop comes before it or finds the group.
         let mut running = self.ending.lock();
-        if running.stopped {
+        if running.stopped && !event.clears {
             return Err("not started, because edgemd stops".into());
         }
         let child = command.spawn().map_err(|error| unstarted(program, &error))?;
-        running.group = Some(Pid::from_child(&child));
+        (running.group, running.clears) = (Some(Pid::from_child(&child)), event.clears);
         // With the command its ends of the pipe are dropped here, so that the pipe ends with the program.
         Ok((reader, child))
     }

@@ -5,9 +5,10 @@ use crate::doors::clock::{self, Knock, Push, SystemClock};
 use crate::doors::control::Control;
 use crate::doors::dice::SystemDice;
 use crate::doors::disk::{self, Lock, SystemDisk};
+use crate::doors::dns::SystemDns;
 use crate::doors::front::shelf::{Forge, Shelf};
 use crate::doors::front::{self, Front, Passed};
-use crate::doors::https::SystemWire;
+use crate::doors::https::{Bell, SystemWire};
 use crate::doors::keys;
 use crate::doors::look::SystemLook;
 use crate::doors::script::SystemScript;
@@ -165,8 +166,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let mut clock = SystemClock::new(mailbox);
     let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let mut wire = SystemWire::new(Arc::new(move || drop(bell.send(Knock::Answer))));
+        let bell: Bell = Arc::new(move || drop(bell.send(Knock::Answer)));
+        let mut wire = SystemWire::new(bell.clone());
         let mut dice = SystemDice::default();
+        let mut dns = SystemDns::new(bell);
         let mut look = SystemLook::default();
         let doors = Doors {
             clock: &mut clock,
@@ -175,6 +178,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
             script: &mut script,
             look: &mut look,
             dice: &mut dice,
+            dns: &mut dns,
         };
         let mut keeper = Keeper::new(doors, store, loaded, config, keeper);
         let _ = ready.send(());

@@ -4,7 +4,7 @@ use crate::house::errand::{Came, Errand, Task};
 use crate::house::keeper::Keeper;
 use crate::rules::acme::turns::Proof;
 use crate::words::cert::{Account, Outcome};
-use crate::words::config::Md;
+use crate::words::config::{Challenge, Md};
 
 /// Orders under way at the same time: each holds a thread and a TLS connection, and the device has little memory. Those
 /// that a hanging CA holds up don't count, so that they hold up nobody else; but there is an end to them, too.
@@ -26,7 +26,7 @@ impl Keeper<'_> {
 
     /// Whether there is no room for anybody.
     pub(super) fn is_full(&self) -> bool {
-        let busy = self.errands.iter().filter(|errand| !errand.hangs).count();
+        let busy = self.errands.iter().filter(|errand| !errand.hangs && !errand.is_idle()).count();
         busy >= ERRANDS || self.errands.len() + self.hung_up.len() >= LINES
     }
 
@@ -39,7 +39,7 @@ impl Keeper<'_> {
         }
         let mut index = 0;
         while let Some(errand) = self.errands.get_mut(index) {
-            let came = errand.turn(self.doors.clock.steady(), self.doors.disk);
+            let came = errand.turn(self.doors.clock.steady(), &mut self.doors);
             match came {
                 Came::Nothing => index += 1,
                 Came::Served(proof) => {
@@ -60,7 +60,7 @@ impl Keeper<'_> {
                     self.replace_key(index);
                     index += 1;
                 }
-                Came::Granted(_) | Came::Advised(..) | Came::Left | Came::Nowhere(_) => {
+                Came::Granted(_) | Came::Advised(..) | Came::Known(_) | Came::Left | Came::Nowhere(_) => {
                     let errand = self.errands.remove(index);
                     self.over(errand, came);
                 }
@@ -70,6 +70,11 @@ impl Keeper<'_> {
 
     /// An answer is in place; whoever is told of it may object.
     fn tell_of_answer(&mut self, index: usize, proof: &Proof) {
+        if let (Challenge::DnsPersist01, Some(txt), Some(errand)) =
+            (proof.challenge, &proof.txt, self.errands.get(index))
+        {
+            self.lives.learn(&errand.ca, txt.value.split(';').next());
+        }
         let order = self.errands.get(index).and_then(Errand::order);
         let Some(md) = order.and_then(|order| self.lives.md(&order.slot.md)).cloned() else { return };
         if let (Err(trouble), Some(errand)) = (self.say_setup(&md, proof), self.errands.get_mut(index)) {
@@ -88,9 +93,11 @@ impl Keeper<'_> {
             }
             (Task::Ask(subjects), Came::Advised(hints, base)) => self.advised(&errand.ca, &subjects, &hints, base),
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
+            (Task::Learn { name, ended }, Came::Known(issuers)) => self.learnt(&errand.ca, Ok(issuers), name, ended),
+            (Task::Learn { name, ended }, Came::Nowhere(no)) => self.learnt(&errand.ca, Err(no), name, ended),
             (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
             (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),
-            (Task::Order(_) | Task::Ask(_), _) => {}
+            (Task::Order(_) | Task::Ask(_) | Task::Learn { .. }, _) => {}
         }
     }
 
@@ -100,7 +107,7 @@ impl Keeper<'_> {
             if errand.order().is_none_or(|order| self.lives.want(&order.slot) == Some(&order.want)) {
                 self.errands.push(errand);
             } else {
-                self.hung_up.extend(errand.hang_up(self.doors.disk));
+                self.hung_up.extend(errand.hang_up(&mut self.doors));
             }
         }
     }

@@ -56,6 +56,9 @@ impl FrontDesk {
         match request {
             Request::Status { form, name } => self.status(form, name.as_deref(), &say),
             Request::Renew { names, force } => self.renew(&names, force, say),
+            Request::Dns { name } => self.records(name.as_deref(), say),
+            Request::ClockSet => self.pass_on(Knock::ClockSet, "the clock is looked at again", &say),
+            Request::LinkUp => self.pass_on(Knock::LinkUp, "what waits for the net is tried again", &say),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
             Request::Reload => match self.reload() {
@@ -128,6 +131,18 @@ impl FrontDesk {
             }
             Err(name) => end(&say, vec![no_such(name)], boot::FAILED),
         }
+    }
+
+    fn records(&self, name: Option<&str>, say: Sender<Say>) {
+        match name.map(|name| Name::parse(name, Labels::One).map_err(|_| name)).transpose() {
+            Ok(name) => _ = self.knocks.send(Knock::Dns { name, ended: say }),
+            Err(name) => end(&say, vec![no_such(name)], boot::FAILED),
+        }
+    }
+
+    fn pass_on(&self, knock: Knock, line: &str, say: &Sender<Say>) {
+        let _ = self.knocks.send(knock);
+        end(say, vec![line.into()], boot::FINE);
     }
 
     fn status(&self, form: Form, name: Option<&str>, say: &Sender<Say>) {

@@ -25,8 +25,14 @@ impl Keeper<'_> {
     }
 
     fn hook(&mut self, md: &Md, argv: Vec<String>, event: &str) -> Result<(), Trouble> {
-        self.doors.script.run(&Event { argv, env: environment(md, event), limit: md.hook_limit })
+        self.doors.script.run(&Event { argv, env: environment(md, event), limit: md.hook_limit, clears: false })
     }
+}
+
+/// MDChallengeDns01, if there is one: its own words; what is to be done is added at each call.
+pub fn dns_command(md: &Md) -> Option<Event> {
+    let argv = md.dns_command.clone()?;
+    Some(Event { argv, env: environment(md, "dns-01"), limit: md.hook_limit, clears: false })
 }
 
 /// Paths and names, never a secret.

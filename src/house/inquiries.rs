@@ -15,7 +15,7 @@ use crate::words::fault::Trouble;
 pub type Subject = (Slot, [u8; 32]);
 
 pub(super) fn route(md: &Md) -> Route {
-    Route { roots: md.roots.clone(), proxy: md.proxy.clone() }
+    Route { roots: md.roots.clone(), proxy: md.proxy.clone(), proxy_roots: md.proxy_roots.clone() }
 }
 
 impl Keeper<'_> {

@@ -4,6 +4,7 @@
 use crate::doors::clock::{Clock, Ended, Knock, Push};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
+use crate::doors::dns::Dns;
 use crate::doors::front::shelf::Shelf;
 use crate::doors::https::{Line, Wire};
 use crate::doors::look::Look;
@@ -33,6 +34,7 @@ pub struct Doors<'a> {
     pub script: &'a mut dyn Script,
     pub look: &'a mut dyn Look,
     pub dice: &'a mut dyn Dice,
+    pub dns: &'a mut dyn Dns,
 }
 
 pub struct Keeper<'a> {
@@ -63,6 +65,8 @@ pub struct Keeper<'a> {
     look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
+    /// The time by both clocks, when it was last looked at.
+    clocks: Option<(Unix, Span)>,
     /// The MDs of which there is news.
     stale: BTreeSet<Name>,
     /// What is due, while there is no room for it.
@@ -109,6 +113,7 @@ impl<'a> Keeper<'a> {
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
+            clocks: None,
             stale: BTreeSet::new(),
             waiting: vec![],
             curious: BTreeSet::new(),
@@ -135,6 +140,9 @@ impl<'a> Keeper<'a> {
                 Knock::Stop => break,
                 Knock::Reload(config) => self.reload(*config),
                 Knock::Renew { names, push, ended } => self.push(&names, push, ended),
+                Knock::Dns { name, ended } => self.show_records(name, ended),
+                Knock::ClockSet => self.look_again(),
+                Knock::LinkUp => self.link_up(),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
                 Knock::Prune { yes, ended } => {
                     let (lines, well) = self.prune(yes);
@@ -143,7 +151,7 @@ impl<'a> Keeper<'a> {
             }
         }
         for errand in std::mem::take(&mut self.errands) {
-            errand.hang_up(self.doors.disk);
+            errand.hang_up(&mut self.doors);
         }
     }
 
@@ -151,6 +159,7 @@ impl<'a> Keeper<'a> {
     fn work(&mut self) -> Span {
         let steady = self.doors.clock.steady();
         let now = self.now();
+        self.notice_jump(now, steady);
         if steady >= self.look_by || now.zip(self.look_at).is_some_and(|(now, at)| now >= at) {
             self.look(now);
         } else if !self.stale.is_empty() {
@@ -168,6 +177,18 @@ impl<'a> Keeper<'a> {
         };
         let until_glance = if self.stale.is_empty() { LONGEST_NAP } else { Span::ZERO };
         until_turn.min(until_look).min(until_glance).min(self.look_by.minus(steady)).min(LONGEST_NAP)
+    }
+
+    /// Whoever has set the clock may not have said so: everything is seen anew then.
+    fn notice_jump(&mut self, now: Option<Unix>, steady: Span) {
+        let before = std::mem::replace(&mut self.clocks, now.map(|now| (now, steady)));
+        let (Some((then, at)), Some(now)) = (before, now) else { return };
+        let due = then.plus(steady.minus(at));
+        if due.since(now).max(now.since(due)) > Span::mins(1) {
+            log::info!("the clock was set: it would be {due}, and is {now}");
+            self.look_again();
+            self.post_all();
+        }
     }
 
     pub(super) fn now(&self) -> Option<Unix> {
@@ -371,6 +392,13 @@ impl<'a> Keeper<'a> {
             }
             Err(trouble) => log::error!("what is new in the store is not seen: {trouble}"),
         }
+    }
+
+    /// What waits for the net waits no longer.
+    fn link_up(&mut self) {
+        let now = self.now();
+        self.lives.link_up(now);
+        self.look_again();
     }
 
     /// Somebody asked for a renewal and waits for its end.

@@ -3,6 +3,7 @@
 
 mod change;
 mod own;
+mod records;
 mod report;
 mod staple;
 
@@ -35,6 +36,8 @@ pub struct Lives {
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// What each CA is called in DNS; `None`: it does not say.
+    issuers: BTreeMap<String, Option<String>>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
     bases: BTreeMap<String, String>,
     /// Before this moment no clock is believed.
@@ -103,6 +106,7 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            issuers: BTreeMap::new(),
             bases: BTreeMap::new(),
             touched: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -173,6 +177,19 @@ impl Lives {
 
     pub fn account(&self, ca: &str) -> Option<&Account> {
         self.accounts.get(ca)
+    }
+
+    /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
+    /// a link that comes and goes is no reason to be refused as often.
+    pub fn link_up(&mut self, now: Option<Unix>) {
+        for (slot, life) in &mut self.certs {
+            for backoff in [&mut life.tried.order, &mut life.tried.tell] {
+                if plan::link_ends(backoff, now) {
+                    backoff.until = None;
+                    self.touched.insert(slot.md.clone());
+                }
+            }
+        }
     }
 
     /// What anybody who may come to this CA gives as a contact.

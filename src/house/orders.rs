@@ -2,6 +2,7 @@
 
 use crate::doors::keys::{self, AccountKey};
 use crate::house::errand::{Errand, Order, Task};
+use crate::house::hooks;
 use crate::house::inquiries::route;
 use crate::house::keeper::Keeper;
 use crate::rules::acme::advice;
@@ -68,7 +69,9 @@ impl Keeper<'_> {
             replaces: self.replaced(&want, &ca),
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        Ok(Errand::new(task, ca, account_key, Box::new(flow), line, (self.answers.clone(), md.webroot.clone())))
+        let answers = (self.answers.clone(), md.webroot.clone());
+        let errand = Errand::new(task, ca, account_key, Box::new(flow), line, answers);
+        Ok(errand.with_dns(hooks::dns_command(md), md.dns_forgets, md.dns_wait))
     }
 
     /// The id of the certificate that the new one replaces, where this CA gave it and it shares a name (RFC 9773 §5).

@@ -46,7 +46,10 @@ fn obstacle(challenge: Challenge, md: &Md, config: &Config) -> Option<String> {
             None
         }
         Challenge::Http01 => Some(nobody(80, ports.http, "http")),
-        Challenge::Dns01 | Challenge::DnsPersist01 => Some("this version of edgemd can't answer it yet".into()),
+        Challenge::Dns01 if md.dns_command.is_some() => None,
+        Challenge::Dns01 => Some("there is no command for it (MDChallengeDns01)".into()),
+        // A person has to publish a record first.
+        Challenge::DnsPersist01 => Some("MDCAChallenges does not name it".into()),
     }
 }
 
@@ -133,8 +136,8 @@ mod tests {
         let refusal = possible(&md, &config).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "proving *.b.example: challenge-mismatch: only dns-01 can prove a wildcard; dns-01: this version of edgemd can't \
-             answer it yet; dns-persist-01: this version of edgemd can't answer it yet"
+            "proving *.b.example: challenge-mismatch: only dns-01 can prove a wildcard; dns-01: there is no command for it \
+             (MDChallengeDns01); dns-persist-01: MDCAChallenges does not name it"
         );
     }
 }

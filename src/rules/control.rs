@@ -13,6 +13,12 @@ pub enum Request {
         force: bool,
     },
     Reload,
+    /// The records to be published for dns-persist-01: of this MD, or of all that are proven so.
+    Dns {
+        name: Option<String>,
+    },
+    ClockSet,
+    LinkUp,
     Account(Accounts),
     /// List what the store keeps for nobody; remove it if `yes`.
     Prune {
@@ -62,6 +68,9 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("status") => status(words)?,
         Some("renew") => renew(words)?,
         Some("reload") => no_more("reload", words).map(|()| Request::Reload)?,
+        Some("dns") => dns(words)?,
+        Some("clock-set") => no_more("clock-set", words).map(|()| Request::ClockSet)?,
+        Some("link-up") => no_more("link-up", words).map(|()| Request::LinkUp)?,
         Some("account") => Request::Account(accounts(words)?),
         Some("prune") => prune(words)?,
         Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
@@ -70,7 +79,7 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
     Ok(Asked::Command(request))
 }
 
-const REQUESTS: &str = "status, renew, account, reload and prune";
+const REQUESTS: &str = "status, renew, dns, account, reload, clock-set, link-up and prune";
 
 fn page(target: &str) -> Option<Request> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -118,6 +127,14 @@ pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts
     }
 }
 
+fn dns<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    match (words.next(), words.next()) {
+        (Some(word), _) if word.starts_with('-') => Err(unknown("dns", word)),
+        (name, None) => Ok(Request::Dns { name: name.map(str::to_owned) }),
+        _ => Err("dns takes one name".into()),
+    }
+}
+
 fn prune<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
     match words.next() {
         None => Ok(Request::Prune { yes: false }),
@@ -144,6 +161,9 @@ impl Request {
             Self::Renew { names, force: false } => ("renew".to_owned(), names.as_slice()),
             Self::Renew { names, force: true } => ("renew --force".to_owned(), names.as_slice()),
             Self::Reload => ("reload".to_owned(), [].as_slice()),
+            Self::Dns { name } => ("dns".to_owned(), name.as_slice()),
+            Self::ClockSet => ("clock-set".to_owned(), [].as_slice()),
+            Self::LinkUp => ("link-up".to_owned(), [].as_slice()),
             Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
             Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
             Self::Prune { yes: false } => ("prune".to_owned(), [].as_slice()),
@@ -187,6 +207,10 @@ mod tests {
             ("renew", renew(&[], false)),
             ("renew --force b.example.org a.example.org", renew(&["b.example.org", "a.example.org"], true)),
             ("reload\n", Request::Reload),
+            ("dns", Request::Dns { name: None }),
+            ("dns a.example.org", Request::Dns { name: Some("a.example.org".into()) }),
+            ("clock-set", Request::ClockSet),
+            ("link-up\n", Request::LinkUp),
             ("account", Request::Account(Accounts::Show)),
             ("account deactivate\r\n", deactivate(None)),
             ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
@@ -200,16 +224,28 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, account, reload and prune"),
-            ("halt", "unknown request \"halt\"; there are status, renew, account, reload and prune"),
-            ("STATUS", "unknown request \"STATUS\"; there are status, renew, account, reload and prune"),
+            ("", "an empty request; there are status, renew, dns, account, reload, clock-set, link-up and prune"),
+            (
+                "halt",
+                "unknown request \"halt\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+            ),
+            (
+                "STATUS",
+                "unknown request \"STATUS\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+            ),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
             ("renew -f", "renew does not know \"-f\""),
+            ("dns a b", "dns takes one name"),
+            ("dns --all", "dns does not know \"--all\""),
+            ("link-up now", "link-up does not know \"now\""),
             ("reload now", "reload does not know \"now\""),
             ("account end", "account does not know \"end\""),
             ("account deactivate a b", "account deactivate takes one CA"),
-            ("\u{fffd}", "unknown request \"\u{fffd}\"; there are status, renew, account, reload and prune"),
+            (
+                "\u{fffd}",
+                "unknown request \"\u{fffd}\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+            ),
             ("prune yes", "prune does not know \"yes\""),
             ("prune --yes please", "prune does not know \"please\""),
         ] {
@@ -244,6 +280,10 @@ mod tests {
             renew(&[], true),
             renew(&["a.example.org", "2001:db8::1"], false),
             Request::Reload,
+            Request::Dns { name: None },
+            Request::Dns { name: Some("*.example.org".into()) },
+            Request::ClockSet,
+            Request::LinkUp,
             Request::Account(Accounts::Show),
             deactivate(None),
             deactivate(Some("LetsEncrypt")),

@@ -443,6 +443,7 @@ mod tests {
             md: Arc::new(md.clone()),
             ca: String::new(),
             account: None,
+            records: vec![],
             certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
             log: Diary::default(),
             warning: Default::default(),

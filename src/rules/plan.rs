@@ -105,6 +105,11 @@ pub fn pending(until: Option<Unix>, now: Unix) -> Option<Unix> {
     until.filter(|until| *until > now && until.since(now) <= LONGEST_WAIT)
 }
 
+/// Whether these failures were noted while the clock was ahead; they say nothing of today.
+pub fn by_another_clock(backoff: &Backoff, now: Unix) -> bool {
+    backoff.last_at.is_some_and(|at| at.since(now) > LONGEST_WAIT)
+}
+
 /// A day, and the jitter on top of it.
 const LONGEST_WAIT: Span = Span::hours(36);
 
@@ -185,6 +190,13 @@ const BUILT: Unix = Unix::from_secs(match option_env!("SOURCE_DATE_EPOCH") {
 /// 2026-11-01; raised at each release.
 const RELEASED: u64 = 1_793_491_200;
 
+/// Whether a link that comes up ends this wait: one for a lost net does, and so does any other that is not of a moment ago.
+pub fn link_ends(backoff: &Backoff, now: Option<Unix>) -> bool {
+    let offline = matches!(backoff.last, Some(Failure::Trouble(_)));
+    let is_old = now.zip(backoff.last_at).is_some_and(|(now, at)| now.since(at) >= Span::mins(15));
+    backoff.until.is_some() && (offline || is_old)
+}
+
 /// What to remember after a step. `throw` is an even throw of 0 to [`THROW`]` - 1`: the jitter is fixed here, once.
 pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u32) -> Tried {
     let mut next = tried.clone();
@@ -250,7 +262,8 @@ pub const THROW: u32 = 1001;
 
 /// One more failure, and the wait that follows it.
 pub fn failed(before: &Backoff, failure: &Failure, retry: Span, now: Unix, throw: u32) -> Backoff {
-    let failures = before.failures.saturating_add(1);
+    let counted = if by_another_clock(before, now) { 0 } else { before.failures };
+    let failures = counted.saturating_add(1);
     let until = now.plus(back_off(failures, patience(failure), retry, throw));
     Backoff { failures, until: Some(until), last: Some(failure.clone()), last_at: Some(now) }
 }

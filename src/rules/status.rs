@@ -50,6 +50,7 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "renew-at", report.certs.iter().filter_map(|cert| cert.renew_at).min().map(Unix::http_date));
         put(map, "require-https", require_https(md.require_https));
         put(map, "privkey", (md.keys != [KeyKind::P256]).then(|| keys_json(&md.keys)));
+        put(map, "dns-records", (!report.records.is_empty()).then(|| report.records.clone()));
         put(map, "proxy-url", md.proxy.clone());
         put(map, "profile", md.profile.clone());
         put(map, "ca-certs", md.roots.as_ref().map(|path| path.to_string_lossy()));

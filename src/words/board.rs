@@ -73,6 +73,8 @@ pub struct Report {
     pub ca: String,
     /// Our account's URL there.
     pub account: Option<String>,
+    /// What a person has to have published for dns-persist-01, as far as it is known.
+    pub records: Vec<String>,
     pub certs: Vec<CertReport>,
     pub log: Diary,
     /// What came of warning that a certificate runs out.

@@ -106,6 +106,8 @@ pub struct Md {
     /// Trust roots for talking to the CA (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
+    /// Trust roots for the proxy (PEM); `None` is those for the CA.
+    pub proxy_roots: Option<PathBuf>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
     /// The CA's profile that is wished for, and whether nothing else will do.
@@ -133,6 +135,12 @@ pub struct Md {
     pub retry: Span,
     /// As written, unfiltered, or `None` for what is possible.
     pub challenges: Option<Vec<Challenge>>,
+    /// The program that puts answers to dns-01 into DNS, and its arguments.
+    pub dns_command: Option<Vec<String>>,
+    /// `MDChallengeDns01Version 1`: it is told only the name of what it takes away.
+    pub dns_forgets: bool,
+    /// How long DNS may take to show an answer; `None`: nobody looks.
+    pub dns_wait: Option<Span>,
     /// Where answers to http-01 are written too, for a web server that owns port 80.
     pub webroot: Option<PathBuf>,
     /// Whether the Internet's 443 arrives at a listener of ours.
@@ -160,6 +168,7 @@ impl Md {
             cas: vec![],
             roots: None,
             proxy: None,
+            proxy_roots: None,
             failover: 5,
             profile: None,
             profile_mandatory: false,
@@ -176,6 +185,9 @@ impl Md {
             activation: Span::ZERO,
             retry: Span::secs(30),
             challenges: None,
+            dns_command: None,
+            dns_forgets: false,
+            dns_wait: Some(Span::mins(2)),
             webroot: None,
             tls_arrives: false,
             require_https: RequireHttps::Off,
@@ -185,6 +197,11 @@ impl Md {
             served_at: None,
             hook_limit: Span::secs(60),
         }
+    }
+
+    /// Whether the operator has named this way.
+    pub fn proves_by(&self, challenge: Challenge) -> bool {
+        self.challenges.as_ref().is_some_and(|listed| listed.contains(&challenge))
     }
 
     /// Whether the CA may be asked for it.

@@ -2,6 +2,7 @@
 
 use super::hands::Hands;
 use super::responder::{Responder, TestCa, access};
+use super::zone::Zone;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edgemd::doors::clock::{Clock, Knock};
@@ -9,10 +10,12 @@ use edgemd::doors::https::{Line, Route, Wire};
 use edgemd::rules::acme::advice;
 use edgemd::rules::acme::jws::Jwk;
 use edgemd::rules::acme::types::{Method, Reply, Request};
+use edgemd::rules::txt::Txt;
 use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
 use edgemd::words::fault::Trouble;
+use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -33,6 +36,8 @@ pub const DIRECTORY: &str = "https://ca.example/directory";
 const BASE: &str = "https://ca.example";
 /// How long a client waits for a CA that is silent.
 const SILENCE: Span = Span::secs(30);
+/// What it calls itself in DNS.
+const ISSUER: &str = "ca.example";
 const ERROR: &str = "urn:ietf:params:acme:error:";
 
 #[derive(Clone)]
@@ -77,6 +82,8 @@ pub struct Weather {
     pub denies_orders: bool,
     /// The answer to finalize is the finished order.
     pub prompt: bool,
+    /// dns-persist-01 is offered as its draft has it.
+    pub persist: bool,
     /// Whether it says when it wants certificates to be renewed (RFC 9773): as boulder does, unless `window` says otherwise.
     pub ari: bool,
     pub window: Option<(Unix, Unix)>,
@@ -113,6 +120,7 @@ impl Default for Weather {
             bad_contact: None,
             denies_orders: false,
             prompt: false,
+            persist: false,
             ari: false,
             window: None,
             explanation: None,
@@ -162,6 +170,8 @@ struct Ca {
     now: Box<dyn Fn() -> Unix + Send>,
     /// What it finds at http-01's place for this token.
     look: Look,
+    /// What it finds in DNS.
+    zone: Option<Zone>,
     weather: Weather,
     issuer: Issuer<'static, KeyPair>,
     root: Vec<u8>,
@@ -247,6 +257,7 @@ impl FakeCa {
             now: Box::new(move || now()),
             responder,
             look: Box::new(look),
+            zone: None,
             weather: Weather::default(),
             issuer,
             root,
@@ -274,6 +285,11 @@ impl FakeCa {
 
     pub fn weather(&self, change: impl FnOnce(&mut Weather)) {
         change(&mut self.lock().weather);
+    }
+
+    /// Where it looks for the answers in DNS.
+    pub fn asks(&self, zone: &Zone) {
+        self.lock().zone = Some(zone.clone());
     }
 
     /// Its OCSP responder, at whichever URL.
@@ -474,6 +490,7 @@ impl Ca {
     fn directory(&self) -> Reply {
         let base = self.base;
         let mut meta = match self.weather.terms {
+            Some(terms) if self.weather.persist => json!({"termsOfService": terms, "caaIdentities": [ISSUER]}),
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
@@ -805,7 +822,12 @@ impl Ca {
                 challenge
             })
             .collect();
-        challenges.push(json!({"type": "dns-persist-01", "url": "https://ca.example/x", "status": "pending"}));
+        let mut persist = json!({"type": "dns-persist-01", "url": "https://ca.example/x", "status": "pending"});
+        if self.weather.persist {
+            persist["url"] = format!("{base}/challenge/{index}/dns-persist-01").into();
+            persist["issuer-domain-names"] = json!([ISSUER, "other.example"]);
+        }
+        challenges.push(persist);
         challenges.push(json!({"type": "telepathy-01", "token": 7, "url": [1, 2]}));
         let shift = count % challenges.len();
         challenges.rotate_left(shift);
@@ -829,9 +851,21 @@ impl Ca {
         if authorization.verdict.is_some() {
             return Err(No(400, "malformed", "the challenge is not pending".into()));
         }
-        let good = kind == "http-01" && !self.weather.reject && found == Some(expected);
+        let name = authorization.identifier["value"].as_str().unwrap_or_default();
+        let shown = |txt: Option<Txt>| txt.is_some_and(|txt| self.zone.as_ref().is_some_and(|zone| zone.shows(&txt)));
+        let proven = match (kind, Name::parse(name, Labels::One)) {
+            ("http-01", _) => found == Some(expected),
+            ("dns-01", Ok(name)) => shown(Some(Txt::dns_01(&name, &expected))),
+            ("dns-persist-01", Ok(name)) => {
+                let account = format!("{base}/account/{}", authorization.account);
+                shown(Txt::persist(&name, ISSUER, &account, authorization.wildcard))
+            }
+            _ => false,
+        };
+        let good = proven && !self.weather.reject;
         authorization.verdict = Some((if good { Verdict::Valid } else { Verdict::Invalid }, self.weather.polls));
-        authorization.asked = ["http-01", "tls-alpn-01", "dns-01"].into_iter().find(|word| *word == kind).unwrap_or("");
+        let kinds = ["http-01", "tls-alpn-01", "dns-01", "dns-persist-01"];
+        authorization.asked = kinds.into_iter().find(|word| *word == kind).unwrap_or("");
         Ok(ok(
             200,
             &json!({"type": kind, "url": format!("{base}/challenge/{index}/{kind}"), "status": "processing",

@@ -2,6 +2,7 @@
 
 use super::hands::Hands;
 use super::locked;
+use super::zone::Zone;
 use edgemd::doors::script::{Event, Script};
 use edgemd::words::fault::Trouble;
 use edgemd::words::time::{Span, Unix};
@@ -16,6 +17,8 @@ struct Inner {
     manners: Vec<Manner>,
     denied: Option<&'static str>,
     takes: Span,
+    /// Where the command for dns-01 does its work.
+    zone: Option<Zone>,
 }
 
 /// How it answers one call.
@@ -34,6 +37,7 @@ impl Ear {
             manners: Vec::new(),
             denied: None,
             takes: Span::ZERO,
+            zone: None,
         })))
     }
 
@@ -50,6 +54,11 @@ impl Ear {
     /// From now on each call with a word that begins so is answered with 1.
     pub fn deny(&self, word: impl Into<Option<&'static str>>) {
         locked(&self.0).denied = word.into();
+    }
+
+    /// From now on it puts answers there, and takes them away.
+    pub fn writes_to(&self, zone: &Zone) {
+        locked(&self.0).zone = Some(zone.clone());
     }
 
     /// What was heard since the `from`-th call: the program's own name, then the event or the MD.
@@ -84,7 +93,12 @@ impl Script for Ear {
         let overdue = inner.takes > event.limit;
         inner.hands.turn(if manner == Some(Manner::Hang) { event.limit } else { inner.takes.min(event.limit) });
         match manner {
-            None if !overdue => Ok(()),
+            None if !overdue => {
+                if let Some(zone) = &inner.zone {
+                    zone.hear(&event.argv);
+                }
+                Ok(())
+            }
             Some(Manner::Refuse) if !overdue => Err(Trouble::new(doing, "exited with 1")),
             _ => Err(Trouble::new(doing, format!("still running after {}, so it was ended", event.limit))),
         }

@@ -26,6 +26,7 @@ pub fn report(md: &Md, held: Option<Held>) -> Report {
         md: Arc::new(md.clone()),
         ca: String::new(),
         account: None,
+        records: vec![],
         certs: vec![cert],
         log: Diary::default(),
         warning: Backoff::default(),

@@ -12,7 +12,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,6 +67,8 @@ pub struct Ca {
     pebble: Child,
     _names: Resolver,
     dns: u16,
+    /// Where its resolver is told what names say.
+    zone: SocketAddr,
     /// Where the CA looks for http-01 answers, and for tls-alpn-01 ones.
     pub http: Port,
     pub tls: Port,
@@ -80,11 +83,12 @@ impl Ca {
         let (http, tls) = (Port::reserve(), Port::reserve());
         write_identity(&folder, &["localhost", "127.0.0.1", "::1", machine::HOST]);
         let mut names = Resolver::start(&folder, knobs, None);
-        let dns = names.port();
+        let dns = names.port(HERE);
+        let zone = SocketAddr::from((MANAGE, names.port(MANAGE)));
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
         let here = SocketAddr::from((HERE, pebble.port(HERE)));
         let manage = SocketAddr::from((MANAGE, pebble.port(MANAGE)));
-        Self { tee: Tee::to(here), pebble, _names: names, dns, http, tls, here, manage, folder }
+        Self { tee: Tee::to(here), pebble, _names: names, dns, zone, http, tls, here, manage, folder }
     }
 
     /// The URL of its directory.
@@ -118,6 +122,32 @@ impl Ca {
     /// How many TCP connections have been opened to it.
     pub fn connections(&self) -> usize {
         self.tee.count()
+    }
+
+    /// A command for dns-01 on this device, which writes down its calls, and the resolver's part of them.
+    pub fn dns_command(&self, folder: &Folder) -> PathBuf {
+        let post = format!("busybox wget -q -O /dev/null http://{}", self.zone);
+        folder.script(
+            "dns",
+            &format!(
+                "echo \"$@\" >>'{}'\ncase $1 in\n\
+                 setup) {post}/set-txt --post-data \"{{\\\"host\\\":\\\"_acme-challenge.$2.\\\",\\\"value\\\":\\\"$3\\\"}}\" ;;\n\
+                 teardown) {post}/clear-txt --post-data \"{{\\\"host\\\":\\\"_acme-challenge.$2.\\\"}}\" ;;\nesac",
+                folder.join("dns.log").display()
+            ),
+        )
+    }
+
+    /// Somebody publishes a record, in a zone file's form: `name. IN TXT "value"`.
+    pub fn publish(&self, record: &str) {
+        let (host, value) = record.split_once(" IN TXT \"").expect("a record");
+        let body = json!({"host": host, "value": value.trim_end_matches('"')}).to_string();
+        let mut stream = TcpStream::connect(self.zone).expect("the resolver's management");
+        let head = format!("POST /set-txt HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
 
     /// How many certificates it has issued.
@@ -231,8 +261,8 @@ impl Resolver {
         Self { process: Child::start(folder, "names", &mut command), _port: port }
     }
 
-    fn port(&mut self) -> u16 {
-        self.process.port(HERE)
+    fn port(&mut self, address: Ipv4Addr) -> u16 {
+        self.process.port(address)
     }
 }
 
@@ -249,6 +279,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "httpPort": http.number(),
         "tlsPort": tls.number(),
         "ocspResponderURL": knobs.ocsp,
+        "caaIdentities": ["pebble.example"],
         "externalAccountBindingRequired": !knobs.bound.is_empty(),
         "externalAccountMACKeys": keys,
         "domainBlocklist": knobs.blocked,

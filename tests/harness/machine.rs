@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub const HOST: &str = "10.0.2.2";
 
 /// An emulated processor is slow, and the machine that emulates it may be busy.
-const BOOTED: Duration = Duration::from_secs(120);
-const DONE: Duration = Duration::from_secs(120);
+const BOOTED: Duration = Duration::from_secs(400);
+const DONE: Duration = Duration::from_secs(400);
 
 /// What the battery beside the clock has kept, on a machine that has one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,22 @@ pub enum Battery {
     Full,
     /// The clock starts in 1970.
     Flat,
+}
+
+/// How time passes on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As here.
+    Ours,
+    /// Each instruction takes a while, and nothing is waited for: an hour in which nothing happens is over at once.
+    Hurried,
+}
+
+/// What its flash had seen at a moment.
+pub struct Flash {
+    bytes: Vec<u8>,
+    /// Of a card, what its driver has written; of a flash there is no such number, but nothing is written over there.
+    sectors: Option<usize>,
 }
 
 pub struct Machine {
@@ -68,7 +84,7 @@ impl Machine {
 
     /// Switches it on, and says how long it took to start its programs. What is in its flash stays from boot to boot.
     #[track_caller]
-    pub fn boot(&mut self, battery: Battery) -> Duration {
+    pub fn boot(&mut self, battery: Battery, pace: Pace) -> Duration {
         assert!(self.running.is_none(), "it is on");
         let begun = Instant::now();
         self.write_initramfs();
@@ -91,6 +107,9 @@ impl Machine {
             .arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{http}-:80,hostfwd=tcp:127.0.0.1:{https}-:443"));
         let clock = if battery == Battery::Full { "utc" } else { "1970-01-01T00:00:00" };
         command.args(["-rtc", &format!("base={clock}")]);
+        if pace == Pace::Hurried {
+            command.args(["-icount", "shift=3,sleep=off"]);
+        }
         let mut emulator = Child::start(&self.folder, "emulator", &mut command);
         let stream = until("the emulator runs", SOON, || match emulator.ended() {
             Some(status) => panic!("the emulator ended at once: {status}\n{}", emulator.log()),
@@ -166,32 +185,67 @@ impl Machine {
         cert::served(SocketAddr::from((Ipv4Addr::LOCALHOST, self.https.number())), name, Some(roots))
     }
 
-    /// The bytes of its flash, as soon as they have not changed for a while.
+    /// Its flash, as soon as it has not changed for a while.
     #[track_caller]
-    pub fn flash_at_rest(&mut self) -> Vec<u8> {
+    pub fn flash_at_rest(&mut self) -> Flash {
         self.run("sync");
-        let mut last = self.flash_bytes();
+        let mut last = self.flash_now();
         until("the flash is at rest", DONE, || {
             thread::sleep(Duration::from_secs(2));
-            let bytes = std::mem::replace(&mut last, self.flash_bytes());
-            (bytes == last).then_some(bytes)
+            let before = std::mem::replace(&mut last, self.flash_now());
+            (before.bytes == last.bytes && before.sectors == last.sectors).then_some(before)
         })
+    }
+
+    /// How many bytes were written to it from then on.
+    #[track_caller]
+    pub fn written_since(&mut self, then: &Flash) -> usize {
+        let now = self.flash_at_rest();
+        assert_eq!(then.bytes.len(), now.bytes.len(), "a flash does not grow");
+        match (then.sectors, now.sectors) {
+            (Some(before), Some(after)) => (after - before) * 512,
+            _ => then.bytes.iter().zip(&now.bytes).filter(|(before, after)| before != after).count(),
+        }
+    }
+
+    #[track_caller]
+    pub fn triple(&self) -> String {
+        self.fact("triple").expect("triple=, a folder of cross/")
+    }
+
+    /// The folder of board/ that it stands for, and what its processor is called there.
+    #[track_caller]
+    pub fn product(&self) -> (String, Option<String>) {
+        let product = self.fact("product").expect("product=, a folder of board/");
+        let triple = self.triple();
+        let arches = fs::read_to_string(self.home.join("../../board").join(&product).join("arches"));
+        let arches = arches.unwrap_or_default();
+        let line = arches.lines().find_map(|line| line.strip_prefix(&triple)?.split_whitespace().next());
+        (product, line.map(str::to_owned))
     }
 
     /// What the product that it stands for can spare (`board/<product>/budget`).
     #[track_caller]
     pub fn budget(&self, key: &str) -> f32 {
-        let product = self.fact("product").expect("product=, a folder of board/");
-        let path = self.home.join("../../board").join(product).join("budget");
+        let path = self.home.join("../../board").join(self.product().0).join("budget");
         let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("{}: no {key}", path.display()))
     }
 
-    fn flash_bytes(&self) -> Vec<u8> {
-        let bytes = fs::read(self.flash()).expect("the flash's image");
+    #[track_caller]
+    fn flash_now(&mut self) -> Flash {
+        let mut bytes = fs::read(self.flash()).expect("the flash's image");
         // Where the image is all of its memory: the part of it that is flash.
-        let Some(window) = self.fact("window") else { return bytes };
+        if let Some(window) = self.fact("window") {
+            bytes = Self::within(&window, &bytes);
+        }
+        let (code, stat) = self.attempt("cat /sys/block/vda/stat");
+        let sectors = stat.split_whitespace().nth(6).filter(|_| code == 0).and_then(|count| count.parse().ok());
+        Flash { bytes, sectors }
+    }
+
+    fn within(window: &str, bytes: &[u8]) -> Vec<u8> {
         let numbers = window.split('+').map(|part| usize::from_str_radix(part.trim_start_matches("0x"), 16));
         let numbers: Vec<usize> = numbers.collect::<Result<_, _>>().expect("window=0xFROM+0xSIZE");
         bytes[numbers[0]..numbers[0] + numbers[1]].to_vec()
@@ -259,10 +313,10 @@ impl Machine {
         eprintln!("--- {}: the end of its console ({})", self.name, self.folder.join("console.log").display());
         eprintln!("{}", lines[lines.len().saturating_sub(150)..].join("\n"));
         for line in [
-            "cat /etc/edgemd.conf",
+            "cat /etc/edgemd.conf /var/etc/edgemd.conf",
             "logread",
-            "edgemd status",
-            "ls -lR /var/lib/edgemd /etc/ssl",
+            "product edgemd status",
+            "ls -lR /var/lib/edgemd /etc/edgemd /etc/ssl",
             "dmesg | tail -n 20; free; date",
         ] {
             let Some(running) = &mut self.running else { return };

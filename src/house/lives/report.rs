@@ -3,8 +3,8 @@
 use super::{Life, Lives, places};
 use crate::rules::{plan, status};
 use crate::words::board::{CertReport, Next, Report};
-use crate::words::cert::{Slot, Step, Why};
-use crate::words::config::Md;
+use crate::words::cert::{Backoff, Slot, Step, Why};
+use crate::words::config::{Challenge, Md};
 use crate::words::time::Unix;
 use std::sync::Arc;
 
@@ -54,6 +54,7 @@ impl Lives {
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
         });
         Report {
+            records: if md.proves_by(Challenge::DnsPersist01) { self.records(md) } else { vec![] },
             md: md.clone(),
             ca,
             account,
@@ -88,6 +89,11 @@ impl Lives {
         let incomplete =
             matches!(why, Some(Why::Missing | Why::Renamed | Why::OtherCa | Why::OtherKey | Why::OtherStaple));
         let forgiven = life.tried.fingerprint != want.fingerprint;
+        let of_today = |backoff: &Backoff| match now {
+            _ if forgiven => Backoff::default(),
+            Some(now) if plan::by_another_clock(backoff, now) => Backoff::default(),
+            _ => backoff.clone(),
+        };
         let warn = self.mds.get(&want.md).map(|md| md.warn);
         let warned_from = newest.zip(warn).map(|(held, warn)| held.not_after.minus(warn.of(held.life())));
         Some(CertReport {
@@ -100,8 +106,8 @@ impl Lives {
             why,
             next,
             renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
-            order: if forgiven { Default::default() } else { life.tried.order.clone() },
-            tell: if forgiven { Default::default() } else { life.tried.tell.clone() },
+            order: of_today(&life.tried.order),
+            tell: of_today(&life.tried.tell),
             staple: life.staple_report(now),
             told: !want.tells || active.is_some_and(|held| !plan::is_owed(held, &life.tried)),
         })

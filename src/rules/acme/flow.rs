@@ -2,6 +2,7 @@
 
 mod account;
 mod placing;
+mod standing;
 
 use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
@@ -17,6 +18,8 @@ use crate::words::name::Name;
 use crate::words::time::Span;
 use serde::Serialize;
 use std::collections::VecDeque;
+
+use standing::Standing;
 
 pub use crate::rules::acme::turns::{Ask, Brief, Granted, Heard, How, Proof, Signer, Turn, Turns};
 
@@ -48,8 +51,11 @@ pub struct Flow {
     name: Option<Name>,
     candidates: VecDeque<Candidate>,
     candidate: Option<Candidate>,
-    /// Set from a `Serve` to its `Unserve`.
-    serving: Option<Proof>,
+    /// From a `Serve` to its `Unserve`.
+    serving: Vec<Proof>,
+    /// Those of them that stand in DNS, where all are looked for at once, and whether that was done.
+    standing: VecDeque<Standing>,
+    looked: bool,
     /// What is to be told when the `Unserve` is done.
     failure: Option<Failure>,
 }
@@ -71,6 +77,7 @@ enum Stage {
     Serve,
     /// The answer could not be put in place and is being taken away.
     Unset,
+    Look,
     Challenge,
     RestAuthorization,
     PollAuthorization,
@@ -109,7 +116,9 @@ impl Flow {
             name: None,
             candidates: VecDeque::new(),
             candidate: None,
-            serving: None,
+            serving: Vec::new(),
+            standing: VecDeque::new(),
+            looked: false,
             failure: None,
         }
     }
@@ -156,9 +165,11 @@ impl Flow {
             (Stage::Start, Heard::Start) => self.start(doing),
             (Stage::KeepAccount, Heard::Done) => self.use_account(),
             (Stage::ReplaceKey, Heard::Key(thumbprint)) => self.replaced_key(thumbprint),
-            (Stage::Serve, Heard::Done) => self.answer_challenge(doing),
+            (Stage::Serve, Heard::Done) => self.served(doing),
             (Stage::Serve, Heard::Silence(why)) => Ok(self.give_up_candidate(&why)),
             (Stage::Unset, Heard::Done | Heard::Silence(_)) => self.serve(),
+            (Stage::Look, Heard::Done) => self.next_authorization(),
+            (Stage::Look, Heard::Silence(why)) => Err(self.unseen(doing, &why)),
             (Stage::RestAuthorization, Heard::Done) => {
                 self.post(Stage::PollAuthorization, self.authorization.clone(), String::new())
             }
@@ -170,9 +181,9 @@ impl Flow {
         }
     }
 
-    /// The one way out for failures: an answer that is served is taken away first.
+    /// The one way out for failures: answers that are served are taken away first.
     fn fail(&mut self, failure: Failure) -> Turn {
-        if let Some(proof) = self.serving.take() {
+        if let Some(proof) = self.serving.pop() {
             self.stage = Stage::Failing;
             self.failure = Some(failure);
             return Turn::Unserve(proof);
@@ -216,13 +227,11 @@ impl Flow {
     fn next_authorization(&mut self) -> Next {
         self.name = None;
         self.candidate = None;
-        match self.authorizations.pop_front() {
-            Some(url) => {
-                self.authorization.clone_from(&url);
-                self.post(Stage::Authorization, url, String::new())
-            }
-            None => self.finalize(),
+        if let Some(url) = self.authorizations.pop_front() {
+            self.authorization.clone_from(&url);
+            return self.post(Stage::Authorization, url, String::new());
         }
+        self.next_standing()
     }
 
     fn read_authorization(&mut self, doing: &str, reply: &Reply) -> Next {
@@ -234,7 +243,8 @@ impl Flow {
         if !is_open(&authorization) {
             return Err(rejected(&authorization, &name).into());
         }
-        self.candidates = candidates(authorization, &name, &self.brief)?;
+        let account = self.account.as_deref().unwrap_or_default();
+        self.candidates = candidates(authorization, &name, &self.brief, account)?;
         self.name = Some(name);
         self.pace = Pace::default();
         self.serve()
@@ -246,7 +256,7 @@ impl Flow {
         };
         let proof = candidate.proof.clone();
         self.candidate = Some(candidate);
-        self.serving = Some(proof.clone());
+        self.serving.push(proof.clone());
         self.stage = Stage::Serve;
         Ok(Turn::Serve(proof))
     }
@@ -273,7 +283,10 @@ impl Flow {
         let authorization: Authorization = json(doing, reply)?;
         match &self.name {
             _ if authorization.status == "valid" => {
-                let proof = self.serving.take().ok_or_else(|| out_of_turn(doing))?;
+                if self.stands_in_dns() {
+                    return self.next_authorization();
+                }
+                let proof = self.serving.pop().ok_or_else(|| out_of_turn(doing))?;
                 self.stage = Stage::Proven;
                 Ok(Turn::Unserve(proof))
             }
@@ -387,11 +400,13 @@ impl Flow {
             Stage::Failing | Stage::Over => "ending the order",
             Stage::Serve
             | Stage::Unset
+            | Stage::Look
             | Stage::Challenge
             | Stage::RestAuthorization
             | Stage::PollAuthorization
             | Stage::Proven => {
-                let proof = self.candidate.as_ref().map(|candidate| &candidate.proof);
+                let standing = self.standing.front().map(|standing| &standing.candidate);
+                let proof = self.candidate.as_ref().or(standing).map(|candidate| &candidate.proof);
                 return proof.map_or(READING.into(), |p| format!("proving {} by {}", p.name, p.challenge.word()));
             }
         };

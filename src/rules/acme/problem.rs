@@ -19,6 +19,8 @@ pub enum Patience {
 pub fn patience(failure: &Failure) -> Patience {
     match failure {
         Failure::Trouble(_) => Patience::Offline,
+        // It was not the CA that has spoken.
+        Failure::Refusal(refusal) if refusal.problem == PORTAL => Patience::Offline,
         Failure::Refusal(refusal) if OURS.iter().any(|short| is(refusal, short)) => Patience::Ours,
         Failure::Refusal(_) => Patience::Refused,
     }
@@ -41,6 +43,9 @@ const OURS: [&str; 14] = [
     "unsupportedIdentifier",
     "userActionRequired",
 ];
+
+/// Our own word for a page, as those put in between who want a person to log in.
+const PORTAL: &str = "captive-portal";
 
 /// Our own word for an answer that RFC 8555 does not know.
 pub const UNEXPECTED: &str = "unexpected-answer";
@@ -108,7 +113,14 @@ pub fn json<T: DeserializeOwned>(doing: &str, reply: &Reply) -> Result<T, Refusa
         let detail = if reply.body.trim_ascii().is_empty() {
             "the CA's answer is empty".into()
         } else if kind.contains("html") || reply.body.trim_ascii_start().starts_with(b"<") {
-            "the CA answered HTML instead of JSON".into()
+            return Refusal {
+                status: Some(reply.status),
+                ..Refusal::ours(
+                    doing,
+                    PORTAL,
+                    "the CA answered HTML instead of JSON; is a captive portal in between, where somebody has to log in?",
+                )
+            };
         } else if why.is_eof() {
             format!("the CA's answer breaks off after {} bytes", reply.body.len())
         } else {

@@ -4,6 +4,7 @@ use crate::rules::acme::asking::is_base64url;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, tame};
 use crate::rules::acme::turns::{Brief, Proof};
 use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer, Problem};
+use crate::rules::txt::{self, Txt};
 use crate::words::config::Challenge;
 use crate::words::fault::{ACME_ERROR, Refusal};
 use crate::words::name::Name;
@@ -39,28 +40,30 @@ pub fn name_of(authorization: &Authorization, brief: &Brief) -> Result<Name, Ref
 pub const READING: &str = "reading an authorization";
 
 /// What can be tried for a name, the preferred type first; never empty.
-pub fn candidates(authorization: Authorization, name: &Name, brief: &Brief) -> Result<VecDeque<Candidate>, Refusal> {
+pub fn candidates(
+    authorization: Authorization,
+    name: &Name,
+    brief: &Brief,
+    account: &str,
+) -> Result<VecDeque<Candidate>, Refusal> {
     let doing = format!("proving {name}");
     let mut offered: Vec<Offered> = Vec::new();
     for offer in authorization.challenges {
         if let Offer::Known(challenge) = offer {
-            offered.push(challenge);
+            offered.push(*challenge);
         }
     }
     let mut candidates = VecDeque::new();
     for challenge in &brief.challenges {
-        // A type without a token has nothing that could be served, and a rejected one is never looked at again.
+        // A rejected one is never looked at again.
         let fits = |offer: &&Offered| offer.kind == challenge.word() && offer.status.as_deref() != Some("invalid");
-        let Some((offer, token)) = offered.iter().find(fits).and_then(|offer| Some((offer, offer.token.as_ref()?)))
-        else {
-            continue;
-        };
-        if token.len() > 128 || !is_base64url(token) {
+        let Some(offer) = offered.iter().find(fits) else { continue };
+        let Some(proof) = proof(*challenge, offer, name, (brief, account)) else { continue };
+        let has_token = is_base64url(&proof.token) || *challenge == Challenge::DnsPersist01;
+        if proof.token.len() > 128 || !has_token {
             let why = format!("the CA's token for {} is not 1 to 128 characters of base64url", challenge.word());
             return Err(Refusal::ours(&doing, UNEXPECTED, why));
         }
-        let key_authorization = format!("{token}.{}", brief.thumbprint);
-        let proof = Proof { challenge: *challenge, name: name.clone(), token: token.clone(), key_authorization };
         let begun = offer.status.as_deref().is_some_and(|status| status != "pending");
         candidates.push_back(Candidate { proof, url: offer.url.clone(), begun, told_again: false });
     }
@@ -68,6 +71,27 @@ pub fn candidates(authorization: Authorization, name: &Name, brief: &Brief) -> R
         return Err(mismatch(&doing, &offered, brief));
     }
     Ok(candidates)
+}
+
+/// What would answer it; `None` where something is missing that this type lives by.
+fn proof(challenge: Challenge, offer: &Offered, name: &Name, (brief, account): (&Brief, &str)) -> Option<Proof> {
+    let mut proof =
+        Proof { challenge, name: name.clone(), token: String::new(), key_authorization: String::new(), txt: None };
+    if challenge == Challenge::DnsPersist01 {
+        let issuer = offer.issuers.as_ref()?.first()?;
+        let account = offer.account.as_deref().unwrap_or(account);
+        proof.txt = Some(Txt::persist(name, issuer, account, reaches_below(name, &brief.names))?);
+        return Some(proof);
+    }
+    proof.token.clone_from(offer.token.as_ref()?);
+    proof.key_authorization = format!("{}.{}", proof.token, brief.thumbprint);
+    proof.txt = (challenge == Challenge::Dns01).then(|| Txt::dns_01(name, &proof.key_authorization));
+    Some(proof)
+}
+
+/// Whether one record shall do for a name and its wildcard.
+pub fn reaches_below(name: &Name, names: &[Name]) -> bool {
+    names.iter().any(|other| other.is_wildcard() && txt::base(other) == txt::base(name))
 }
 
 fn mismatch(doing: &str, offered: &[Offered], brief: &Brief) -> Refusal {

@@ -2,6 +2,7 @@
 
 use crate::rules::acme::advice::Hint;
 use crate::rules::acme::types::Reply;
+use crate::rules::txt::Txt;
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
@@ -48,7 +49,7 @@ pub enum Heard {
     Start,
     /// The answer to the last [`Turn::Call`].
     Reply(Reply),
-    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done.
+    /// There will be no answer to it; or the last [`Turn::Serve`] could not be done, or [`Turn::Look`] saw nothing.
     Silence(Trouble),
     /// The last turn, which had no answer to give, is done.
     Done,
@@ -62,6 +63,11 @@ pub enum Turn {
     Call(Ask),
     Serve(Proof),
     Unserve(Proof),
+    /// Not before DNS shows these is the CA told that answers are in place; `patient`: they are on their way.
+    Look {
+        records: Vec<Txt>,
+        patient: bool,
+    },
     Rest(Span),
     /// The account exists at this URL, and the CA knows these contacts: keep it before anything else.
     Keep {
@@ -76,6 +82,8 @@ pub enum Turn {
         hints: Vec<Hint>,
         base: Option<String>,
     },
+    /// The account is there; and this is what the CA is called in DNS (`caaIdentities`).
+    Known(Vec<String>),
     /// There is no account of ours any more.
     Left,
     Fail(Failure),
@@ -127,7 +135,10 @@ pub enum Signer {
 pub struct Proof {
     pub challenge: Challenge,
     pub name: Name,
+    /// Empty where the type has none.
     pub token: String,
     /// `token.thumbprint` (RFC 8555 §8.1).
     pub key_authorization: String,
+    /// What DNS is to say.
+    pub txt: Option<Txt>,
 }

@@ -53,6 +53,8 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    /// RFC 8659: what it is called in CAA records.
+    pub caa_identities: Option<Vec<String>>,
     /// Names and their descriptions (draft-ietf-acme-profiles).
     pub profiles: Option<Value>,
 }
@@ -139,7 +141,7 @@ pub struct Authorization {
 #[derive(Deserialize, Debug)]
 #[serde(untagged)]
 pub enum Offer {
-    Known(Challenge),
+    Known(Box<Challenge>),
     Other(IgnoredAny),
 }
 
@@ -151,6 +153,11 @@ pub struct Challenge {
     pub url: String,
     pub status: Option<String>,
     pub token: Option<String>,
+    /// Only with dns-persist-01: what the CA calls itself in DNS, and what our account is called there.
+    #[serde(rename = "issuer-domain-names")]
+    pub issuers: Option<Vec<String>>,
+    #[serde(rename = "accounturi")]
+    pub account: Option<String>,
     pub error: Option<Problem>,
 }
 

@@ -39,6 +39,7 @@ pub struct Draft {
     pub certificate_status: Option<bool>,
     pub server_status: Option<bool>,
     pub hook_limit: Option<Span>,
+    pub dns_forgets: Option<bool>,
     /// No faults, but worth a line.
     pub notices: Vec<Fault>,
 }
@@ -78,6 +79,7 @@ pub struct Settings {
     pub cas: Option<Vec<Ca>>,
     pub roots: Option<Option<PathBuf>>,
     pub proxy: Option<Option<String>>,
+    pub proxy_roots: Option<Option<PathBuf>>,
     pub profile: Option<Option<String>>,
     pub profile_mandatory: Option<bool>,
     pub agreement: Option<String>,
@@ -106,6 +108,9 @@ pub struct Settings {
     pub message: Option<Vec<String>>,
     pub served_at: Option<String>,
     pub webroot: Option<PathBuf>,
+    pub dns_command: Option<Vec<String>>,
+    /// `Some(None)` is `off`.
+    pub dns_wait: Option<Option<Span>>,
 }
 
 /// Who is on an MD's certificate.

@@ -347,9 +347,6 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
         match Challenge::of_word(&word.text) {
             Some(challenge) if challenges.contains(&challenge) => {}
             Some(challenge) => {
-                if !matches!(challenge, Challenge::Http01 | Challenge::TlsAlpn01) {
-                    scope.wrong(word, "does not work yet in this version; remove it");
-                }
                 challenges.push(challenge);
             }
             None => {
@@ -362,14 +359,27 @@ pub fn challenges(scope: &mut Scope<'_>, args: &[Word]) {
 }
 
 pub fn dns_command(scope: &mut Scope<'_>, args: &[Word]) {
-    tell::program(scope, args);
+    if let Some(argv) = tell::program(scope, args) {
+        scope.settings().dns_command = Some(argv);
+    }
 }
 
 pub fn dns_version(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| match text {
-        "1" | "2" => Ok(()),
+    let forgets = one(scope, args, |text| match text {
+        "1" | "2" => Ok(text == "1"),
         _ => Err("is no version. Only versions `1` and `2` are supported".into()),
     });
+    scope.draft.dns_forgets = forgets.or(scope.draft.dns_forgets);
+}
+
+pub fn dns_wait(scope: &mut Scope<'_>, args: &[Word]) {
+    let wait = one(scope, args, |text| match text.eq_ignore_ascii_case("off") {
+        true => Ok(None),
+        false => values::span(text, Unit::Seconds).map(Some),
+    });
+    if wait.is_some() {
+        scope.settings().dns_wait = wait;
+    }
 }
 
 pub fn webroot(scope: &mut Scope<'_>, args: &[Word]) {

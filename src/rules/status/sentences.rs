@@ -65,6 +65,7 @@ pub fn text(report: &Report) -> (Vec<String>, bool) {
         lines.push(format!("{}: {what}", report.md.name));
     }
     failed(&mut lines, "warning", &report.warning, true);
+    lines.extend(report.records.iter().map(|record| format!("    in DNS: {record}")));
     lines.extend(report.fault.iter().chain(&report.trouble).map(|trouble| format!("    {trouble}")));
     (lines, well)
 }
@@ -119,6 +120,7 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
         Failure::Trouble(Trouble { hook: Some(_), .. }) => {
             return Some("run the command by hand and see what it says; it is called again");
         }
+        Failure::Trouble(Trouble { why, .. }) if why.contains("publish _validation-persist.") => return None,
         Failure::Trouble(_) => {
             return Some("see to the device's network, DNS and clock; MDHttpProxy if it needs a proxy");
         }
@@ -243,6 +245,7 @@ mod tests {
             md: Arc::new(Md::plain(name(), place)),
             ca: "https://ca.example/dir".into(),
             account: None,
+            records: vec![],
             certs: vec![cert],
             log: Diary::default(),
             warning: Backoff::default(),

@@ -2,6 +2,7 @@
 
 use super::{Flow, Next, Stage, text};
 use crate::rules::acme::problem::{is, tame};
+use crate::rules::acme::turns::Turn;
 use crate::rules::acme::types::{Identifier, NewOrder};
 use crate::rules::x509::requested;
 use crate::words::fault::{ACME_ERROR, Refusal};
@@ -27,6 +28,11 @@ impl Flow {
     }
 
     pub(super) fn new_order(&mut self) -> Next {
+        if self.brief.names.is_empty() {
+            self.stage = Stage::Over;
+            let issuers = self.directory.meta.as_ref().and_then(|meta| meta.caa_identities.clone());
+            return Ok(Turn::Known(issuers.unwrap_or_default()));
+        }
         let identifiers = requested(&self.brief.names).into_iter().map(|name| Identifier {
             kind: if name.ip().is_some() { "ip" } else { "dns" }.into(),
             value: name.as_str().into(),

@@ -4,6 +4,7 @@ use super::{on_off, one, path};
 use crate::rules::conf::draft::Scope;
 use crate::rules::conf::lex::{Word, quoted};
 use crate::rules::conf::url;
+use std::path::PathBuf;
 
 pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
     let mut cas = Vec::new();
@@ -46,10 +47,7 @@ pub fn contact(scope: &mut Scope<'_>, args: &[Word]) {
 
 pub fn roots(scope: &mut Scope<'_>, args: &[Word]) {
     let [word] = args else { return };
-    scope.settings().roots = match word.text.eq_ignore_ascii_case("none") {
-        true => Some(None),
-        false => path(scope, word).map(Some),
-    };
+    scope.settings().roots = file(scope, word);
 }
 
 /// `kid hmac`, a file that has both, or `none`.
@@ -77,8 +75,14 @@ pub fn binding(scope: &mut Scope<'_>, args: &[Word]) {
 /// Trust roots for the proxy.
 pub fn proxy_roots(scope: &mut Scope<'_>, args: &[Word]) {
     let [word] = args else { return };
-    if !word.text.eq_ignore_ascii_case("none") {
-        path(scope, word);
+    scope.settings().proxy_roots = file(scope, word);
+}
+
+/// A path, or `none`.
+fn file(scope: &mut Scope<'_>, word: &Word) -> Option<Option<PathBuf>> {
+    match word.text.eq_ignore_ascii_case("none") {
+        true => Some(None),
+        false => path(scope, word).map(Some),
     }
 }
 

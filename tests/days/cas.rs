@@ -223,7 +223,8 @@ fn certificates_that_end_at_once_are_not_ordered_in_a_loop() {
 /// reason is said.
 #[test]
 fn certificates_that_are_not_what_was_ordered_change_nothing() {
-    let cases: [(fn(&mut Weather), &str); 4] = [
+    type Change = fn(&mut Weather);
+    let cases: [(Change, &str); 4] = [
         (|weather| weather.wrong_key = true, "it is for another key"),
         (|weather| weather.wrong_names = true, "it does not cover"),
         (|weather| (weather.life, weather.backdate) = (Span::days(5), Span::days(10)), "it has expired already"),

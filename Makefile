@@ -44,7 +44,7 @@ check: ## formatting, lints, shell scripts
 	$(ALONE) tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test serving --test machines -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test sim --test serving --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
@@ -64,6 +64,10 @@ load: ## a minute of two hundred https requests a second, while ten renewals hap
 	$(ALONE) tests/setup/packages test
 	@cargo build --release --locked --quiet
 	@LOAD_SECONDS=60 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test swap -- --nocapture
+
+sim: ## a hundred thousand devices and one CA: what it sees after an outage, a revocation, a blackout; target/sim.svg
+	$(ALONE) tests/setup/packages sim
+	@cargo test --locked --quiet --test sim
 
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	$(ALONE) tests/setup/packages sizes
@@ -113,4 +117,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test test-cas check deny bench load sizes cross-setup cross-all reproducible test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny bench load sim sizes cross-setup cross-all reproducible test-devices packages test-packages clean

@@ -27,7 +27,10 @@ edgemd: certificates that look after themselves
   edgemd status [--json] [MD]    what is held, until when, what happens next
   edgemd dns [MD]                the records to publish for dns-persist-01
   edgemd account                 our accounts with the authorities
+  edgemd account roll [CA]       give one another key; it stays the same account
   edgemd account deactivate [CA] end one there; the next order makes a new one
+  edgemd revoke [--reason R] MD  have its certificate revoked; another one is ordered then. Reasons: unspecified,
+                                 keyCompromise, affiliationChanged, superseded, cessationOfOperation
   edgemd reload                  have the daemon read its configuration again
   edgemd clock-set               tell the daemon that the clock was set
   edgemd link-up                 tell the daemon that the Internet is there again: it ends the waits that it gave itself
@@ -55,6 +58,7 @@ struct Words {
     man: bool,
     yes: bool,
     dry_run: bool,
+    reason: Option<String>,
     verbose: bool,
 }
 
@@ -90,6 +94,7 @@ fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
             Long("json") => words.json = true,
             Long("man") => words.man = true,
             Long("yes") => words.yes = true,
+            Long("reason") => words.reason = Some(parser.value()?.string()?),
             Long("dry-run") => words.dry_run = true,
             Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
             Value(word) => words.names.push(word.string()?),
@@ -121,6 +126,7 @@ fn act(words: &Words) -> u8 {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
                 "account" => account(words, file, &config),
+                "revoke" => visit(words, file, &config, request(verb, words)),
                 "prune" => prune(words, &config),
                 "import" => import(words, &config),
                 _ => ask(config.control.as_deref(), &request(verb, words)),
@@ -150,7 +156,11 @@ fn request(verb: &str, words: &Words) -> Request {
         "link-up" => Request::LinkUp,
         "prune" => Request::Prune { yes: words.yes },
         "renew" => Request::Renew { names: words.names.clone(), force: words.force },
-        // That they are fit was seen before.
+        // That these are fit was seen before.
+        "revoke" => Request::Revoke {
+            name: words.names.first().cloned().unwrap_or_default(),
+            reason: words.reason.as_deref().and_then(|reason| request::reason(reason).ok()),
+        },
         "account" => Request::Account(accounts(words).unwrap_or(Accounts::Show)),
         _ => {
             let form = if words.json { Form::Json } else { Form::Sentences };
@@ -170,6 +180,8 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
         "import" if words.names.is_empty() => return Some("import: the folder is missing".into()),
         "import" => (1, &["--dry-run"]),
         "account" => (2, &[]),
+        "revoke" if words.names.is_empty() => return Some("revoke: the name of the MD is missing".into()),
+        "revoke" => (1, &["--reason"]),
         "directives" => (0, &["--json", "--man"]),
         _ => return Some(format!("unknown verb \"{verb}\"")),
     };
@@ -179,12 +191,16 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
     if let ("account", Err(why)) = (verb, accounts(words)) {
         return Some(why);
     }
+    if let ("revoke", Some(Err(why))) = (verb, words.reason.as_deref().map(request::reason)) {
+        return Some(why);
+    }
     let options = [
         ("--force", words.force),
         ("--json", words.json),
         ("--man", words.man),
         ("--yes", words.yes),
         ("--dry-run", words.dry_run),
+        ("--reason", words.reason.is_some()),
     ];
     let unfit = options.iter().find(|(option, given)| *given && !fitting.contains(option));
     unfit.map(|(option, _)| format!("{verb} does not know {option}"))
@@ -223,12 +239,18 @@ fn renew(words: &Words, file: &str, config: &Config) -> u8 {
     one_pass(words, file, Stay::Once { names, push: if words.force { Push::Force } else { Push::Now } })
 }
 
-fn account(words: &Words, file: &str, config: &Config) -> u8 {
+/// Through the daemon, or in a house for this alone.
+fn visit(words: &Words, file: &str, config: &Config, request: Request) -> u8 {
     if config.control.as_deref().is_some_and(control::is_there) {
-        return ask(config.control.as_deref(), &request("account", words));
+        return ask(config.control.as_deref(), &request);
     }
-    match accounts(words) {
-        Ok(Accounts::Deactivate { ca }) => one_pass(words, file, Stay::Leave { ca }),
+    one_pass(words, file, Stay::Visit(request))
+}
+
+fn account(words: &Words, file: &str, config: &Config) -> u8 {
+    let is_asked = config.control.as_deref().is_some_and(control::is_there);
+    match request("account", words) {
+        request if is_asked || request != Request::Account(Accounts::Show) => visit(words, file, config, request),
         _ => match preview::accounts(config) {
             Ok(lines) => {
                 lines.iter().for_each(|line| say(line));

@@ -15,7 +15,8 @@
 //!
 //! 1. `rules::conf` reads the file into a [`Config`](words::config::Config); each of its MDs says what it wants.
 //! 2. `house::store` reads what is held and what was tried.
-//! 3. [`rules::plan::decide`] compares the three and names a [`Step`](words::cert::Step).
+//! 3. [`rules::plan::decide`] compares the three and names a [`Step`](words::cert::Step); [`rules::crowd`] keeps what many
+//!    devices, or many certificates of one, would do at once from being done at once.
 //! 4. On `Order`, `house::orders` makes a key and sets an errand going: `rules::acme::flow` says turn by turn what to
 //!    ask the CA and what to answer on port 80, `house::errand` does it.
 //! 5. The chain arrives: `rules::x509` proves it, the store commits it in one record. From here on it is held.
@@ -66,6 +67,7 @@ pub mod rules {
     pub mod account;
     pub mod challenge;
     pub mod control;
+    pub mod crowd;
     pub mod der;
     pub mod dns;
     pub mod export;
@@ -93,12 +95,12 @@ pub mod rules {
         pub mod headers;
         pub mod inquiry;
         pub mod jws;
-        pub mod leaving;
         pub mod pace;
         pub mod problem;
         pub mod proving;
         pub mod turns;
         pub mod types;
+        pub mod visit;
     }
     /// The operator's text.
     pub mod conf {
@@ -164,6 +166,7 @@ pub mod house {
     pub mod preview;
     pub mod prune;
     pub mod records;
+    pub mod revoke;
     pub mod shelve;
     pub mod staple;
     pub mod store;

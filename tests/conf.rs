@@ -5,7 +5,9 @@ use edgemd::doors::text::SystemLibrary;
 use edgemd::rules::conf::print;
 use edgemd::rules::conf::read::{Library, read};
 use edgemd::rules::conf::table::{DIRECTIVES, Directive, Does, Preset};
-use edgemd::words::config::{Backend, Challenge, Config, DriveMode, Layout, ProxyProtocol, RequireHttps, Site, Way};
+use edgemd::words::config::{
+    Backend, Binding, Chain, Challenge, Config, DriveMode, Layout, ProxyProtocol, RequireHttps, Site, Way,
+};
 use edgemd::words::time::Span;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -153,7 +155,6 @@ fn every_example_is_read() {
     for row in DIRECTIVES {
         let text = placed(row);
         match row.does {
-            Does::Later(_) => one_fault(&text, &format!("{} does not work yet in this version; remove it", row.name)),
             Does::Include { optional: false } => one_fault(&text, "can't be read: no such file or directory"),
             _ => drop(fine(&text)),
         }
@@ -701,4 +702,51 @@ fn a_thousand_mds_are_read_at_once() {
     assert_eq!(config.mds[999].names.len(), 2);
     assert!(took.as_secs() < 5, "{took:?}");
     println!("{} lines in {took:?}", text.lines().count());
+}
+
+#[test]
+fn md_750_018_019_020_021_a_binding_that_can_t_be_read_is_a_fault() {
+    let shelf = |text: &str| {
+        let conf = "MDExternalAccountBinding eab.json\nMDomain example.org\n";
+        let mut files = BTreeMap::from([("conf".to_string(), conf.as_bytes().to_vec())]);
+        if !text.is_empty() {
+            files.insert("eab.json".into(), text.as_bytes().to_vec());
+        }
+        read("conf", &Shelf(files))
+    };
+    for (text, why) in [
+        ("", "file not found: \"eab.json\""),
+        ("kid-1 secret", "error reading JSON file \"eab.json\""),
+        ("{\"kid\": \"kid-1\"", "error reading JSON file \"eab.json\""),
+        ("[\"secret\"]", "JSON does not contain 'kid' element, in \"eab.json\""),
+        ("{\"hmac\": \"secret\"}", "JSON does not contain 'kid' element, in \"eab.json\""),
+        ("{\"kid\": 7, \"hmac\": \"secret\"}", "JSON does not contain 'kid' element, in \"eab.json\""),
+        ("{\"kid\": \"kid-1\", \"hmac\": null}", "JSON does not contain 'hmac' element, in \"eab.json\""),
+        ("{\"kid\": \"kid\\n1\", \"hmac\": \"secret\"}", "the kid is one word of ASCII"),
+    ] {
+        let faults = shelf(text).unwrap_err();
+        let fault = faults[0].to_string();
+        assert!(faults.len() == 1 && fault.starts_with("conf:1:26: MDExternalAccountBinding: "), "{fault}");
+        assert!(fault.contains(why) && !fault.contains("secret"), "{fault}");
+    }
+    let config = shelf("{\"hmac\": \"secret\", \"kid\": \"kid-1\", \"more\": []}").unwrap();
+    assert_eq!(config.mds[0].binding, Some(Binding { kid: "kid-1".into(), hmac: "secret".into() }));
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
+fn a_binding_of_the_md_counts_before_the_virtual_hosts_and_the_global_one() {
+    let config = fine(
+        "MDExternalAccountBinding kid-1 one
+        <VirtualHost *:443>\nServerName a.example\nMDExternalAccountBinding kid-2 two\n</VirtualHost>
+        MDomain a.example
+        <MDomainSet b.example>\nMDExternalAccountBinding NONE\nMDPreferredChain Shortest\n</MDomainSet>
+        MDomain c.example
+        MDPreferredChain \"ISRG Root X1\"\n",
+    );
+    let kids: Vec<_> = config.mds.iter().map(|md| md.binding.as_ref().map(|binding| binding.kid.as_str())).collect();
+    assert_eq!(kids, [Some("kid-2"), None, Some("kid-1")]);
+    let under = Some(Chain::Under("ISRG Root X1".into()));
+    let chains: Vec<_> = config.mds.iter().map(|md| md.chain.clone()).collect();
+    assert_eq!(chains, [under.clone(), Some(Chain::Shortest), under]);
 }

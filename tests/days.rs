@@ -6,10 +6,14 @@ mod accounts;
 mod activation;
 #[path = "days/ari.rs"]
 mod ari;
+#[path = "days/bound.rs"]
+mod bound;
 #[path = "days/cas.rs"]
 mod cas;
 #[path = "days/clock.rs"]
 mod clock;
+#[path = "days/crowd.rs"]
+mod crowd;
 #[path = "days/dns.rs"]
 mod dns;
 #[path = "days/exports.rs"]
@@ -25,6 +29,10 @@ mod own;
 mod prune;
 #[path = "days/reload.rs"]
 mod reload;
+#[path = "days/revoked.rs"]
+mod revoked;
+#[path = "days/rolled.rs"]
+mod rolled;
 #[path = "days/served.rs"]
 mod served;
 #[path = "days/stapling.rs"]

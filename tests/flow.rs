@@ -1,14 +1,20 @@
 //! Orders against a CA in memory: the honest way, each bad manner, and storms of half-honest replies.
 
+#[path = "flow/bound.rs"]
+mod bound;
+#[path = "flow/chains.rs"]
+mod chains;
 mod fake;
+#[path = "flow/visits.rs"]
+mod visits;
 
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
 use edgemd::rules::acme::advice::{self, Hint};
 use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
 use edgemd::rules::acme::inquiry::Inquiry;
-use edgemd::rules::acme::leaving::Leaving;
 use edgemd::rules::acme::types::Reply;
+use edgemd::rules::acme::visit::{Purpose, Visit};
 use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
@@ -60,9 +66,7 @@ impl Bench {
             told: vec![],
             agreement: Some("accepted".into()),
             challenges: vec![Challenge::Http01],
-            profile: None,
-            profile_mandatory: false,
-            replaces: None,
+            ..Brief::default()
         };
         let ca = FakeCa::new(|| NOW, answers.clone());
         let zone = Zone::new(&Hands::at(None));
@@ -138,7 +142,7 @@ impl Bench {
                     self.brief.thumbprint = self.key.thumbprint();
                     Heard::Key(self.key.thumbprint())
                 }
-                Turn::Left | Turn::Known(_) => panic!("an order ends no account, and has names"),
+                Turn::Finished | Turn::Known(_) => panic!("an order ends with a chain"),
                 Turn::Advised { .. } => panic!("an order does not ask about others"),
                 Turn::Done(granted) => {
                     assert_eq!(served, []);
@@ -366,7 +370,7 @@ fn an_order_that_is_denied_to_a_good_account_costs_no_account() {
 /// Ends the account of a bench; what the last turn was.
 fn leave(bench: &Bench, account: Option<String>) -> Turn {
     let mut line = bench.ca.wire().dial(&Route::default()).unwrap();
-    let mut leaving = Leaving::new(DIRECTORY.into(), account);
+    let mut leaving = Visit::new(DIRECTORY.into(), account, Purpose::Leave);
     let mut heard = Heard::Start;
     loop {
         let turn = leaving.turn(heard);
@@ -385,20 +389,20 @@ fn leaving_ends_the_account_or_finds_it_gone() {
     bench.accepted();
     let account = bench.brief.account.clone();
     let before = bench.ca.requests();
-    assert_eq!(leave(&bench, account.clone()), Turn::Left);
+    assert_eq!(leave(&bench, account.clone()), Turn::Finished);
     assert_eq!(bench.ca.log()[before..], ["GET /directory", "HEAD /new-nonce", "POST /account/0"]);
     assert_eq!((bench.ca.accounts(), bench.ca.ended_accounts()), (0, 1));
     for account in [account.clone(), None] {
-        assert_eq!(leave(&bench, account), Turn::Left, "it is at its end already");
+        assert_eq!(leave(&bench, account), Turn::Finished, "it is at its end already");
     }
     bench.ca.forget_accounts();
     for account in [account, None] {
-        assert_eq!(leave(&bench, account), Turn::Left, "the CA knows nothing of it");
+        assert_eq!(leave(&bench, account), Turn::Finished, "the CA knows nothing of it");
     }
 
     let mut bench = Bench::new(&["router.example.org"]);
     bench.accepted();
-    assert_eq!(leave(&bench, None), Turn::Left, "found by its key");
+    assert_eq!(leave(&bench, None), Turn::Finished, "found by its key");
     assert_eq!(bench.ca.ended_accounts(), 1);
 }
 
@@ -732,6 +736,48 @@ fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
     match scripted(brief, &answers) {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// `Service busy` in the midst of an order is a wait, no reason to begin another one; unless it is a long one.
+#[test]
+fn a_ca_that_is_too_busy_to_tell_is_asked_again() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = |status: &str| {
+        let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
+        format!(r#"{{"status":"{status}",{more}}}"#)
+    };
+    let authorization = r#"{"status":"pending","identifier":{"type":"dns","value":"router.example.org"},
+        "challenges":[{"type":"http-01","url":"https://ca/c","token":"t"}]}"#;
+    let busy = |status: u16, wait: Span| Reply {
+        retry_after: Some(wait),
+        ..json(status, r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"Service busy; retry later."}"#)
+    };
+    let answers = [
+        json(200, PLAIN),
+        Reply { location: Some("https://ca/o/1".into()), ..json(201, &order("pending")) },
+        json(200, authorization),
+        json(200, "{}"),
+        busy(503, Span::secs(60)),
+        json(200, &authorization.replace("\"pending\"", "\"valid\"")),
+        json(200, &order("processing")),
+        busy(429, Span::secs(60)),
+        json(200, &order("valid")),
+    ];
+    match scripted(brief.clone(), &answers) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/crt"),
+        other => panic!("{other:?}"),
+    }
+    for at in [4, 7] {
+        let mut answers = answers.clone();
+        answers[at] = busy(503, Span::hours(1));
+        match scripted(brief.clone(), &answers) {
+            Turn::Fail(Failure::Refusal(no)) => {
+                assert_eq!((no.status, no.short(), no.retry_after), (Some(503), "rateLimited", Some(Span::hours(1))));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

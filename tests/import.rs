@@ -450,7 +450,7 @@ fn an_account_and_a_certificate_of_certbot_s_go_on_here() {
     // As certbot would: an account with this key, and a certificate.
     let mut before = Device::new(&ca);
     let (mut store, _) = Store::open(&before.folder.join("store"), None, &mut SystemDisk).expect("a store");
-    let account = Account { ca: ca.directory(), url: None, key: key.clone(), contacts: vec![], agreement: None };
+    let account = Account { ca: ca.directory(), key: key.clone(), ..Account::default() };
     store.put_account(&mut SystemDisk, &account).expect("a disk");
     before.write("MDomain a.example.org");
     let said = before.run(&["once"]);

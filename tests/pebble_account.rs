@@ -127,3 +127,91 @@ fn an_account_that_the_ca_has_lost_is_made_anew_silently() {
     renew(&device);
     assert!(device.log().matches("was gone").count() == 1, "{}", device.log());
 }
+
+#[test]
+fn the_key_is_changed_through_the_daemon_and_the_url_stays() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    device.complete(A);
+    let before = device.run(&["account"]);
+    let said = device.run(&["account", "roll"]);
+    let line = format!("the account at {} has a new key; its URL is what it was\n", ca.directory());
+    assert_eq!((said.code, said.out), (Some(0), line));
+    assert_eq!(device.run(&["account"]).out, before.out);
+    renew(&device);
+    let said = device.run(&["account", "roll", &ca.directory()]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    device.stop();
+    device.start();
+    renew(&device);
+    assert_eq!((ca.accounts(), ca.issued(), visits(&ca)), (1, 3, 0), "{:?}", ca.requests());
+    assert_eq!(ca.requests().iter().filter(|request| *request == "POST /rollover-account-key").count(), 2);
+}
+
+/// Without a daemon; then its answer is never heard, and the next order finds out which key the CA has.
+#[test]
+fn the_key_is_changed_without_a_daemon_and_a_change_that_was_cut_off_is_found_out() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    device.write(&format!("MDomain {A}"));
+    assert_eq!(device.run(&["once"]).code, Some(0));
+    let said = device.run(&["account", "roll"]);
+    assert!(said.code == Some(0) && said.out.contains("has a new key"), "{said:?}");
+
+    device.start();
+    let asked = || ca.requests().iter().filter(|request| *request == "POST /rollover-account-key").count();
+    let socket = device.folder.join("control.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("a daemon");
+    std::io::Write::write_all(&mut stream, b"account roll\n").expect("a request");
+    harness::until("the CA is asked", harness::SOON, || (asked() > 1).then_some(()));
+    device.kill();
+    device.start();
+    renew(&device);
+    let requests = ca.requests().len();
+    renew(&device);
+    assert!(ca.requests().len() - requests < 12, "found out once: {:?}", ca.requests());
+    assert_eq!(ca.accounts(), 1);
+}
+
+#[test]
+fn a_certificate_is_revoked_and_replaced() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    let serial = |md: &serde_json::Value| md["cert"]["secp256r1"]["serial"].as_str().expect("a serial").to_owned();
+    let first = serial(&device.complete(A));
+    assert_eq!(ca.verdict(&first).0, "Valid");
+    let said = device.run(&["revoke", A, "--reason", "keyCompromise"]);
+    let line = format!("{A} (secp256r1): the certificate {first} is revoked; another one is ordered\n");
+    assert_eq!((said.code, said.out), (Some(0), line));
+    assert_eq!(ca.verdict(&first), ("Revoked".into(), Some(1)));
+    harness::until("another one", harness::LATER, || (ca.issued() == 2).then_some(()));
+    let second = serial(&device.complete(A));
+    assert_ne!(first, second);
+    assert_eq!(ca.verdict(&second).0, "Valid");
+    let said = device.run(&["revoke", B]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), "no certificate is held for an MD \"b.example.org\"\n"));
+}
+
+/// By its own key, of whichever kind, where there is no account any more; and with no daemon. The next pass orders.
+#[test]
+fn a_certificate_is_revoked_by_its_own_key() {
+    let ca = strict();
+    let mut device = Device::new(&ca);
+    device.write(&format!("MDPrivateKeys P-256 P-384 RSA\nMDomain {A}"));
+    assert_eq!(device.run(&["once"]).code, Some(0));
+    assert_eq!(device.run(&["account", "deactivate"]).code, Some(0));
+    let said = device.run(&["revoke", "--reason", "superseded", A]);
+    assert_eq!((said.code, said.out.lines().count()), (Some(0), 3), "{said:?}");
+    for line in said.out.lines() {
+        let serial =
+            line.split_once("the certificate ").and_then(|(_, rest)| rest.split(' ').next()).expect("a serial");
+        assert_eq!(ca.verdict(serial), ("Revoked".into(), Some(4)), "{line}");
+    }
+    assert_eq!(ca.issued(), 3, "nothing else is done");
+    let said = device.run(&["revoke", A]);
+    assert_eq!(said.code, Some(0), "it was revoked already: {said:?}");
+    assert_eq!(device.run(&["once"]).code, Some(0));
+    assert_eq!((ca.issued(), ca.accounts()), (6, 2));
+}

@@ -132,3 +132,25 @@ fn md_740_000_md_740_001_the_names_that_the_ca_refuses_are_said() {
     }
     assert_eq!(ca.issued(), 0);
 }
+
+/// Three intermediates under each of three roots: one chain is the CA's own, the others are to be asked for.
+#[test]
+fn the_chain_that_is_preferred() {
+    let ca = Ca::start(&Knobs { chain_length: 3, alternate_roots: 2, nonce_reject: Some(0), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    let roots = [0, 1, 2].map(|number| x509::issuer(&ca.root_above(number)[0]));
+    let top =
+        |device: &Device| x509::issuer(cert::read_chain(&device.export(&format!("{A}.crt"))).last().expect("one"));
+    let fetched = |ca: &Ca| ca.requests().iter().filter(|request| request.starts_with("POST /certZ/")).count();
+    device.start_with(&format!("MDomain {A}"));
+    device.complete(A);
+    assert_eq!((top(&device), fetched(&ca)), (roots[0].clone(), 1));
+    for (wish, root) in [(roots[2].as_str(), &roots[2]), ("No Such Root", &roots[0]), ("shortest", &roots[0])] {
+        device.reload_with(&format!("MDPreferredChain \"{wish}\"\nMDomain {A}"));
+        let said = device.run(&["renew", "--force", A]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!((&top(&device), device.exported(A).chain), (root, 4), "{wish}");
+    }
+    device.logs("MDPreferredChain: the CA has no chain under \"No Such Root\"; its own is used");
+    assert_eq!(fetched(&ca), 1 + 3 + 3 + 3, "{:?}", ca.requests());
+}

@@ -64,7 +64,7 @@ fn told(n: u8) -> Tried {
 
 fn account(n: u8) -> Account {
     let url = (n > 0).then(|| format!("https://ca.example/account/{n}"));
-    Account { ca: CA.into(), url, key: vec![9; 138], contacts: vec![], agreement: None }
+    Account { ca: CA.into(), url, key: vec![9; 138], ..Account::default() }
 }
 
 /// An order failed `failures` times, the last time at `at`.

@@ -1,9 +1,9 @@
 //! An order in 200,000 storms of half-honest replies: whatever a CA, a network and a house do, some things never happen.
 
-use edgemd::rules::acme::flow::{Ask, Brief, Flow, Heard, How, Proof, Signer, Turn, Turns};
+use edgemd::rules::acme::flow::{Ask, Bond, Brief, Flow, Heard, How, Proof, Signer, Turn, Turns};
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::pem;
-use edgemd::words::config::Challenge;
+use edgemd::words::config::{Chain, Challenge};
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::Span;
@@ -65,16 +65,11 @@ struct Seen {
 
 fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut run = Run {
-        seed,
-        serving: Vec::new(),
-        looked: false,
-        asked: Vec::new(),
-        given: Vec::new(),
-        nonces: 0,
-        replaced: false,
-    };
-    let mut flow = Flow::new(sky.brief(&mut dice));
+    let brief = sky.brief(&mut dice);
+    let keys = 1 + u32::from(brief.between_keys);
+    let mut run =
+        Run { seed, serving: Vec::new(), looked: false, asked: Vec::new(), given: Vec::new(), nonces: 0, keys };
+    let mut flow = Flow::new(brief);
     let mood = dice.below(40);
     let mut heard = if dice.below(500) == 0 { Heard::Done } else { Heard::Start };
     for count in 0..TURNS {
@@ -120,7 +115,8 @@ struct Run {
     /// Nonces that were given.
     given: Vec<String>,
     nonces: u32,
-    replaced: bool,
+    /// How many times the key may be another one.
+    keys: u32,
 }
 
 impl Run {
@@ -158,10 +154,10 @@ impl Run {
             }
             Turn::ReplaceKey => {
                 seen.replaced += 1;
-                assert!(!self.replaced, "storm {seed}: two new keys");
-                self.replaced = true;
+                assert!(self.keys > 0, "storm {seed}: too many new keys");
+                self.keys -= 1;
             }
-            Turn::Left | Turn::Known(_) => panic!("storm {seed}: an order ends no account, and has names"),
+            Turn::Finished | Turn::Known(_) => panic!("storm {seed}: an order ends with a chain"),
             Turn::Advised { .. } => panic!("storm {seed}: an order does not ask about others"),
             Turn::Done(granted) => {
                 assert_eq!(self.serving, [], "storm {seed}: done, and still served");
@@ -185,7 +181,7 @@ impl Run {
         assert!(!self.asked.contains(nonce), "storm {seed}: a nonce used twice");
         self.asked.push(nonce.clone());
         let by_key = ask.url == "https://ca/a";
-        assert_eq!(*signer == Signer::Key, by_key, "storm {seed}");
+        assert_eq!(matches!(signer, Signer::Key | Signer::Bound(_)), by_key, "storm {seed}");
         if let Signer::Account(account) = signer {
             assert!(!account.contains("poison"), "storm {seed}: {account}");
         }
@@ -265,9 +261,7 @@ impl Sky {
                 told: Vec::new(),
                 agreement: None,
                 challenges: vec![Challenge::Http01, Challenge::TlsAlpn01],
-                profile: None,
-                profile_mandatory: false,
-                replaces: None,
+                ..Brief::default()
             },
         }
     }
@@ -277,6 +271,10 @@ impl Sky {
         brief.names.truncate(1 + dice.below(2) as usize);
         brief.account = (dice.below(2) == 0).then(|| "https://ca/account/0".into());
         brief.key_was_shown = dice.below(2) == 0;
+        brief.between_keys = dice.below(4) == 0;
+        let bond = Bond { is_sound: dice.below(4) != 0, is_one_of_several: dice.below(2) == 0 };
+        brief.bond = (dice.below(3) == 0).then_some(bond);
+        brief.chain = (dice.below(3) == 0).then_some(Chain::Shortest);
         let contact =
             |dice: &mut Dice| (dice.below(2) == 0).then(|| "mailto:a@example.org".into()).into_iter().collect();
         (brief.contacts, brief.told) = (contact(dice), contact(dice));

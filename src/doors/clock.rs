@@ -24,7 +24,13 @@ pub enum Knock {
         push: Push,
         ended: Ended,
     },
-    /// Show our accounts, or end one.
+    /// Revoke what is held for this MD, for one of the reasons of RFC 5280 §5.3.1.
+    Revoke {
+        name: String,
+        reason: Option<u8>,
+        ended: Ended,
+    },
+    /// Show our accounts, give one another key, or end one.
     Accounts {
         what: Accounts,
         ended: Ended,

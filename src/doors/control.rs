@@ -364,11 +364,11 @@ mod tests {
         let daemon = Daemon::new();
         assert_eq!(
             daemon.raw(b"halt\n"),
-            "unknown request \"halt\"; there are status, renew, dns, account, reload, clock-set, link-up and prune\n= 2\n"
+            "unknown request \"halt\"; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune\n= 2\n"
         );
         assert_eq!(
             daemon.raw(b""),
-            "an empty request; there are status, renew, dns, account, reload, clock-set, link-up and prune\n= 2\n"
+            "an empty request; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune\n= 2\n"
         );
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");

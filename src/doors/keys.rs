@@ -1,10 +1,11 @@
 //! Keys: made here, from the system's dice; signatures and certificate requests by them. Nothing here prints a key.
 
 use crate::rules::acme::jws::{self, Jwk};
-use crate::rules::acme::turns::Ask;
+use crate::rules::acme::turns::{Ask, How, Signer};
 use crate::rules::acme::types::Request;
 use crate::rules::x509::{STATUS_REQUEST, TLS_FEATURE, requested};
 use crate::words::cert::{Bundle, KeyKind};
+use crate::words::config::Binding;
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
@@ -16,8 +17,8 @@ use rcgen::{
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use rsa::rand_core::{TryCryptoRng, TryRng};
@@ -99,10 +100,14 @@ fn san(name: &Name) -> Result<SanType, Trouble> {
 }
 
 /// The key of an account. Those that are made here are P-256, for ES256; one that comes from another program may be RSA,
-/// for RS256.
+/// for RS256; and that of a certificate, which may speak for itself, of P-384, too, for ES384.
 pub struct AccountKey {
     pair: AccountPair,
     jwk: Jwk,
+    /// What a new account is bound to: the key id at the CA's own site, and the key.
+    bond: Option<(String, Vec<u8>)>,
+    /// The one that is to take its place.
+    next: Option<Box<AccountKey>>,
 }
 
 enum AccountPair {
@@ -119,13 +124,36 @@ impl AccountKey {
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Trouble> {
         if let Ok(pair) = RsaKeyPair::from_pkcs8(pkcs8) {
             let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
-            return Ok(Self { jwk: Jwk::rsa(&public.n, &public.e), pair: AccountPair::Rsa(pair) });
+            return Ok(Self {
+                jwk: Jwk::rsa(&public.n, &public.e),
+                pair: AccountPair::Rsa(pair),
+                bond: None,
+                next: None,
+            });
         }
         let doing = "reading the account key";
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
+        let dice = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &dice)
+            .or_else(|why| EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8, &dice).map_err(|_| why))
             .map_err(|why| Trouble::new(doing, why))?;
-        let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is not a P-256 key"))?;
-        Ok(Self { pair: AccountPair::Ec(pair), jwk })
+        let jwk = Jwk::ec(pair.public_key().as_ref()).ok_or_else(|| Trouble::new(doing, "it is on no known curve"))?;
+        Ok(Self { pair: AccountPair::Ec(pair), jwk, bond: None, next: None })
+    }
+
+    /// A new account with this key is bound so (RFC 8555 §7.3.4); whether that can be done.
+    pub fn bind(&mut self, binding: &Binding) -> bool {
+        self.bond = jws::mac_key(&binding.hmac).map(|key| (binding.kid.clone(), key));
+        self.bond.is_some()
+    }
+
+    /// The CA is to be told that this one takes its place.
+    pub fn gives_way_to(&mut self, next: Self) {
+        self.next = Some(Box::new(next));
+    }
+
+    /// It takes the place of another one, with all that goes with an account.
+    pub fn in_place_of(self, other: &mut Self) -> Self {
+        Self { bond: other.bond.take(), ..self }
     }
 
     pub fn jwk(&self) -> &Jwk {
@@ -136,7 +164,7 @@ impl AccountKey {
         self.jwk.thumbprint()
     }
 
-    /// ES256: r and s, 32 bytes each (RFC 7518 §3.4); or RS256 (§3.3).
+    /// ES256 and ES384: r and s, 32 or 48 bytes each (RFC 7518 §3.4); or RS256 (§3.3).
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Trouble> {
         let dice = SystemRandom::new();
         let signature = match &self.pair {
@@ -151,7 +179,22 @@ impl AccountKey {
 
     /// The request for a flow's question, signed where it has to be.
     pub fn request(&self, ask: &Ask) -> Result<Request, Trouble> {
-        jws::request(ask, &self.jwk, |message| self.sign(message))
+        let mut ask = ask.clone();
+        if let How::Post { payload, signer, .. } = &mut ask.how {
+            match (signer, &self.bond, &self.next) {
+                (Signer::Bound(mac), Some((kid, key)), _) => {
+                    *payload = jws::bound(payload, &ask.url, &self.jwk, (kid, key), *mac);
+                }
+                (Signer::Changing(account), _, Some(next)) => {
+                    *payload = jws::change(&ask.url, account, &self.jwk, &next.jwk, &|message| next.sign(message))?;
+                }
+                (Signer::Bound(_) | Signer::Changing(_), ..) => {
+                    return Err(Trouble::new("signing", "there is nothing to be bound or changed to"));
+                }
+                _ => {}
+            }
+        }
+        jws::request(&ask, &self.jwk, &|message| self.sign(message))
     }
 }
 
@@ -292,6 +335,35 @@ mod tests {
         assert_eq!(identify(&pkcs8::from_rsa(&rsa[26..])).unwrap().0, KeyKind::Rsa(2048));
     }
 
+    /// SEQUENCE { OID 1.3.6.1.5.5.7.1.31, TRUE, OCTET STRING { OCTET STRING, the SHA-256 of the key authorization } }, and
+    /// the one name.
+    #[test]
+    fn rfc_8737_3_the_certificate_that_answers() {
+        let at = Unix::from_secs(1_795_000_000);
+        for text in ["a.example.org", "192.0.2.1"] {
+            let bundle = answer(&name(text), "token.thumbprint", at).unwrap();
+            let (_, cert) = x509_parser::certificate::X509Certificate::from_der(&bundle.chain[0]).unwrap();
+            let found = cert.extensions().iter().find(|extension| extension.oid.to_id_string() == "1.3.6.1.5.5.7.1.31");
+            let found = found.expect("the extension");
+            let digest = ring::digest::digest(&ring::digest::SHA256, b"token.thumbprint");
+            assert!(found.critical);
+            assert_eq!(found.value, [&[4, 32], digest.as_ref()].concat());
+            let names = cert.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
+            assert!(
+                matches!(names[..], [GeneralName::DNSName("a.example.org")] | [GeneralName::IPAddress([192, 0, 2, 1])]),
+                "{names:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_account_key_on_p_384_signs_es384() {
+        let key = AccountKey::from_pkcs8(&generate(KeyKind::P384).unwrap()).unwrap();
+        assert!(key.jwk().as_str().starts_with(r#"{"crv":"P-384","kty":"EC","x":""#), "{}", key.jwk().as_str());
+        assert_eq!(key.sign(b"message").unwrap().len(), 96);
+        assert!(AccountKey::from_pkcs8(b"no key").is_err());
+    }
+
     #[test]
     fn rfc_7633_a_request_for_must_staple() {
         let key = generate(KeyKind::P256).unwrap();
@@ -309,6 +381,33 @@ mod tests {
         assert!(info.raw.windows(feature.len()).any(|window| window == feature), "{:02x?}", info.raw);
     }
 
+    /// With the key authorization of RFC 8555 §8.3's example.
+    #[test]
+    fn rfc_8737_3_the_answer_to_tls_alpn_01() {
+        let authorization = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+        let digest = [
+            0x2c, 0xfb, 0x08, 0xc1, 0x3a, 0x3b, 0xa3, 0xc0, 0x68, 0x1b, 0x4f, 0xaf, 0x8c, 0x2c, 0x86, 0x40, 0x60, 0x56,
+            0x49, 0x52, 0x0f, 0xc4, 0x8f, 0xa2, 0xfd, 0x7d, 0xf7, 0xe9, 0xe5, 0x0e, 0x41, 0x9a,
+        ];
+        let now = Unix::from_secs(1_800_000_000);
+        for (subject, san) in [
+            ("a.example.org", GeneralName::DNSName("a.example.org")),
+            ("192.0.2.1", GeneralName::IPAddress(&[192, 0, 2, 1])),
+        ] {
+            let bundle = answer(&name(subject), authorization, now).unwrap();
+            let (_, cert) = x509_parser::certificate::X509Certificate::from_der(&bundle.chain[0]).unwrap();
+            // SEQUENCE { OID 1.3.6.1.5.5.7.1.31, BOOLEAN TRUE, OCTET STRING { OCTET STRING (32) } }
+            let mut extension = vec![0x30, 49, 6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 4, 34, 4, 32];
+            extension.extend(digest);
+            let count = cert.as_raw().windows(extension.len()).filter(|window| *window == extension).count();
+            assert_eq!(count, 1, "{:02x?}", cert.as_raw());
+            let names = cert.subject_alternative_name().unwrap().unwrap();
+            assert_eq!(names.value.general_names, [san], "this name and no other");
+            assert_eq!(cert.issuer(), cert.subject());
+            assert_eq!(cert.public_key().raw, public_key(&bundle.key, KeyKind::P256).unwrap());
+        }
+    }
+
     #[test]
     fn an_account_key_signs_es256() {
         let pkcs8 = AccountKey::generate().unwrap();
@@ -322,7 +421,6 @@ mod tests {
         assert_eq!(key.thumbprint(), AccountKey::from_pkcs8(&pkcs8).unwrap().thumbprint());
         assert_eq!(key.thumbprint().len(), 43);
         assert_eq!(format!("{key:?}"), "AccountKey(..)");
-        assert!(AccountKey::from_pkcs8(&generate(KeyKind::P384).unwrap()).is_err());
         assert!(AccountKey::from_pkcs8(b"").is_err());
     }
 

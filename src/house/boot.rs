@@ -19,7 +19,7 @@ use crate::house::keeper::{Doors, Keeper};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
 use crate::rules::conf::read::{self, Library};
-use crate::rules::control::{Accounts, Say};
+use crate::rules::control::{Request, Say};
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::cert::Tried;
@@ -44,8 +44,8 @@ pub enum Stay {
     Daemon,
     /// Until these MDs (all if none is named) have nothing left to do; each end is printed.
     Once { names: Vec<Name>, push: Push },
-    /// Until our account with this CA is at its end; the only one if none is named. Nothing else is done meanwhile.
-    Leave { ca: Option<String> },
+    /// Until this was done: an account's end or its other key, a certificate's revocation. Nothing else is done meanwhile.
+    Visit(Request),
 }
 
 /// Exit codes; the last two are those of sysexits.h.
@@ -109,7 +109,7 @@ pub fn run(path: &str, stay: Stay) -> u8 {
 }
 
 fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
-    if matches!(stay, Stay::Leave { .. }) {
+    if matches!(stay, Stay::Visit(_)) {
         keep_still(&mut config);
     }
     let mut disk = SystemDisk;
@@ -144,12 +144,13 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
             let answer = Rc::new(move |request| desk.borrow_mut().answer(request));
             config.control.as_deref().map(|socket| Control::bind(&executor, socket, answer)).transpose()?
         }
-        Stay::Once { .. } | Stay::Leave { .. } => {
+        Stay::Once { .. } | Stay::Visit(_) => {
             let (ended, ends) = channel::unbounded();
             let _ = knocks.send(match stay {
                 Stay::Once { names, push } => Knock::Renew { names, push, ended },
-                Stay::Leave { ca } => Knock::Accounts { what: Accounts::Deactivate { ca }, ended },
-                Stay::Daemon => Knock::Stop,
+                Stay::Visit(Request::Account(what)) => Knock::Accounts { what, ended },
+                Stay::Visit(Request::Revoke { name, reason }) => Knock::Revoke { name, reason, ended },
+                Stay::Visit(_) | Stay::Daemon => Knock::Stop,
             });
             executor.spawn(signals(desk, stop.clone(), FAILED)?).detach();
             executor.spawn(print(ends, stop)).detach();

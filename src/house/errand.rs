@@ -14,7 +14,7 @@ use crate::rules::acme::turns::{Ask, Granted, Heard, Proof, Turn, Turns};
 use crate::rules::dns;
 use crate::rules::txt::{self, Txt};
 use crate::words::answers::Answers;
-use crate::words::cert::{Account, Slot, Want, Why};
+use crate::words::cert::{Slot, Want, Why};
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
@@ -26,6 +26,8 @@ pub struct Errand {
     pub task: Task,
     /// The directory URL of the CA.
     pub ca: String,
+    /// The place of our account there.
+    pub place: String,
     account: AccountKey,
     flow: Box<dyn Turns>,
     heard: Heard,
@@ -53,6 +55,18 @@ pub enum Task {
     Leave {
         ended: Ended,
     },
+    /// Our account there is to have its next key; likewise.
+    Roll {
+        ended: Ended,
+    },
+    Revoke(Revocation),
+}
+
+pub struct Revocation {
+    pub slot: Slot,
+    pub sha256: [u8; 32],
+    /// The certificate's own, PKCS#8.
+    pub key: Vec<u8>,
 }
 
 pub struct Order {
@@ -104,8 +118,8 @@ pub enum Came {
     Advised(Vec<Hint>, Option<String>),
     /// The account is there, and this is what the CA is called in DNS.
     Known(Vec<String>),
-    /// The account is no more.
-    Left,
+    /// What it was for is done.
+    Finished,
     Nowhere(Failure),
 }
 
@@ -118,7 +132,7 @@ const NEVER: Span = Span::millis(u64::MAX);
 impl Errand {
     pub fn new(
         task: Task,
-        ca: String,
+        (ca, place): (String, String),
         account: AccountKey,
         flow: Box<dyn Turns>,
         line: Box<dyn Line>,
@@ -126,7 +140,7 @@ impl Errand {
     ) -> Self {
         let served = Served { answers, webroot, command: None, forgets: false, proofs: vec![] };
         let (heard, wait) = (Heard::Start, Wait::Nothing);
-        Self { task, ca, account, flow, heard, line, wait, hangs: false, served, looking: None, patience: None }
+        Self { task, ca, place, account, flow, heard, line, wait, hangs: false, served, looking: None, patience: None }
     }
 
     /// How it answers in DNS: by this command, which `forgets` what it has put there; and how long that may take.
@@ -166,7 +180,7 @@ impl Errand {
             Turn::Done(granted) => return Came::Granted(granted),
             Turn::Advised { hints, base } => return Came::Advised(hints, base),
             Turn::Known(issuers) => return Came::Known(issuers),
-            Turn::Left => return Came::Left,
+            Turn::Finished => return Came::Finished,
             Turn::Fail(failure) => return Came::Nowhere(failure),
         }
         Came::Nothing
@@ -200,7 +214,7 @@ impl Errand {
     pub fn order(&self) -> Option<&Order> {
         match &self.task {
             Task::Order(order) => Some(order),
-            Task::Ask(_) | Task::Learn { .. } | Task::Leave { .. } => None,
+            _ => None,
         }
     }
 
@@ -210,9 +224,9 @@ impl Errand {
         (self.heard, self.wait) = (Heard::Start, Wait::Nothing);
     }
 
-    /// Whether it speaks with this account's key.
-    pub fn has_key(&self, account: &Account) -> bool {
-        AccountKey::from_pkcs8(&account.key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
+    /// Whether it speaks with this key, PKCS#8.
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        AccountKey::from_pkcs8(key).is_ok_and(|key| key.thumbprint() == self.account.thumbprint())
     }
 
     /// From here on it speaks with another key.
@@ -220,7 +234,7 @@ impl Errand {
         match key {
             Ok(key) => {
                 self.heard = Heard::Key(key.thumbprint());
-                self.account = key;
+                self.account = key.in_place_of(&mut self.account);
             }
             Err(trouble) => self.heard = Heard::Silence(trouble),
         }

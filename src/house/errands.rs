@@ -18,10 +18,13 @@ impl Keeper<'_> {
         if self.is_full() {
             return false;
         }
-        let as_it_is = |account: &Account| account.url.is_some() && account.contacts == self.contacts(ca, md);
-        let changes = !self.lives.account(ca).is_some_and(as_it_is);
+        let place = md.account_at(ca);
+        let as_it_is = |account: &Account| {
+            account.url.is_some() && account.next.is_none() && account.contacts == self.contacts(&place, md)
+        };
+        let changes = !self.lives.account(&place).is_some_and(as_it_is);
         let mut there = self.errands.iter().filter(|errand| errand.ca == ca);
-        !there.any(|errand| changes || errand.hangs || matches!(errand.task, Task::Leave { .. }))
+        !there.any(|errand| changes || errand.hangs || !matches!(errand.task, Task::Order(_) | Task::Ask(_)))
     }
 
     /// Whether there is no room for anybody.
@@ -52,15 +55,14 @@ impl Keeper<'_> {
                     index += 1;
                 }
                 Came::Account(url, contacts) => {
-                    let ca = errand.ca.clone();
-                    self.keep_account(&ca, url, contacts);
+                    self.keep_account(index, url, contacts);
                     index += 1;
                 }
                 Came::OldKey => {
                     self.replace_key(index);
                     index += 1;
                 }
-                Came::Granted(_) | Came::Advised(..) | Came::Known(_) | Came::Left | Came::Nowhere(_) => {
+                Came::Granted(_) | Came::Advised(..) | Came::Known(_) | Came::Finished | Came::Nowhere(_) => {
                     let errand = self.errands.remove(index);
                     self.over(errand, came);
                 }
@@ -95,9 +97,16 @@ impl Keeper<'_> {
             (Task::Order(order), Came::Nowhere(failure)) => self.failed(&order.slot, Outcome::OrderFailed(failure)),
             (Task::Learn { name, ended }, Came::Known(issuers)) => self.learnt(&errand.ca, Ok(issuers), name, ended),
             (Task::Learn { name, ended }, Came::Nowhere(no)) => self.learnt(&errand.ca, Err(no), name, ended),
-            (Task::Leave { ended }, Came::Nowhere(failure)) => self.left(&errand.ca, &ended, Some(failure)),
-            (Task::Leave { ended }, _) => self.left(&errand.ca, &ended, None),
             (Task::Order(_) | Task::Ask(_) | Task::Learn { .. }, _) => {}
+            (task, came) => {
+                let failure = if let Came::Nowhere(failure) = came { Some(failure) } else { None };
+                match task {
+                    Task::Leave { ended } => self.left(&errand.place, &ended, failure),
+                    Task::Roll { ended } => self.rolled(&errand.place, &ended, failure),
+                    Task::Revoke(revocation) => self.revoked(&revocation, failure),
+                    Task::Order(_) | Task::Ask(_) | Task::Learn { .. } => {}
+                }
+            }
         }
     }
 

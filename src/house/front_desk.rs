@@ -59,6 +59,7 @@ impl FrontDesk {
             Request::Dns { name } => self.records(name.as_deref(), say),
             Request::ClockSet => self.pass_on(Knock::ClockSet, "the clock is looked at again", &say),
             Request::LinkUp => self.pass_on(Knock::LinkUp, "what waits for the net is tried again", &say),
+            Request::Revoke { name, reason } => _ = self.knocks.send(Knock::Revoke { name, reason, ended: say }),
             Request::Account(what) => _ = self.knocks.send(Knock::Accounts { what, ended: say }),
             Request::Prune { yes } => _ = self.knocks.send(Knock::Prune { yes, ended: say }),
             Request::Reload => match self.reload() {

@@ -9,7 +9,7 @@ use crate::house::store::{Loaded, Store};
 use crate::rules::acme::problem::tame;
 use crate::rules::{import, pem, plan, record, x509};
 use crate::words::cert::{Account, Bundle, Held, Tried, Want};
-use crate::words::config::Config;
+use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::time::Unix;
@@ -149,20 +149,21 @@ fn accounts(
     (dir, done): (&Path, &str),
     imported: &mut Imported,
 ) {
-    let mut cas: Vec<&String> = vec![];
-    for ca in config.mds.iter().flat_map(|md| &md.cas) {
-        if cas.contains(&ca) {
+    let mut places: Vec<String> = vec![];
+    for (md, ca) in config.mds.iter().flat_map(|md| md.cas.iter().map(move |ca| (md, ca))) {
+        let place = md.account_at(ca);
+        if places.contains(&place) {
             continue;
         }
-        cas.push(ca);
+        let has_account = loaded.accounts.contains_key(&place);
+        places.push(place);
         for login in layouts::logins(disk, dir, ca) {
             let place = said(&login.key);
-            if loaded.accounts.contains_key(ca) {
+            if has_account {
                 imported.lines.push(format!("{place}: not {done}: there is an account at {ca} already"));
                 break;
             }
-            let agreement = config.mds.iter().find(|md| md.cas.contains(ca)).and_then(|md| md.agreement.clone());
-            let saved = account(disk, &login, ca, agreement).and_then(|account| store.put_account(disk, &account));
+            let saved = account(disk, &login, ca, md).and_then(|account| store.put_account(disk, &account));
             match saved {
                 Ok(()) => {
                     imported.taken += 1;
@@ -180,7 +181,7 @@ fn accounts(
     }
 }
 
-fn account(disk: &dyn Disk, login: &Login, ca: &str, agreement: Option<String>) -> Result<Account, Trouble> {
+fn account(disk: &dyn Disk, login: &Login, ca: &str, md: &Md) -> Result<Account, Trouble> {
     let doing = || format!("reading {}", said(&login.key));
     let text = disk.read(&login.key)?.unwrap_or_default();
     let key = match login.form {
@@ -190,7 +191,8 @@ fn account(disk: &dyn Disk, login: &Login, ca: &str, agreement: Option<String>) 
     let key = key.map_err(|why| Trouble::new(doing(), why))?;
     AccountKey::from_pkcs8(&key)?;
     // Which contacts the CA knows is not written down everywhere; it is told ours with the next order.
-    Ok(Account { ca: ca.into(), url: login.url.clone(), key, contacts: vec![], agreement })
+    let (agreement, kid) = (md.agreement.clone(), md.binding.as_ref().map(|binding| binding.kid.clone()));
+    Ok(Account { ca: ca.into(), url: login.url.clone(), key, agreement, kid, ..Account::default() })
 }
 
 /// A path of another program's, for a terminal.

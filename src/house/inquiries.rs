@@ -47,7 +47,7 @@ impl Keeper<'_> {
         let key = self.lives.account(ca).map_or_else(AccountKey::generate, |account| Ok(account.key.clone()))?;
         let flow = Box::new(self.inquiry(ca, subjects));
         let (key, task) = (AccountKey::from_pkcs8(&key)?, Task::Ask(subjects.to_vec()));
-        self.errands.push(Errand::new(task, ca.into(), key, flow, line, (self.answers.clone(), None)));
+        self.errands.push(Errand::new(task, (ca.into(), ca.into()), key, flow, line, (self.answers.clone(), None)));
         Ok(())
     }
 

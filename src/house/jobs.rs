@@ -5,6 +5,9 @@ use crate::rules::control::Say;
 use crate::words::cert::Slot;
 use std::collections::BTreeSet;
 
+/// Why an account is left alone for now.
+pub const HALF_ROLLED: &str = "a change of the account's key was broken off, and it is not known which one the CA has; `edgemd account roll` ends it";
+
 #[derive(Default)]
 pub struct Jobs(Vec<Job>);
 

@@ -14,6 +14,7 @@ use crate::house::jobs::{self, Jobs};
 use crate::house::lives::Lives;
 use crate::house::staple::Asking;
 use crate::house::store::{Loaded, Store};
+use crate::rules::crowd::{LONGEST, Start};
 use crate::rules::plan::THROW;
 use crate::words::answers::Answers;
 use crate::words::board::Board;
@@ -54,11 +55,13 @@ pub struct Keeper<'a> {
     /// What TLS shows of each MD, by its SHA-256.
     pub(super) shelved: BTreeMap<Name, Vec<[u8; 32]>>,
     jobs: Jobs,
+    /// Who waits for the CAs to revoke something.
+    pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
-    /// And not before this much time with a clock, where that is still to begin.
-    shy: Option<Span>,
-    /// The CAs whose account the disk did not take yet.
+    /// What was thrown for the start, while that waits for a clock.
+    thrown: Option<Span>,
+    /// The places of the accounts that the disk did not take yet.
     pub(super) unsaved_accounts: BTreeSet<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
@@ -71,9 +74,8 @@ pub struct Keeper<'a> {
     stale: BTreeSet<Name>,
     /// What is due, while there is no room for it.
     pub(super) waiting: Vec<Slot>,
-    /// What a CA is to be asked about, and not before this moment of the steady clock.
+    /// What a CA is to be asked about.
     pub(super) curious: BTreeSet<Slot>,
-    ask_from: Span,
 }
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
@@ -107,8 +109,9 @@ impl<'a> Keeper<'a> {
             shelf,
             shelved: BTreeMap::new(),
             jobs: Jobs::default(),
+            revocations: Jobs::default(),
             quiet_until: Span::ZERO,
-            shy: None,
+            thrown: None,
             unsaved_accounts: BTreeSet::new(),
             look_at: None,
             look_by: Span::ZERO,
@@ -117,7 +120,6 @@ impl<'a> Keeper<'a> {
             stale: BTreeSet::new(),
             waiting: vec![],
             curious: BTreeSet::new(),
-            ask_from: Span::ZERO,
         };
         keeper.lie_low();
         keeper.inherit();
@@ -144,6 +146,7 @@ impl<'a> Keeper<'a> {
                 Knock::ClockSet => self.look_again(),
                 Knock::LinkUp => self.link_up(),
                 Knock::Accounts { what, ended } => self.show_accounts(&what, ended),
+                Knock::Revoke { name, reason, ended } => self.revoke(&name, reason, &ended),
                 Knock::Prune { yes, ended } => {
                     let (lines, well) = self.prune(yes);
                     jobs::end(&ended, lines, u8::from(!well));
@@ -219,8 +222,8 @@ impl<'a> Keeper<'a> {
         }
         self.look_by = steady.plus(if saved { nap } else { nap.min(UNSAVED_NAP) });
         self.look_at = None;
-        if let Some(delay) = self.shy.take_if(|_| now.is_some()) {
-            self.quiet_until = steady.plus(delay);
+        if let (Some(at), Some(thrown)) = (now, self.thrown.take_if(|_| now.is_some())) {
+            self.lives.started(Start { at, thrown });
         }
         self.stale.clear();
         self.waiting.clear();
@@ -233,13 +236,9 @@ impl<'a> Keeper<'a> {
     fn glance(&mut self, now: Option<Unix>) {
         let names: Vec<Name> = std::mem::take(&mut self.stale).into_iter().collect();
         self.consider(&names, now);
-        for slot in std::mem::take(&mut self.waiting) {
-            match self.lives.step(&slot, now) {
-                Step::Order { .. } if self.is_full() => self.waiting.push(slot),
-                Step::Order { why } if !self.busy(&slot) => self.begin(&slot, why),
-                _ => {}
-            }
-        }
+        let waiting = std::mem::take(&mut self.waiting);
+        self.order(waiting, now);
+        self.post();
     }
 
     /// Takes the steps of these MDs that can be taken now, and notes when there will be others.
@@ -249,7 +248,7 @@ impl<'a> Keeper<'a> {
         self.look_at = [self.look_at, self.shelve(names)].into_iter().flatten().min();
         let steady = self.doors.clock.steady();
         let slots = self.lives.slots_of(names);
-        let (mut tells, mut next) = (vec![], self.look_at);
+        let (mut orders, mut tells, mut next) = (vec![], vec![], self.look_at);
         for slot in &slots {
             let quiet = steady < self.quiet_until && !self.jobs.wait_for(slot);
             match self.lives.step(slot, now) {
@@ -257,20 +256,16 @@ impl<'a> Keeper<'a> {
                 Step::Order { .. } | Step::Tell | Step::Ask if quiet => {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
-                Step::Order { why } => self.begin(slot, why),
-                // Who is told finds all that is known; a CA that hangs holds up nobody.
-                Step::Tell if self.inquiry_about(slot).is_some_and(|errand| !errand.hangs) => {}
+                Step::Order { .. } => orders.push(slot.clone()),
                 Step::Tell => tells.push(slot.clone()),
                 Step::Ask if self.inquiry_about(slot).is_some() => {}
-                Step::Ask if steady < self.ask_from && !self.jobs.wait_for(slot) => {
-                    self.look_by = self.look_by.min(self.ask_from);
-                }
                 Step::Ask => _ = self.curious.insert(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),
                 Step::NoClock => {}
             }
         }
         self.look_at = next;
+        self.order(orders, now);
         self.tell(tells, now);
         self.inquire();
         match self.now() {
@@ -287,6 +282,26 @@ impl<'a> Keeper<'a> {
         self.close_jobs(&slots, now);
         self.lives.touch_idle(names);
         self.post();
+    }
+
+    /// Begins these orders, as many as may be begun now. What has failed before comes last: it must not use up what the CA
+    /// grants us.
+    fn order(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
+        for again in [false, true] {
+            let failed = |slot: &&Slot| self.lives.tried(slot).is_some_and(|tried| tried.order.failures > 0);
+            for slot in slots.iter().filter(|slot| failed(slot) == again).cloned().collect::<Vec<_>>() {
+                match self.lives.step(&slot, now) {
+                    _ if self.busy(&slot) => {}
+                    Step::Order { .. } if self.is_full() => self.waiting.push(slot),
+                    Step::Order { why } => self.begin(&slot, why),
+                    Step::Wait { until } => {
+                        self.look_at = Some(self.look_at.map_or(until, |at| at.min(until)));
+                        self.lives.touch(&slot.md);
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     pub(super) fn busy(&self, slot: &Slot) -> bool {
@@ -431,6 +446,7 @@ impl<'a> Keeper<'a> {
             let idle = match self.lives.step(&slot, now) {
                 _ if self.busy(&slot) => false,
                 Step::Order { .. } | Step::Tell | Step::Ask => false,
+                Step::Wait { .. } if self.lives.is_paced(&slot, now) => false,
                 // It will be looked for again in a moment.
                 Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
                 Step::NoClock => true,
@@ -442,19 +458,15 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Waits as long as the operator says, else a random moment before a first issuance: many devices start together,
-    /// and many get the time together.
+    /// Waits as long as the operator says, else as the dice say: many devices start together, and many get the time
+    /// together.
     fn lie_low(&mut self) {
         match self.config.initial_delay {
             Some(delay) => self.quiet_until = self.doors.clock.steady().plus(delay),
-            None if self.lives.holds_nothing() => {
-                self.shy = Some(Span::millis(u64::from(self.doors.dice.below(30_000))));
+            None => {
+                let longest = u32::try_from(LONGEST.as_millis()).unwrap_or(0);
+                self.thrown = Some(Span::millis(u64::from(self.doors.dice.below(longest))));
             }
-            None => {}
-        }
-        // After a boot every device has to ask for what was in memory, and power comes back to many at once.
-        if self.config.initial_delay.is_none() && self.lives.knows_no_window() {
-            self.ask_from = self.doors.clock.steady().plus(Span::millis(u64::from(self.doors.dice.below(600_000))));
         }
     }
 

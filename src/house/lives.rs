@@ -6,16 +6,16 @@ mod own;
 mod records;
 mod report;
 mod staple;
+mod waits;
 
 pub use staple::Staple;
 
 use crate::doors::clock::Push;
 use crate::house::store::Loaded;
+use crate::rules::crowd::{Orders, Start};
 use crate::rules::{messages, plan};
 use crate::words::board::{Diary, Entry};
-use crate::words::cert::{
-    Account, Advice, Bundle, Fingerprint, Held, KeyKind, NEVER, Outcome, Slot, Step, Tried, Want,
-};
+use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, KeyKind, Outcome, Slot, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
@@ -29,13 +29,18 @@ pub struct Lives {
     /// Their names in the order of the configuration.
     order: Vec<Name>,
     certs: BTreeMap<Slot, Life>,
+    /// By their places.
     accounts: BTreeMap<String, Account>,
-    /// What the MDs that may come to each CA give as their contacts.
+    /// What the MDs that may use each of them give as their contacts.
     contacts: BTreeMap<String, BTreeSet<String>>,
     diaries: BTreeMap<Name, Diary>,
     said: BTreeMap<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
     imposed: BTreeMap<String, Unix>,
+    /// What was ordered of each CA of the public.
+    orders: BTreeMap<String, Orders>,
+    /// Set from the first moment with a clock, while nobody has asked for anything.
+    start: Option<Start>,
     /// What each CA is called in DNS; `None`: it does not say.
     issuers: BTreeMap<String, Option<String>>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
@@ -106,6 +111,8 @@ impl Lives {
             diaries: BTreeMap::new(),
             said: loaded.said,
             imposed: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            start: None,
             issuers: BTreeMap::new(),
             bases: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -144,6 +151,20 @@ impl Lives {
         self.certs.get(slot)?.newest()
     }
 
+    /// The places where something is held for an MD, wanted or not.
+    pub fn held_by(&self, md: &Name) -> Vec<Slot> {
+        let held = self.certs.iter().filter(|(slot, life)| slot.md == *md && life.newest().is_some());
+        held.map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// This certificate was revoked.
+    pub fn revoked(&mut self, slot: &Slot, sha256: &[u8; 32]) -> Option<&Held> {
+        self.touched.insert(slot.md.clone());
+        let life = self.certs.get_mut(slot)?;
+        life.tried.revoked = Some(*sha256);
+        life.held.iter().find(|held| held.sha256 == *sha256)
+    }
+
     /// The CA whose turn it is to be asked for this want.
     pub fn ca(&self, slot: &Slot) -> Option<&str> {
         let life = self.certs.get(slot)?;
@@ -175,8 +196,8 @@ impl Lives {
         self.order.clone()
     }
 
-    pub fn account(&self, ca: &str) -> Option<&Account> {
-        self.accounts.get(ca)
+    pub fn account(&self, place: &str) -> Option<&Account> {
+        self.accounts.get(place)
     }
 
     /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
@@ -192,34 +213,25 @@ impl Lives {
         }
     }
 
-    /// What anybody who may come to this CA gives as a contact.
-    pub fn contacts(&self, ca: &str) -> &BTreeSet<String> {
+    /// What anybody who may use the account in this place gives as a contact.
+    pub fn contacts(&self, place: &str) -> &BTreeSet<String> {
         const NONE: &BTreeSet<String> = &BTreeSet::new();
-        self.contacts.get(ca).unwrap_or(NONE)
+        self.contacts.get(place).unwrap_or(NONE)
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()
     }
 
-    pub fn forget_account(&mut self, ca: &str) {
-        self.accounts.remove(ca);
+    pub fn forget_account(&mut self, place: &str) {
+        self.accounts.remove(place);
         self.touched.extend(self.order.iter().cloned());
     }
 
     pub fn keep_account(&mut self, account: Account) {
-        let users = self.mds.values().filter(|md| md.cas.contains(&account.ca));
+        let users = self.mds.values().filter(|md| md.uses(&account));
         self.touched.extend(users.map(|md| md.name.clone()));
-        self.accounts.insert(account.ca.clone(), account);
-    }
-
-    pub fn holds_nothing(&self) -> bool {
-        self.certs.values().all(|life| life.held.is_empty())
-    }
-
-    /// Whether nothing is known of when any CA wants anything to be renewed.
-    pub fn knows_no_window(&self) -> bool {
-        self.certs.values().all(|life| life.tried.advice.is_none())
+        self.accounts.insert(account.place(), account);
     }
 
     pub fn base(&self, ca: &str) -> Option<String> {
@@ -246,35 +258,9 @@ impl Lives {
         plan::believe(now, self.floor)
     }
 
-    /// What the rules say about a want.
-    pub fn step(&self, slot: &Slot, now: Option<Unix>) -> Step {
-        match self.certs.get(slot) {
-            Some(Life { want: Some(want), held, tried, .. }) => {
-                let imposed = self.imposed.get(plan::ca(want, tried)).copied();
-                plan::decide(want, held, tried, imposed, now)
-            }
-            _ => Step::Wait { until: NEVER },
-        }
-    }
-
-    /// When more is done about it by itself than asking, if that will ever be.
-    fn acts_at(&self, slot: &Slot, now: Unix) -> Option<Unix> {
-        let life = self.certs.get(slot)?;
-        let want = life.want.as_ref()?;
-        let imposed = self.imposed.get(plan::ca(want, &life.tried)).copied();
-        Some(plan::acts_at(want, &life.held, &life.tried, imposed, now)).filter(|at| *at != NEVER)
-    }
-
-    fn sum_up_waits(&mut self) {
-        self.imposed.clear();
-        for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
-            let longest = self.imposed.entry(imposed.ca.clone()).or_default();
-            *longest = imposed.until.max(*longest);
-        }
-    }
-
     /// Ends the wait that we gave ourselves; forces an order if that is what was asked.
     pub fn push(&mut self, slot: &Slot, push: Push) {
+        self.start = None;
         let Some(life) = self.certs.get_mut(slot) else { return };
         if push != Push::Due {
             life.tried.order.until = None;
@@ -321,16 +307,6 @@ impl Lives {
         let next = plan::settle(&want, &life.tried, outcome, now, 0);
         life.want = Some(Want { forced: false, ..want });
         self.remember(slot, next);
-    }
-
-    /// The waits of all are summed up anew only where one has come or gone.
-    fn remember(&mut self, slot: &Slot, next: Tried) {
-        let Some(life) = self.certs.get_mut(slot) else { return };
-        let waits = !next.imposed.is_empty() || !life.tried.imposed.is_empty();
-        life.tried = next;
-        if waits {
-            self.sum_up_waits();
-        }
     }
 
     /// Settles a failure and returns the line that says it.

@@ -1,6 +1,6 @@
 //! The two ends of an errand: what is made before an order begins, and the one commit point after it.
 
-use crate::doors::keys::{self, AccountKey};
+use crate::doors::keys;
 use crate::house::errand::{Errand, Order, Task};
 use crate::house::hooks;
 use crate::house::inquiries::route;
@@ -10,7 +10,7 @@ use crate::rules::acme::flow::{Brief, Flow, Granted};
 use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
 use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
-use crate::words::config::{Challenge, Md};
+use crate::words::config::{Chain, Challenge, Md};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 
@@ -31,6 +31,10 @@ impl Keeper<'_> {
             return self.veto(&md, &trouble);
         }
         log::info!("{}: ordering a certificate ({}) from {ca}: {why}", slot.md, want.kind);
+        // A CA with roots of its own, or in the clear on this very device, is a private one; its operator knows what it takes.
+        if let (Some(now), None, true) = (self.now(), &md.roots, ca.starts_with("https:")) {
+            self.lives.ordered(&ca, now);
+        }
         match self.set_out(&md, want, ca, why, challenges) {
             Ok(errand) => {
                 self.errands.push(errand);
@@ -50,27 +54,21 @@ impl Keeper<'_> {
     ) -> Result<Errand, Trouble> {
         let key = self.key_for(&want, md)?;
         let csr = keys::request(&key, want.kind, &want.names, want.must_staple)?;
-        let (account, is_new) = self.account_for(&ca, md)?;
-        let account_key = AccountKey::from_pkcs8(&account.key)?;
+        let (facts, account_key, place) = self.introduce(&ca, md)?;
         let line = self.doors.wire.dial(&route(md))?;
         let flow = Flow::new(Brief {
-            directory: ca.clone(),
             names: want.names.clone(),
             csr,
-            thumbprint: account_key.thumbprint(),
-            account: account.url,
-            key_was_shown: !is_new,
-            contacts: self.contacts(&ca, md),
-            told: account.contacts,
-            agreement: md.agreement.clone(),
+            chain: md.chain.clone(),
             challenges,
             profile: md.profile.clone(),
             profile_mandatory: md.profile_mandatory,
             replaces: self.replaced(&want, &ca),
+            ..facts
         });
         let task = Task::Order(Order { slot: want.slot(), why, want, key });
-        let answers = (self.answers.clone(), md.webroot.clone());
-        let errand = Errand::new(task, ca, account_key, Box::new(flow), line, answers);
+        let served = (self.answers.clone(), md.webroot.clone());
+        let errand = Errand::new(task, (ca, place), account_key, Box::new(flow), line, served);
         Ok(errand.with_dns(hooks::dns_command(md), md.dns_forgets, md.dns_wait))
     }
 
@@ -84,8 +82,11 @@ impl Keeper<'_> {
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
+        let revoked = self.lives.tried(&want.slot()).and_then(|tried| tried.revoked);
         match self.lives.newest(&want.slot()) {
-            Some(held) if md.reuse_key && held.kind == want.kind => Ok(self.pair(&want.slot(), held)?.1.key),
+            Some(held) if md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256) => {
+                Ok(self.pair(&want.slot(), held)?.1.key)
+            }
             _ => keys::generate(want.kind),
         }
     }
@@ -129,6 +130,10 @@ impl Keeper<'_> {
                 want.md
             );
         }
+        let wish = self.lives.md(&want.md).and_then(|md| md.chain.as_ref());
+        if let Some(Chain::Under(name)) = wish.filter(|wish| !x509::pleases(chain, wish)) {
+            log::warn!("{}: MDPreferredChain: the CA has no chain under \"{name}\"; its own is used", want.md);
+        }
         Ok(Held { staple_asked: want.must_staple, ..held })
     }
 
@@ -158,11 +163,11 @@ impl Keeper<'_> {
 
     /// Tries again what the disk did not take; whether all is there now.
     pub(super) fn save_again(&mut self) -> bool {
-        self.unsaved_accounts.retain(|ca| {
-            let Some(account) = self.lives.account(ca) else { return false };
+        self.unsaved_accounts.retain(|place| {
+            let Some(account) = self.lives.account(place) else { return false };
             let saved = self.store.put_account(self.doors.disk, account);
             if saved.is_ok() {
-                log::info!("the account at {ca} is stored now");
+                log::info!("the account at {} is stored now", account.ca);
             }
             saved.is_err()
         });

@@ -19,7 +19,7 @@ pub struct Pruned {
     pub lines: Vec<String>,
     pub failed: bool,
     places: Vec<Slot>,
-    cas: Vec<String>,
+    accounts: Vec<String>,
 }
 
 /// Something that is kept for nobody.
@@ -32,6 +32,7 @@ struct Leftover {
 enum Thing {
     /// A place, and which of its exported files are still ours.
     Place(Slot, Vec<PathBuf>),
+    /// By its place.
     Account(String),
     SetAside,
 }
@@ -52,7 +53,7 @@ pub fn prune<'a>(
             Err(trouble) => pruned.fail(format!("{slot}: {trouble}")),
         }
     }
-    let orphans = accounts.filter(|account| !config.mds.iter().any(|md| md.cas.contains(&account.ca)));
+    let orphans = accounts.filter(|account| !config.mds.iter().any(|md| md.uses(account)));
     leftovers.extend(orphans.map(|account| self::account(store, disk, account)));
     leftovers.extend(store.set_aside(disk).into_iter().map(|path| Leftover {
         what: "a damaged file that was set aside".into(),
@@ -75,7 +76,7 @@ pub fn prune<'a>(
         if yes {
             match leftover.thing {
                 Thing::Place(slot, _) => pruned.places.push(slot),
-                Thing::Account(ca) => pruned.cas.push(ca),
+                Thing::Account(place) => pruned.accounts.push(place),
                 Thing::SetAside => {}
             }
         }
@@ -107,8 +108,8 @@ fn place(store: &Store, disk: &dyn Disk, slot: &Slot) -> Result<Leftover, Troubl
 fn account(store: &Store, disk: &dyn Disk, account: &Account) -> Leftover {
     let url = account.url.as_deref().unwrap_or("its URL was never learnt");
     let what = format!("the account at {} ({url}), which no MD uses; the CA keeps its side of it", account.ca);
-    let files = store.account_files(disk, &account.ca);
-    Leftover { what, files, thing: Thing::Account(account.ca.clone()) }
+    let files = store.account_files(disk, &account.place());
+    Leftover { what, files, thing: Thing::Account(account.place()) }
 }
 
 fn remove(store: &mut Store, disk: &mut dyn Disk, leftover: &Leftover) -> Result<(), Trouble> {
@@ -123,7 +124,7 @@ fn remove(store: &mut Store, disk: &mut dyn Disk, leftover: &Leftover) -> Result
             }
             store.remove(disk, slot)
         }
-        Thing::Account(ca) => store.remove_account(disk, ca),
+        Thing::Account(place) => store.remove_account(disk, place),
         Thing::SetAside => leftover.files.iter().try_for_each(|path| {
             disk.remove(path)?;
             disk.act(Op::RemoveDir(path.parent().unwrap_or(Path::new(""))))
@@ -142,7 +143,7 @@ impl Keeper<'_> {
         if yes {
             pruned.lines.iter().for_each(|line| log::info!("{}", line.trim_start()));
         }
-        self.lives.forget(&pruned.places, &pruned.cas);
+        self.lives.forget(&pruned.places, &pruned.accounts);
         self.look_again();
         (pruned.lines, !pruned.failed)
     }

@@ -2,7 +2,6 @@
 //! account is called is learnt from the CA, if no order has done so yet.
 
 use crate::doors::clock::Ended;
-use crate::doors::keys::AccountKey;
 use crate::house::errand::{Errand, Task};
 use crate::house::inquiries::route;
 use crate::house::jobs;
@@ -21,7 +20,7 @@ impl Keeper<'_> {
         let mut lines = vec![];
         for md in &mds {
             let ca = self.lives.next_ca(md);
-            if !self.lives.is_learnt(&ca) {
+            if !self.lives.is_learnt(&ca, md) {
                 return match self.ask_for_records(md, &ca, name, &ended) {
                     Ok(()) => {}
                     Err(why) => jobs::end(&ended, vec![format!("{}: {why}", md.name)], 1),
@@ -53,27 +52,12 @@ impl Keeper<'_> {
     }
 
     fn send_learner(&mut self, md: &Md, ca: &str, name: Option<Name>, ended: &Ended) -> Result<(), Trouble> {
-        let (account, is_new) = self.account_for(ca, md)?;
-        let key = AccountKey::from_pkcs8(&account.key)?;
+        let (facts, key, place) = self.introduce(ca, md)?;
         let line = self.doors.wire.dial(&route(md))?;
         // No names: it ends with the account.
-        let flow = Flow::new(Brief {
-            directory: ca.into(),
-            names: vec![],
-            csr: vec![],
-            thumbprint: key.thumbprint(),
-            account: account.url,
-            key_was_shown: !is_new,
-            contacts: self.contacts(ca, md),
-            told: account.contacts,
-            agreement: md.agreement.clone(),
-            challenges: vec![Challenge::DnsPersist01],
-            profile: None,
-            profile_mandatory: false,
-            replaces: None,
-        });
-        let task = Task::Learn { name, ended: ended.clone() };
-        self.errands.push(Errand::new(task, ca.into(), key, Box::new(flow), line, (self.answers.clone(), None)));
+        let flow = Flow::new(Brief { challenges: vec![Challenge::DnsPersist01], ..facts });
+        let (task, none) = (Task::Learn { name, ended: ended.clone() }, (self.answers.clone(), None));
+        self.errands.push(Errand::new(task, (ca.into(), place), key, Box::new(flow), line, none));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! <store>/certs/<md>/<family>.0 .1    one certificate with its key; of the two the higher sequence number counts
 //! <store>/certs/<md>/<family>.ocsp    what the CA's responder said of it last
 //! <store>/certs/<md>/<family>.tried   what must outlive a reboot: what was told, what the CA refused
-//! <store>/accounts/<hash>.0 .1        our account with the CA whose URL has this hash
+//! <store>/accounts/<hash>.0 .1        our account whose place (the CA's URL, and what it is bound to) has this hash
 //! <state>                             in RAM: all that was tried, and said
 //! ```
 //! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
@@ -51,7 +51,7 @@ pub struct Loaded {
     pub certs: BTreeMap<Slot, Vec<Held>>,
     pub tried: BTreeMap<Slot, Tried>,
     pub said: BTreeMap<Name, Said>,
-    /// By the CA's directory URL.
+    /// By their places.
     pub accounts: BTreeMap<String, Account>,
     /// A sentence for each file that could not be used.
     pub set_aside: Vec<String>,
@@ -205,7 +205,7 @@ impl Store {
     }
 
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {
-        let stem = record::file_stem(&account.ca);
+        let stem = record::file_stem(&account.place());
         let newest = self.accounts.get(&stem).copied();
         if let Some(newest) = newest
             && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
@@ -319,14 +319,14 @@ impl Store {
         let stems: BTreeSet<String> = names.iter().filter_map(ours).filter(|stem| stem.len() == 32).collect();
         for stem in stems {
             let in_place = |bytes: &[u8]| match record::decode_account(bytes)? {
-                (_, account) if record::file_stem(&account.ca) != stem => Err("the account of another CA".into()),
+                (_, account) if record::file_stem(&account.place()) != stem => Err("the account of another CA".into()),
                 found => Ok(found),
             };
             if let Some((newest, account)) =
                 reader.both(|side| self.account_path(&stem, side), in_place).into_iter().next()
             {
                 self.accounts.insert(stem, newest);
-                loaded.accounts.insert(account.ca.clone(), account);
+                loaded.accounts.insert(account.place(), account);
             }
         }
         Ok(())
@@ -350,6 +350,7 @@ impl Store {
         for (slot, tried) in &mut all {
             let there = if self.only_read { self.state.tried.get(slot) } else { self.flash.get(slot) };
             tried.told = there.and_then(|there| there.told);
+            tried.revoked = there.and_then(|there| there.revoked);
             tried.exported = there.map(|there| there.exported.clone()).unwrap_or_default();
             // A success forgives, but its record does not say so: that would be a third file for a renewal.
             let since = certs.get(slot).and_then(|held| held.first()).map(|newest| newest.since);
@@ -390,8 +391,8 @@ fn telling(tried: &Tried) -> Tried {
 /// something is forgiven or owed again, which can wait for the next real news.
 fn lasting(tried: &Tried, there: &Tried) -> Tried {
     let (imposed, exported) = (tried.imposed.clone(), tried.exported.clone());
-    let mut lasting = Tried { told: tried.told, imposed, exported, ..Tried::default() };
-    let mut news = (lasting.told, &lasting.exported) != (there.told, &there.exported);
+    let mut lasting = Tried { told: tried.told, imposed, exported, revoked: tried.revoked, ..Tried::default() };
+    let mut news = (lasting.told, &lasting.exported, lasting.revoked) != (there.told, &there.exported, there.revoked);
     news |= lasting.imposed.iter().any(|imposed| !there.imposed.contains(imposed));
     let source = match &tried.order.last {
         Some(Failure::Refusal(refusal)) if refusal.problem != SETUP_FAILURE => {

@@ -26,7 +26,9 @@ impl Keeper<'_> {
             let coming = |slot: &Slot| {
                 let soon =
                     self.lives.activates_at(slot, now).zip(now).is_some_and(|(at, now)| at.since(now) < TOGETHER);
-                soon || self.busy(slot) || matches!(self.lives.step(slot, now), Step::Order { .. })
+                // Who is told finds all that is known; a CA that hangs holds up nobody.
+                let asks = self.inquiry_about(slot).is_some_and(|errand| !errand.hangs);
+                soon || asks || self.busy(slot) || matches!(self.lives.step(slot, now), Step::Order { .. })
             };
             if kinds.into_iter().any(|slot| coming(&slot)) {
                 continue;

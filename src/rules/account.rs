@@ -29,7 +29,9 @@ pub fn lines<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<String> {
             let url = account.url.as_deref().unwrap_or("its key is made, the account not yet");
             let contacts = account.contacts.join(", ");
             let contacts = if contacts.is_empty() { "no contact" } else { &contacts };
-            format!("{}: {url}; {contacts}", account.ca)
+            let bound = account.kid.as_ref().map(|kid| format!("; bound to {kid}")).unwrap_or_default();
+            let rolls = if account.next.is_some() { "; its key is being changed" } else { "" };
+            format!("{}: {url}; {contacts}{bound}{rolls}", account.ca)
         })
         .collect();
     if lines.is_empty() {
@@ -40,20 +42,29 @@ pub fn lines<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<String> {
 
 const NONE: &str = "there is no account; the first order makes one";
 
-/// The account that is meant by a CA's URL or known name, or by nothing where there is only one.
+/// The account that is meant by a CA's URL or known name, by its own URL, by what it is bound to, or by nothing where
+/// there is only one.
 pub fn pick<'a>(accounts: impl Iterator<Item = &'a Account>, ca: Option<&str>) -> Result<&'a Account, String> {
     let accounts: Vec<&Account> = accounts.collect();
     let Some(text) = ca else {
         return match accounts[..] {
             [one] => Ok(one),
             [] => Err(NONE.into()),
-            _ => Err("there are accounts with several CAs; name the one whose account is to end".into()),
+            _ => Err("there are several accounts; name the CA whose account is meant".into()),
         };
     };
     let known = url::ca(text).ok();
     let urls = [KeyKind::P256, KeyKind::Rsa(2048)].map(|kind| known.as_ref().map_or(text, |known| known.url(kind)));
-    let found = accounts.into_iter().find(|account| urls.contains(&account.ca.as_str()));
-    found.ok_or_else(|| format!("there is no account with the CA {text:?}; `edgemd account` lists them"))
+    let is_meant = |account: &&Account| {
+        let own = [&account.url, &account.kid].into_iter().flatten().any(|name| name == text);
+        own || urls.contains(&account.ca.as_str())
+    };
+    let mut found = accounts.into_iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(format!("there is no account with the CA {text:?}; `edgemd account` lists them")),
+        _ => Err(format!("there are several accounts with the CA {text:?}; name one by its own URL")),
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +96,13 @@ mod tests {
     }
 
     fn account(ca: &str, url: Option<&str>, contacts: &str) -> Account {
-        Account { ca: ca.into(), url: url.map(Into::into), key: vec![7], contacts: list(contacts), agreement: None }
+        Account {
+            ca: ca.into(),
+            url: url.map(Into::into),
+            key: vec![7],
+            contacts: list(contacts),
+            ..Account::default()
+        }
     }
 
     #[test]
@@ -105,6 +122,8 @@ mod tests {
                 "https://other.example/dir: its key is made, the account not yet; no contact",
             ]
         );
+        let bound = Account { kid: Some("kid-1".into()), ..accounts[1].clone() };
+        assert!(lines([bound].iter())[0].ends_with("; no contact; bound to kid-1"));
         assert_eq!(lines([].iter()), ["there is no account; the first order makes one"]);
     }
 
@@ -113,16 +132,22 @@ mod tests {
         let letsencrypt = account("https://acme-v02.api.letsencrypt.org/directory", None, "");
         let rsa = account("https://acme.ssl.com/sslcom-dv-rsa", None, "");
         let own = account("https://ca.example/dir", None, "");
+        let bound = Account { kid: Some("kid-1".into()), url: Some("https://acme.ssl.com/a/1".into()), ..rsa.clone() };
         let all = [letsencrypt.clone(), rsa.clone(), own.clone()];
+        let two = [rsa.clone(), bound.clone()].to_vec().leak();
         let picked = |list: &'static [Account], ca: Option<&str>| pick(list.iter(), ca);
         let (all, one): (&'static [Account], &'static [Account]) = (all.to_vec().leak(), vec![own.clone()].leak());
         assert_eq!(picked(one, None), Ok(&own));
         assert_eq!(picked(all, Some("letsencrypt")), Ok(&letsencrypt));
         assert_eq!(picked(all, Some("SSLcom")), Ok(&rsa));
         assert_eq!(picked(all, Some("https://ca.example/dir")), Ok(&own));
+        for name in ["kid-1", "https://acme.ssl.com/a/1"] {
+            assert_eq!(picked(two, Some(name)), Ok(&bound));
+        }
         for (list, ca, why) in [
             (&[][..], None, "there is no account; the first order makes one"),
-            (all, None, "there are accounts with several CAs; name the one whose account is to end"),
+            (all, None, "there are several accounts; name the CA whose account is meant"),
+            (two, Some("SSLcom"), "there are several accounts with the CA \"SSLcom\"; name one by its own URL"),
             (all, Some("Google"), "there is no account with the CA \"Google\"; `edgemd account` lists them"),
             (all, Some("x\n"), "there is no account with the CA \"x\\n\"; `edgemd account` lists them"),
         ] {

@@ -19,6 +19,11 @@ pub enum Request {
     },
     ClockSet,
     LinkUp,
+    /// Revoke what is held for this MD; the reason is one of RFC 5280 §5.3.1.
+    Revoke {
+        name: String,
+        reason: Option<u8>,
+    },
     Account(Accounts),
     /// List what the store keeps for nobody; remove it if `yes`.
     Prune {
@@ -39,6 +44,10 @@ pub enum Form {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Accounts {
     Show,
+    /// Give the one with this CA another key; the only one if none is named.
+    Roll {
+        ca: Option<String>,
+    },
     /// End the one with this CA; the only one if none is named.
     Deactivate {
         ca: Option<String>,
@@ -71,6 +80,7 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
         Some("dns") => dns(words)?,
         Some("clock-set") => no_more("clock-set", words).map(|()| Request::ClockSet)?,
         Some("link-up") => no_more("link-up", words).map(|()| Request::LinkUp)?,
+        Some("revoke") => revoke(words)?,
         Some("account") => Request::Account(accounts(words)?),
         Some("prune") => prune(words)?,
         Some(word) => return Err(format!("unknown request \"{word}\"; there are {REQUESTS}")),
@@ -79,7 +89,7 @@ pub fn read(line: &[u8]) -> Result<Asked, String> {
     Ok(Asked::Command(request))
 }
 
-const REQUESTS: &str = "status, renew, dns, account, reload, clock-set, link-up and prune";
+const REQUESTS: &str = "status, renew, revoke, dns, account, reload, clock-set, link-up and prune";
 
 fn page(target: &str) -> Option<Request> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -117,12 +127,44 @@ fn renew<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
     Ok(Request::Renew { names, force })
 }
 
+fn revoke<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let (mut name, mut why) = (None, None);
+    while let Some(word) = words.next() {
+        match word {
+            "--reason" => why = Some(reason(words.next().unwrap_or_default())?),
+            _ if word.starts_with('-') => return Err(unknown("revoke", word)),
+            _ if name.is_some() => return Err("revoke takes one name".into()),
+            _ => name = Some(word.to_owned()),
+        }
+    }
+    let name = name.ok_or("revoke: the name of the MD is missing")?;
+    Ok(Request::Revoke { name, reason: why })
+}
+
+/// Why a certificate is revoked, as a word or a number of RFC 5280 §5.3.1; the others there are for CAs to give.
+pub fn reason(text: &str) -> Result<u8, String> {
+    let found = REASONS.iter().find(|(word, number)| word.eq_ignore_ascii_case(text) || text.parse() == Ok(*number));
+    found.map(|(_, number)| *number).ok_or_else(|| {
+        let words: Vec<&str> = REASONS.iter().map(|(word, _)| *word).collect();
+        format!("{text:?} is no reason; there are {}", words.join(", "))
+    })
+}
+
+const REASONS: [(&str, u8); 5] = [
+    ("unspecified", 0),
+    ("keyCompromise", 1),
+    ("affiliationChanged", 3),
+    ("superseded", 4),
+    ("cessationOfOperation", 5),
+];
+
 /// The words after `account`.
 pub fn accounts<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Accounts, String> {
     match (words.next(), words.next(), words.next()) {
         (None, ..) => Ok(Accounts::Show),
+        (Some("roll"), ca, None) => Ok(Accounts::Roll { ca: ca.map(str::to_owned) }),
         (Some("deactivate"), ca, None) => Ok(Accounts::Deactivate { ca: ca.map(str::to_owned) }),
-        (Some("deactivate"), ..) => Err("account deactivate takes one CA".into()),
+        (Some(word @ ("roll" | "deactivate")), ..) => Err(format!("account {word} takes one CA")),
         (Some(word), ..) => Err(unknown("account", word)),
     }
 }
@@ -165,6 +207,11 @@ impl Request {
             Self::ClockSet => ("clock-set".to_owned(), [].as_slice()),
             Self::LinkUp => ("link-up".to_owned(), [].as_slice()),
             Self::Account(Accounts::Show) => ("account".to_owned(), [].as_slice()),
+            Self::Revoke { name, reason: None } => ("revoke".to_owned(), core::slice::from_ref(name)),
+            Self::Revoke { name, reason: Some(reason) } => {
+                (format!("revoke --reason {reason}"), core::slice::from_ref(name))
+            }
+            Self::Account(Accounts::Roll { ca }) => ("account roll".to_owned(), ca.as_slice()),
             Self::Account(Accounts::Deactivate { ca }) => ("account deactivate".to_owned(), ca.as_slice()),
             Self::Prune { yes: false } => ("prune".to_owned(), [].as_slice()),
             Self::Prune { yes: true } => ("prune --yes".to_owned(), [].as_slice()),
@@ -197,6 +244,10 @@ mod tests {
         Request::Account(Accounts::Deactivate { ca: ca.map(str::to_owned) })
     }
 
+    fn revoke(reason: Option<u8>) -> Request {
+        Request::Revoke { name: "a.example.org".into(), reason }
+    }
+
     #[test]
     fn commands() {
         for (line, request) in [
@@ -214,6 +265,10 @@ mod tests {
             ("account", Request::Account(Accounts::Show)),
             ("account deactivate\r\n", deactivate(None)),
             ("account deactivate https://ca.example/dir", deactivate(Some("https://ca.example/dir"))),
+            ("account roll", Request::Account(Accounts::Roll { ca: None })),
+            ("revoke a.example.org", revoke(None)),
+            ("revoke --reason KEYCOMPROMISE a.example.org", revoke(Some(1))),
+            ("revoke a.example.org --reason 5", revoke(Some(5))),
             ("prune", Request::Prune { yes: false }),
             ("prune --yes", Request::Prune { yes: true }),
         ] {
@@ -224,14 +279,17 @@ mod tests {
     #[test]
     fn what_is_no_command_is_answered_with_a_sentence() {
         for (line, why) in [
-            ("", "an empty request; there are status, renew, dns, account, reload, clock-set, link-up and prune"),
+            (
+                "",
+                "an empty request; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",
+            ),
             (
                 "halt",
-                "unknown request \"halt\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+                "unknown request \"halt\"; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",
             ),
             (
                 "STATUS",
-                "unknown request \"STATUS\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+                "unknown request \"STATUS\"; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",
             ),
             ("status --xml", "status does not know \"--xml\""),
             ("status a b", "status takes one name"),
@@ -242,9 +300,21 @@ mod tests {
             ("reload now", "reload does not know \"now\""),
             ("account end", "account does not know \"end\""),
             ("account deactivate a b", "account deactivate takes one CA"),
+            ("account roll a b", "account roll takes one CA"),
+            ("revoke", "revoke: the name of the MD is missing"),
+            ("revoke a b", "revoke takes one name"),
+            ("revoke a --now", "revoke does not know \"--now\""),
+            (
+                "revoke a --reason",
+                "\"\" is no reason; there are unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation",
+            ),
+            (
+                "revoke a --reason 2",
+                "\"2\" is no reason; there are unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation",
+            ),
             (
                 "\u{fffd}",
-                "unknown request \"\u{fffd}\"; there are status, renew, dns, account, reload, clock-set, link-up and prune",
+                "unknown request \"\u{fffd}\"; there are status, renew, revoke, dns, account, reload, clock-set, link-up and prune",
             ),
             ("prune yes", "prune does not know \"yes\""),
             ("prune --yes please", "prune does not know \"please\""),
@@ -287,6 +357,10 @@ mod tests {
             Request::Account(Accounts::Show),
             deactivate(None),
             deactivate(Some("LetsEncrypt")),
+            Request::Account(Accounts::Roll { ca: Some("LetsEncrypt".into()) }),
+            Request::Account(Accounts::Roll { ca: None }),
+            revoke(None),
+            revoke(Some(4)),
             Request::Prune { yes: false },
             Request::Prune { yes: true },
         ] {

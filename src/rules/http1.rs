@@ -482,6 +482,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            waits_for: "",
             staple: None,
             ends_soon: false,
         }

@@ -26,6 +26,11 @@ pub fn decide(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, 
     }
 }
 
+/// Whether we had this certificate revoked.
+pub fn is_revoked(held: &Held, tried: &Tried) -> bool {
+    tried.revoked == Some(held.sha256)
+}
+
 /// The next moment at which more is done about a want than asking.
 pub fn acts_at(want: &Want, held: &[Held], tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
     let order_at = if want.driven { order_at(want, held.first(), tried, imposed, now) } else { NEVER };
@@ -46,7 +51,7 @@ pub fn is_owed(held: &Held, tried: &Tried) -> bool {
 }
 
 /// The certificate that is in use, of those that are held (the newest first): the newest one whose activation has come.
-/// The first that there ever was is in use at once, and so is one whose forerunner has ended; one that was told of stays
+/// The first that there ever was is in use at once, and so is one whose forerunner has ended or was revoked; one that was told of stays
 /// in use. Without a clock it is the one that was told of.
 pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<&'a Held> {
     match staged(want, held, tried, now) {
@@ -58,7 +63,8 @@ pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix
 /// The newest certificate, if it is not in use yet, and the moment from which it will be.
 pub fn staged<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<(&'a Held, Unix)> {
     let [newest, before, ..] = held else { return None };
-    let at = newest.not_before.plus(want.activation).min(before.not_after);
+    let end = if is_revoked(before, tried) { newest.not_before } else { before.not_after };
+    let at = newest.not_before.plus(want.activation).min(end);
     let waits = match now {
         Some(now) => now < at && tried.told != Some(newest.sha256),
         None => tried.told == Some(before.sha256),
@@ -78,7 +84,9 @@ pub fn ca<'a>(want: &'a Want, tried: &Tried) -> &'a str {
 /// When the next order may begin: when it is due, and when neither our own back-off nor the CA forbids it.
 fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Unix>, now: Unix) -> Unix {
     let due = match (why(want, held, tried, now), held) {
-        (Some(Why::Revoked), Some(held)) => held.since.plus(YOUNG).min(renew_at(want, held, tried)).max(now),
+        (Some(Why::Revoked), Some(held)) if !is_revoked(held, tried) => {
+            held.since.plus(YOUNG).min(renew_at(want, held, tried)).max(now)
+        }
         (Some(_), _) | (_, None) => now,
         (None, Some(held)) => renew_at(want, held, tried),
     };
@@ -86,7 +94,7 @@ fn order_at(want: &Want, held: Option<&Held>, tried: &Tried, imposed: Option<Uni
     [own, imposed].into_iter().filter_map(|until| pending(until, now)).fold(due, Unix::max)
 }
 
-/// So old a certificate must be before one that is revoked is replaced: a responder may say so of whatever is issued.
+/// So old a certificate must be before one that was revoked by others is replaced: a responder may say so of whatever is issued.
 const YOUNG: Span = Span::hours(1);
 
 /// When the CA is to be asked for its window: what is not due needs it. Whoever asked us to wait for orders is left alone.
@@ -124,6 +132,8 @@ pub fn why(want: &Want, held: Option<&Held>, tried: &Tried, now: Unix) -> Option
         Some(Why::OtherCa)
     } else if held.must_staple != want.must_staple && held.staple_asked != want.must_staple {
         Some(Why::OtherStaple)
+    } else if is_revoked(held, tried) {
+        Some(Why::Revoked)
     } else if held.not_after <= now {
         Some(Why::Expired)
     } else if want.forced {
@@ -213,7 +223,10 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
             if let Failure::Refusal(refusal) = failure
                 && let Some(span) = refusal.retry_after
             {
-                let until = now.plus(span.max(Span::secs(1)).min(Span::hours(24)));
+                let span = span.max(Span::secs(1));
+                // A CA tells many the same moment: they come in the tenth of the wait that follows it.
+                let later = span.divided(10 * u64::from(THROW - 1)).times(throw.into());
+                let until = now.plus(span.plus(later).min(Span::hours(24)));
                 next.imposed.retain(|imposed| imposed.ca != asked);
                 next.imposed.push(Imposed { ca: asked.into(), until });
                 // The CA's wait outranks ours in both directions, as long as it is this CA that we wait for; but whoever
@@ -242,6 +255,8 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
         Outcome::Told { sha256, exported } => {
             (next.told, next.owed, next.notified, next.looks) = (Some(*sha256), false, None, 0);
             next.tell = Backoff::default();
+            // What was revoked is not in use any more, and takes no room in flash from here on.
+            next.revoked = next.revoked.filter(|revoked| revoked == sha256);
             next.exported.clone_from(exported);
         }
         Outcome::TellFailed(trouble) => {
@@ -362,6 +377,24 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn what_was_revoked_is_due_and_gives_way_to_what_is_staged() {
+        let tried = Tried { revoked: Some([7; 32]), ..Tried::default() };
+        let why = |want: &Want, held: Held| why(want, Some(&held), &tried, NOW);
+        let revoked = || held(day(-1), day(89));
+        assert_eq!(why(&want(), revoked()), Some(Why::Revoked));
+        assert_eq!(why(&Want { forced: true, ..want() }, revoked()), Some(Why::Revoked));
+        assert_eq!(why(&Want { cas: vec![OTHER.into()], ..want() }, revoked()), Some(Why::OtherCa));
+        assert_eq!(why(&want(), Held { sha256: [8; 32], ..revoked() }), None, "it was another one");
+        let late = Want { activation: Span::days(5), ..want() };
+        let newest = Held { sha256: [8; 32], ..held(day(-1), day(89)) };
+        for (tried, staged_until) in [(Tried::default(), Some(day(4))), (tried.clone(), None)] {
+            let pairs = [newest.clone(), held(day(-80), day(10))];
+            let found = staged(&late, &pairs, &tried, Some(NOW)).map(|(_, at)| at);
+            assert_eq!(found, staged_until);
+        }
     }
 
     fn day(n: i64) -> Unix {
@@ -822,18 +855,32 @@ mod tests {
         let then = NOW.plus(Span::secs(30));
         assert_eq!(decide(&want, &[], &first, None, Some(then)), Step::Order { why: Why::Missing });
         let second = settle(&want, &first, &waiting(2), then, 500);
-        let until = [(CA, NOW.plus(Span::hours(10))), (OTHER, then.plus(Span::hours(2)))];
+        let later = |hours: u64| Span::hours(hours).percent(105);
+        let until = [(CA, NOW.plus(later(10))), (OTHER, then.plus(later(2)))];
         assert_eq!(second.imposed, until.map(|(ca, until)| Imposed { ca: ca.into(), until }));
         assert_eq!(ca(&want, &second), CA);
-        let later = then.plus(Span::hours(3));
-        let third = settle(&want, &second, &offline(), later, 500);
+        let now = then.plus(Span::hours(3));
+        let third = settle(&want, &second, &offline(), now, 500);
         assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
-        let shorter = settle(&want, &third, &waiting(1), later, 500);
-        let again = settle(&want, &shorter, &offline(), later, 500);
-        let newest = settle(&want, &again, &waiting(3), later, 500);
+        let shorter = settle(&want, &third, &waiting(1), now, 500);
+        let again = settle(&want, &shorter, &offline(), now, 500);
+        let newest = settle(&want, &again, &waiting(3), now, 500);
         let waits: Vec<&str> = newest.imposed.iter().map(|imposed| imposed.ca.as_str()).collect();
         assert_eq!(waits, [CA, OTHER], "one for each, the newest");
-        assert_eq!(newest.imposed[1].until, later.plus(Span::hours(3)));
+        assert_eq!(newest.imposed[1].until, now.plus(later(3)));
+    }
+
+    /// Those that a CA has told the same moment come one after the other, none too early.
+    #[test]
+    fn the_same_wait_ends_at_different_moments() {
+        let after = |span: Span, throw: u32| {
+            let tried = settle(&want(), &Tried::default(), &refused("rateLimited", Some(span)), NOW, throw);
+            assert_eq!(tried.order.until, Some(tried.imposed[0].until));
+            tried.imposed[0].until.since(NOW)
+        };
+        let two = Span::hours(2);
+        assert_eq!([0, 500, 1000].map(|throw| after(two, throw)), [100, 105, 110].map(|percent| two.percent(percent)));
+        assert_eq!([0, 500, 1000].map(|throw| after(Span::hours(24), throw)), [Span::hours(24); 3]);
     }
 
     /// A CA that asks for no wait at all is not hammered.

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 3, noun: "certificate" };
-const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 1, noun: "trial" };
-const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 1, noun: "account" };
+const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 2, noun: "trial" };
+const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 2, noun: "account" };
 const OCSP: Kind = Kind { byte: b'O', oldest: 1, version: 1, noun: "OCSP" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 2, noun: "state" };
 
@@ -43,19 +43,36 @@ pub fn decode_cert(bytes: &[u8]) -> Result<(u32, Held, Bundle), String> {
 }
 
 pub fn encode_tried(tried: &Tried) -> Vec<u8> {
-    seal(&TRIED, tried)
+    // What the first version can say is said in it: it is shorter, and an older program can read it.
+    match tried.revoked {
+        None => seal(&Kind { version: 1, ..TRIED }, tried),
+        Some(_) => seal(&TRIED, &(tried, tried.revoked)),
+    }
 }
 
 pub fn decode_tried(bytes: &[u8]) -> Result<Tried, String> {
-    open(&TRIED, bytes)
+    let (version, body) = checked(&TRIED, bytes)?;
+    let (mut tried, rest): (Tried, _) = fields(&TRIED, body)?;
+    // With the first version nothing was revoked.
+    let (revoked, rest) = if version > 1 { fields(&TRIED, rest)? } else { (None, rest) };
+    tried.revoked = revoked;
+    if rest.is_empty() { Ok(tried) } else { Err(too_long(&TRIED)) }
 }
 
 pub fn encode_account(sequence: u32, account: &Account) -> Vec<u8> {
-    seal(&ACCOUNT, &(sequence, account))
+    match (&account.kid, &account.next) {
+        (None, None) => seal(&Kind { version: 1, ..ACCOUNT }, &(sequence, account)),
+        (kid, next) => seal(&ACCOUNT, &(sequence, account, kid, next)),
+    }
 }
 
 pub fn decode_account(bytes: &[u8]) -> Result<(u32, Account), String> {
-    open(&ACCOUNT, bytes)
+    let (version, body) = checked(&ACCOUNT, bytes)?;
+    let ((sequence, mut account), rest): ((u32, Account), _) = fields(&ACCOUNT, body)?;
+    // In the first version no account was bound, and none got another key.
+    let (added, rest) = if version > 1 { fields(&ACCOUNT, rest)? } else { ((None, None), rest) };
+    (account.kid, account.next) = added;
+    if rest.is_empty() { Ok((sequence, account)) } else { Err(too_long(&ACCOUNT)) }
 }
 
 pub fn encode_staple(stored: &Stored) -> Vec<u8> {
@@ -63,7 +80,9 @@ pub fn encode_staple(stored: &Stored) -> Vec<u8> {
 }
 
 pub fn decode_staple(bytes: &[u8]) -> Result<Stored, String> {
-    open(&OCSP, bytes).map(|(sha256, since, der)| Stored { sha256, since, der })
+    let (_, body) = checked(&OCSP, bytes)?;
+    let ((sha256, since, der), rest) = fields(&OCSP, body)?;
+    if rest.is_empty() { Ok(Stored { sha256, since, der }) } else { Err(too_long(&OCSP)) }
 }
 
 /// The state file: everything that was tried and said, for as long as the device is up.
@@ -125,12 +144,6 @@ fn seal<T: Serialize>(kind: &Kind, body: &T) -> Vec<u8> {
     let mut bytes = postcard::to_extend(body, head).expect("plain data of known length into memory");
     bytes.extend(short(&bytes));
     bytes
-}
-
-fn open<T: DeserializeOwned>(kind: &Kind, bytes: &[u8]) -> Result<T, String> {
-    let (_, body) = checked(kind, bytes)?;
-    let (value, rest) = fields(kind, body)?;
-    if rest.is_empty() { Ok(value) } else { Err(too_long(kind)) }
 }
 
 fn fields<'a, T: DeserializeOwned>(kind: &Kind, body: &'a [u8]) -> Result<(T, &'a [u8]), String> {
@@ -200,7 +213,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::cert::{Imposed, KeyKind, NEVER, Suggested, Window};
-    use crate::words::config::{Challenge, Export, Layout, RequireHttps};
+    use crate::words::config::{Binding, Challenge, Export, Layout, RequireHttps};
     use crate::words::fault::{Place, Refusal, Subproblem, Trouble};
     use crate::words::message::Topic;
     use crate::words::name::Labels;
@@ -252,6 +265,8 @@ mod tests {
             key: vec![7; 138],
             contacts: vec!["mailto:admin@example.org".into()],
             agreement: Some("accepted".into()),
+            kid: Some("kid-1".into()),
+            next: Some(vec![7; 138]),
         }
     }
 
@@ -355,10 +370,21 @@ mod tests {
     }
 
     #[test]
+    fn accounts_of_the_first_version_are_read() {
+        let body = postcard::to_allocvec(&(5_u32, account())).unwrap();
+        assert_eq!(encode_account(5, &Account { kid: None, next: None, ..account() })[..2], [b'A', 1]);
+        assert_eq!(decode_account(&framed([b'A', 1], &body)), Ok((5, Account { kid: None, next: None, ..account() })));
+        assert_eq!(decode_account(&framed([b'A', 2], &body)).unwrap_err(), "not the fields of a account record");
+    }
+
+    #[test]
     fn damage_is_told_apart() {
         let whole = encode_tried(&tried());
         let body = &whole[2..whole.len() - 8];
         assert_eq!(decode_tried(&framed([b'T', 1], body)), Ok(tried()));
+        let revoked = Tried { revoked: Some([9; 32]), ..tried() };
+        assert_eq!(encode_tried(&revoked)[1], 2);
+        assert_eq!(decode_tried(&encode_tried(&revoked)), Ok(revoked));
         for (bytes, why) in [
             (vec![], "too short for a record"),
             (vec![0; 9], "too short for a record"),
@@ -428,7 +454,7 @@ mod tests {
     fn the_fingerprint_follows_what_the_operator_wrote_and_not_where() {
         let first = fingerprint(&md());
         assert_eq!(first, fingerprint(&Md { place: Place { file: "other".into(), line: 9, column: 9 }, ..md() }));
-        let changes: [fn(&mut Md); 9] = [
+        let changes: [fn(&mut Md); 11] = [
             |md| md.names.push(name("www.example.org")),
             |md| md.cas.push("https://other.example/".into()),
             |md| md.contacts.push("mailto:admin@example.org".into()),
@@ -438,6 +464,8 @@ mod tests {
             |md| md.notify = Some(vec!["/bin/true".into()]),
             |md| md.require_https = RequireHttps::Temporary,
             |md| md.proxy = Some("http://proxy.example:3128".into()),
+            |md| md.binding = Some(Binding { kid: "kid-1".into(), hmac: "c2VjcmV0".into() }),
+            |md| md.binding = Some(Binding { kid: "kid-1".into(), hmac: "c2VjcmV1".into() }),
         ];
         let mut seen = vec![first];
         for change in changes {

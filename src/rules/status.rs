@@ -5,7 +5,7 @@ mod sentences;
 pub use sentences::{line, text};
 
 use crate::rules::acme::advice;
-use crate::rules::acme::problem::is;
+use crate::rules::acme::problem::{BAD_BINDING, is};
 use crate::words::board::{CertReport, Next, Report, StapleReport};
 use crate::words::cert::{Held, KeyKind, Why};
 use crate::words::config::{Challenge, DriveMode, RequireHttps, Static};
@@ -50,6 +50,7 @@ pub fn md_json(report: &Report) -> Value {
         put(map, "renew-at", report.certs.iter().filter_map(|cert| cert.renew_at).min().map(Unix::http_date));
         put(map, "require-https", require_https(md.require_https));
         put(map, "privkey", (md.keys != [KeyKind::P256]).then(|| keys_json(&md.keys)));
+        put(map, "eab", md.binding.as_ref().map(|binding| json!({ "kid": binding.kid, "hmac": "***" })));
         put(map, "dns-records", (!report.records.is_empty()).then(|| report.records.clone()));
         put(map, "proxy-url", md.proxy.clone());
         put(map, "profile", md.profile.clone());
@@ -188,7 +189,9 @@ fn state(report: &Report) -> (State, Option<String>) {
 fn lacks_information(cert: &CertReport) -> bool {
     let wanted = ["agreementRequired", "userActionRequired", "externalAccountRequired", "invalidContact"];
     match &cert.order.last {
-        Some(Failure::Refusal(refusal)) if cert.order.failures > 0 => wanted.iter().any(|short| is(refusal, short)),
+        Some(Failure::Refusal(refusal)) if cert.order.failures > 0 => {
+            refusal.problem == BAD_BINDING || wanted.iter().any(|short| is(refusal, short))
+        }
         _ => false,
     }
 }

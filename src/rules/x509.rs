@@ -1,6 +1,7 @@
 //! Facts of a certificate chain, and whether it is the one that was asked for.
 
 use crate::words::cert::{Held, KeyKind};
+use crate::words::config::Chain;
 use crate::words::fault::Refusal;
 use crate::words::name::{Labels, Name};
 use crate::words::time::{Span, Unix};
@@ -75,6 +76,17 @@ pub fn issuer(der: &[u8]) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a chain, leaf first, is the one that is wished for, without a look at any other.
+pub fn pleases(chain: &[Vec<u8>], wish: &Chain) -> bool {
+    match wish {
+        Chain::Shortest => chain.len() == 1,
+        Chain::Under(name) => chain.last().and_then(|top| parse(top).ok()).is_some_and(|top| {
+            let mut names = top.issuer().iter_common_name();
+            names.any(|known| known.as_str().is_ok_and(|known| known == name))
+        }),
+    }
+}
+
 /// The facts of a chain, leaf first, whose leaf is for this key (its SubjectPublicKeyInfo, DER), whatever names it has and
 /// however old it is.
 pub fn paired(chain: &[Vec<u8>], public_key: &[u8], kind: KeyKind, ca: &str, since: Unix) -> Result<Held, String> {
@@ -141,7 +153,7 @@ fn judge(
 pub(super) const AHEAD: Span = Span::days(1);
 
 /// Each certificate must be issued by the next one; signatures are left to those who hold the roots.
-fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
+pub fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
     for (at, (below, above)) in chain.iter().zip(chain.iter().skip(1)).enumerate() {
         let issued = parse(below)?.issuer().as_raw() == parse(above)?.subject().as_raw();
         if !issued {

@@ -99,6 +99,8 @@ pub struct CertReport {
     pub suggested: Option<Suggested>,
     pub why: Option<Why>,
     pub next: Next,
+    /// Whose wait it is that the next try waits for, where it is neither its own nor its window: `, as the CA asked`.
+    pub waits_for: &'static str,
     pub renew_at: Option<Unix>,
     pub order: Backoff,
     pub tell: Backoff,

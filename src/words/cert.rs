@@ -206,7 +206,7 @@ impl fmt::Display for Slot {
 }
 
 /// Our account with one CA.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Account {
     /// The CA's directory URL.
     pub ca: String,
@@ -217,6 +217,24 @@ pub struct Account {
     /// The `mailto:` URLs that the CA knows.
     pub contacts: Vec<String>,
     pub agreement: Option<String>,
+    /// Which account at the CA's own site it is bound to (RFC 8555 §7.3.4).
+    #[serde(skip)]
+    pub kid: Option<String>,
+    /// The key that is to take the place of the other, PKCS#8; until the CA's answer is here it may know either.
+    #[serde(skip)]
+    pub next: Option<Vec<u8>>,
+}
+
+impl Account {
+    /// What tells it apart from all others.
+    pub fn place(&self) -> String {
+        Self::place_of(&self.ca, self.kid.as_deref())
+    }
+
+    /// Accounts at one CA that are bound to different ones at its own site are different accounts. No URL has a space.
+    pub fn place_of(ca: &str, kid: Option<&str>) -> String {
+        kid.map_or_else(|| ca.into(), |kid| format!("{ca} {kid}"))
+    }
 }
 
 impl fmt::Debug for Account {
@@ -255,6 +273,9 @@ pub struct Tried {
     pub tell: Backoff,
     /// The files that were exported when it was told, each with its whole path.
     pub exported: Vec<String>,
+    /// The certificate (its SHA-256) that we had revoked last.
+    #[serde(skip)]
+    pub revoked: Option<[u8; 32]>,
     /// What the CA said last of its renewal. It is worth no flash.
     #[serde(skip)]
     pub advice: Option<Advice>,

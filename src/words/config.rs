@@ -1,10 +1,11 @@
 //! The configuration as it is meant: every default filled in, every value valid. What the operator wrote, and where,
 //! stays behind in `rules::conf`.
 
-use crate::words::cert::{Fingerprint, Held, KeyKind, Slot, Want, Window};
+use crate::words::cert::{Account, Fingerprint, Held, KeyKind, Slot, Want, Window};
 use crate::words::fault::Place;
 use crate::words::name::Name;
 use crate::words::time::Span;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -108,6 +109,10 @@ pub struct Md {
     pub proxy: Option<String>,
     /// Trust roots for the proxy (PEM); `None` is those for the CA.
     pub proxy_roots: Option<PathBuf>,
+    /// The account at the CA's own site that ours is bound to.
+    pub binding: Option<Binding>,
+    /// Which of the CA's chains; `None` is its own.
+    pub chain: Option<Chain>,
     /// After how many failures the next CA is tried.
     pub failover: u32,
     /// The CA's profile that is wished for, and whether nothing else will do.
@@ -169,6 +174,8 @@ impl Md {
             roots: None,
             proxy: None,
             proxy_roots: None,
+            binding: None,
+            chain: None,
             failover: 5,
             profile: None,
             profile_mandatory: false,
@@ -197,6 +204,16 @@ impl Md {
             served_at: None,
             hook_limit: Span::secs(60),
         }
+    }
+
+    /// The place of the account that it uses at this CA.
+    pub fn account_at(&self, ca: &str) -> String {
+        Account::place_of(ca, self.binding.as_ref().map(|binding| binding.kid.as_str()))
+    }
+
+    /// Whether this account is of use to it.
+    pub fn uses(&self, account: &Account) -> bool {
+        self.cas.contains(&account.ca) && self.account_at(&account.ca) == account.place()
     }
 
     /// Whether the operator has named this way.
@@ -252,6 +269,28 @@ impl Md {
             fingerprint,
         }
     }
+}
+
+/// What a CA's own site gives to those who have an account there (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    pub kid: String,
+    /// As written: base64url, it is hoped.
+    pub hmac: String,
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Binding(..)")
+    }
+}
+
+/// One of the chains that a CA has for a certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub enum Chain {
+    Shortest,
+    /// Whose topmost issuer has this common name.
+    Under(String),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

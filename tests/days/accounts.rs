@@ -9,7 +9,7 @@ use edgemd::words::time::Span;
 use serde_json::json;
 
 /// What somebody was told who asked for the accounts.
-fn accounts(world: &World, conf: &str, what: Accounts) -> Vec<Say> {
+pub fn accounts(world: &World, conf: &str, what: Accounts) -> Vec<Say> {
     let (ended, ends) = smol::channel::unbounded();
     world.hands.knock_in(Span::secs(1), Knock::Accounts { what, ended });
     world.live(conf, Span::mins(5));
@@ -135,7 +135,7 @@ fn accounts_are_shown_and_ended() {
         ]
     );
     let said = accounts(&world, &conf, deactivate(None));
-    assert_eq!(said, [line("there are accounts with several CAs; name the one whose account is to end"), Say::End(1)]);
+    assert_eq!(said, [line("there are several accounts; name the CA whose account is meant"), Say::End(1)]);
     world.ca.weather(|weather| weather.down = true);
     let said = accounts(&world, &conf, deactivate(Some(ca)));
     let why = "reading the directory: ca.example: connection refused";

@@ -286,12 +286,13 @@ fn without_a_clock_nobody_is_asked() {
 /// MDInitialDelay says otherwise.
 #[test]
 fn after_a_boot_they_do_not_all_ask_at_once() {
-    for (conf, mins) in [(ONE.into(), 0), (ONE.replace("MDInitialDelay 0\n", ""), 5)] {
+    for (conf, mins) in [(ONE.into(), 0), (ONE.replace("MDInitialDelay 0\n", ""), 20)] {
         let world = world();
         world.live(&conf, Span::hours(1));
         world.disk.reboot(Keep::Synced);
         let mut dice = world.dice.clone();
-        while dice.throws() < 300_000 {
+        // As a throw 10 s, and 20 minutes for what is not urgent.
+        while dice.throws() < 10_000 {
             dice.below(1);
         }
         let known = world.ca.requests();
@@ -302,7 +303,7 @@ fn after_a_boot_they_do_not_all_ask_at_once() {
                 .hands
                 .do_in(span, move || assert!(span == Span::ZERO || ca.requests() == known + requests, "{span:?}"));
         }
-        world.live(&conf, Span::mins(10));
+        world.live(&conf, Span::mins(25));
     }
 }
 
@@ -348,4 +349,33 @@ fn a_renewal_on_demand_asks_the_ca_first() {
     assert_eq!(world.issued(), 2, "one pass keeps to Retry-After");
     let said = asked(&world, ONE, &["a.example"], Push::Now);
     assert_eq!((said.last(), world.issued()), (Some(&Say::End(0)), 3), "{said:?}");
+}
+
+/// Two kinds of one MD are told of once, however slowly the CA says when it wants each of them renewed; but a CA that hangs
+/// is not waited for.
+#[test]
+fn the_questions_of_two_kinds_are_one_call() {
+    for takes in [Span::ZERO, Span::millis(300), Span::secs(2)] {
+        let world = world();
+        world.ca.weather(|weather| weather.takes = takes);
+        world.live(&format!("MDPrivateKeys P-256 P-384\n{ONE}"), Span::hours(1));
+        assert_eq!((world.issued(), world.ear.heard().len()), (2, 1), "{takes}");
+    }
+    let world = world();
+    world.ca.weather(|weather| weather.takes = Span::secs(1));
+    for n in 1..400 {
+        let ca = world.ca.clone();
+        world.hands.do_in(Span::millis(100 * n), move || {
+            // The certificate is on its way, and the question comes after it.
+            if ca.log().last().is_some_and(|last| last.starts_with("POST /order/")) {
+                ca.weather(|weather| weather.takes = Span::secs(29));
+            }
+        });
+    }
+    let (ca, ear) = (world.ca.clone(), world.ear.clone());
+    world.hands.do_in(Span::secs(25), move || {
+        assert_eq!((ca.issued().len(), count(&ca.log(), QUESTION), ear.heard().len()), (1, 0, 1));
+    });
+    world.live(ONE, Span::mins(1));
+    assert_eq!((count(&world.ca.log(), QUESTION), world.ear.heard().len()), (1, 1));
 }

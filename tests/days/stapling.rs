@@ -2,8 +2,9 @@
 
 use super::fake::responder::{Mood, Says};
 use super::{ONE, START, World, config, journal};
-use edgemd::doors::clock::Knock;
+use edgemd::doors::clock::{Knock, Push};
 use edgemd::doors::disk::Disk;
+use edgemd::rules::control::Say;
 use edgemd::rules::{pem, status};
 use edgemd::words::time::{Span, Unix};
 use serde_json::{Value, json};
@@ -345,6 +346,8 @@ fn must_staple_and_nothing_to_staple() {
     world.live(&format!("MDMustStaple on\n{}", on()), Span::hours(1));
     let (text, well) = world.status();
     assert!(!well && text.contains("what to do: see to the device's network"), "{text}");
+    let said = super::asked(&world, &format!("MDMustStaple on\n{}", on()), &[], Push::Force);
+    assert_eq!(said.last(), Some(&Say::End(0)), "the renewal has not failed: {said:?}");
 }
 
 #[test]

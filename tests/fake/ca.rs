@@ -1,5 +1,9 @@
 //! A CA that keeps to RFC 8555 (nonces, signatures, states, requests are checked) and lives in memory, with weather.
 
+mod bound;
+mod chains;
+mod keys;
+
 use super::hands::Hands;
 use super::responder::{Responder, TestCa, access};
 use super::zone::Zone;
@@ -51,6 +55,10 @@ pub struct Weather {
     pub reuse: Reuse,
     /// Every n-th answer gets lost after the CA did what was asked; 0 is never.
     pub lose_reply_every: u32,
+    /// The next answer whose path begins so gets lost likewise.
+    pub lose_once: Option<&'static str>,
+    /// And all of these.
+    pub lose_all: Option<&'static str>,
     /// No connection at all.
     pub down: bool,
     /// Connections, but never a word.
@@ -84,6 +92,16 @@ pub struct Weather {
     pub prompt: bool,
     /// dns-persist-01 is offered as its draft has it.
     pub persist: bool,
+    /// Accounts have to be bound: key id, key in base64url, and the one algorithm that is taken.
+    pub binding: Option<(&'static str, &'static str, &'static str)>,
+    /// Whether the directory says that.
+    pub announces_binding: bool,
+    /// A binding is good for one account, and is looked at before all else.
+    pub binds_once: bool,
+    /// It knows orders and nothing else.
+    pub no_extras: bool,
+    /// The roots of further chains; an empty one is a chain of the leaf alone.
+    pub alternates: &'static [&'static str],
     /// Whether it says when it wants certificates to be renewed (RFC 9773): as boulder does, unless `window` says otherwise.
     pub ari: bool,
     pub window: Option<(Unix, Unix)>,
@@ -102,6 +120,8 @@ impl Default for Weather {
             refuse_nonce_every: 0,
             reuse: Reuse::Never,
             lose_reply_every: 0,
+            lose_once: None,
+            lose_all: None,
             down: false,
             hangs: false,
             takes: Span::ZERO,
@@ -121,6 +141,11 @@ impl Default for Weather {
             denies_orders: false,
             prompt: false,
             persist: false,
+            binding: None,
+            announces_binding: true,
+            binds_once: false,
+            no_extras: false,
+            alternates: &[],
             ari: false,
             window: None,
             explanation: None,
@@ -183,6 +208,8 @@ struct Ca {
     orders: Vec<Order>,
     authorizations: Vec<Authorization>,
     issued: Vec<Issued>,
+    /// What was revoked, and why.
+    revoked: Vec<(Vec<u8>, Value)>,
     log: Vec<String>,
     lines: u32,
 }
@@ -195,6 +222,8 @@ struct Account {
     forgotten: bool,
     /// It was deactivated: the CA does not hear it any more, and takes its key for no other.
     ended: bool,
+    /// What it is bound to.
+    kid: Option<String>,
 }
 
 struct Order {
@@ -207,6 +236,7 @@ struct Order {
     /// The index of what was issued, and the polls to go until it is told.
     certificate: Option<(usize, u32)>,
     chain: String,
+    alternates: Vec<String>,
 }
 
 struct Authorization {
@@ -268,6 +298,7 @@ impl FakeCa {
             orders: Vec::new(),
             authorizations: Vec::new(),
             issued: Vec::new(),
+            revoked: Vec::new(),
             log: Vec::new(),
             lines: 0,
         })))
@@ -455,7 +486,9 @@ impl Ca {
             reply.body.clear();
         }
         let every = self.weather.lose_reply_every;
-        if every > 0 && self.log.len().is_multiple_of(every as usize) {
+        let once = self.weather.lose_once.take_if(|begin| path.starts_with(*begin)).is_some();
+        let all = self.weather.lose_all.is_some_and(|begin| path.starts_with(begin));
+        if once || all || (every > 0 && self.log.len().is_multiple_of(every as usize)) {
             return Err(Trouble::new(doing, "the connection was closed"));
         }
         Ok(reply)
@@ -494,15 +527,21 @@ impl Ca {
             Some(terms) => json!({"termsOfService": terms, "website": null}),
             None => Value::Null,
         };
+        if self.weather.binding.is_some() && self.weather.announces_binding {
+            meta["externalAccountRequired"] = true.into();
+        }
         for profile in &self.weather.profiles {
             meta["profiles"][profile] = format!("the profile {profile}").into();
         }
         let at = |path: &str| format!("{base}{path}");
         let mut body = json!({
             "newNonce": at("/new-nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
-            "revokeCert": at("/revoke"), "keyChange": at("/key-change"),
             "x8Qz-random": "https://community.example/t/why-is-this-here", "meta": meta,
         });
+        if !self.weather.no_extras {
+            body["revokeCert"] = at("/revoke").into();
+            body["keyChange"] = at("/key-change").into();
+        }
         if self.weather.ari {
             body["renewalInfo"] = at("/renewal-info").into();
         }
@@ -584,9 +623,11 @@ impl Ca {
             return Err(No(400, "badNonce", "the nonce is not good".into()));
         }
         let payload = decode(part("payload")?)?;
-        match account.1 {
-            None => self.new_account(&account.0, &payload),
-            Some(account) => self.act(account, path, &payload, request),
+        match (path, account.1) {
+            ("/key-change", Some(account)) => self.change_key(account, &payload, &request.url),
+            ("/revoke", account_index) => self.revoke(&account.0, account_index, &payload),
+            (_, None) => self.new_account(&account.0, &payload),
+            (_, Some(account)) => self.act(account, path, &payload, request),
         }
     }
 
@@ -598,7 +639,7 @@ impl Ca {
         }
         let by_key = path == "/new-account";
         match (header.get("jwk"), header.get("kid").and_then(Value::as_str)) {
-            (Some(jwk), None) if by_key => {
+            (Some(jwk), None) if by_key || path == "/revoke" => {
                 let decode = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default());
                 let (Ok(x), Ok(y)) = (decode("x"), decode("y")) else { return Err(malformed("bad jwk")) };
                 Ok(([vec![4], x, y].concat(), None))
@@ -623,6 +664,7 @@ impl Ca {
         let base = self.base;
         let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
         let known = self.accounts.iter().position(|account| account.point == point && !account.forgotten);
+        let kid = self.check_binding(point, &payload, known.is_some())?;
         check_contacts(&payload, self.weather.bad_contact)?;
         let (status, index) = match known {
             Some(index) if self.accounts[index].ended => {
@@ -636,7 +678,7 @@ impl Ca {
                 return Err(No(403, "userActionRequired", "the terms are not agreed to".into()));
             }
             None => {
-                let thumbprint = Jwk::p256(point).unwrap().thumbprint();
+                let thumbprint = Jwk::ec(point).unwrap().thumbprint();
                 let contacts = payload["contact"].clone();
                 self.accounts.push(Account {
                     point: point.into(),
@@ -644,6 +686,7 @@ impl Ca {
                     contacts,
                     forgotten: false,
                     ended: false,
+                    kid,
                 });
                 (201, self.accounts.len() - 1)
             }
@@ -683,12 +726,7 @@ impl Ca {
             "certificate" if request.accept != Some("application/pem-certificate-chain") => {
                 Err(No(406, "malformed", "PEM is all there is".into()))
             }
-            "certificate" => Ok(Reply {
-                status: 200,
-                content_type: Some("application/pem-certificate-chain".into()),
-                body: self.orders[index].chain.clone().into_bytes(),
-                ..Reply::default()
-            }),
+            "certificate" => self.certificate(index, words.next()),
             _ => Err(nothing()),
         }
     }
@@ -741,8 +779,17 @@ impl Ca {
             };
             authorizations.push(index);
         }
-        let (certificate, chain) = (None, String::new());
-        self.orders.push(Order { account, identifiers, authorizations, profile, replaces, certificate, chain });
+        let (certificate, chain, alternates) = (None, String::new(), vec![]);
+        self.orders.push(Order {
+            account,
+            identifiers,
+            authorizations,
+            profile,
+            replaces,
+            certificate,
+            chain,
+            alternates,
+        });
         let index = self.orders.len() - 1;
         let mut reply = self.order(index);
         reply.status = 201;
@@ -896,9 +943,10 @@ impl Ca {
             self.issued[old].replaced = true;
         }
         let chain = self.issue(key, names, must_staple, (account, profile));
+        let alternates = self.alternates();
         let polls = if self.weather.prompt { 0 } else { self.weather.polls + 1 };
         let order = &mut self.orders[index];
-        order.chain = chain;
+        (order.chain, order.alternates) = (chain, alternates);
         order.certificate = Some((self.issued.len() - 1, polls));
         Ok(self.order(index))
     }

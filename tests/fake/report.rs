@@ -19,6 +19,7 @@ pub fn report(md: &Md, held: Option<Held>) -> Report {
         order: Backoff::default(),
         tell: Backoff::default(),
         told: true,
+        waits_for: "",
         staple: None,
         ends_soon: false,
     };

@@ -25,6 +25,8 @@ pub struct Knobs {
     pub authz_reuse: Option<u8>,
     /// Intermediates and root under which a leaf stands.
     pub chain_length: u8,
+    /// Roots under which there are further chains.
+    pub alternate_roots: u8,
     /// Seconds that it takes for a validation.
     pub sleep: Option<u8>,
     /// The value of Retry-After on a pending authorization and on an order in work.
@@ -48,6 +50,7 @@ impl Default for Knobs {
             nonce_reject: None,
             authz_reuse: None,
             chain_length: 1,
+            alternate_roots: 0,
             sleep: None,
             retry_after: [1, 1],
             blocked: vec!["blocked-domain.example".into()],
@@ -184,8 +187,20 @@ impl Ca {
 
     /// The root above the certificates that it issues.
     pub fn issuing_root(&self) -> Vec<CertificateDer<'static>> {
-        let pem = self.managed("/roots/0");
+        self.root_above(0)
+    }
+
+    /// The root above the chain of this number; the CA's own is the first.
+    pub fn root_above(&self, chain: u8) -> Vec<CertificateDer<'static>> {
+        let pem = self.managed(&format!("/roots/{chain}"));
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("a root")
+    }
+
+    /// What it says of a certificate with this serial: its status, and the reason where it is revoked.
+    pub fn verdict(&self, serial: &str) -> (String, Option<u64>) {
+        let text = self.managed(&format!("/cert-status-by-serial/{}", serial.to_ascii_lowercase()));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {text}"));
+        (json["Status"].as_str().expect("a status").into(), json["Reason"].as_u64())
     }
 
     /// The certificate and the key (PEM) that it issues with.
@@ -292,6 +307,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
     let mut command = Command::new(program("pebble", knobs));
     command.arg("-config").arg(config).args(["-dnsserver", &format!("{HERE}:{dns}")]);
     command.env("PEBBLE_CHAIN_LENGTH", knobs.chain_length.to_string());
+    command.env("PEBBLE_ALTERNATE_ROOTS", knobs.alternate_roots.to_string());
     match knobs.sleep {
         None => command.env("PEBBLE_VA_NOSLEEP", "1"),
         Some(secs) => command.env("PEBBLE_VA_SLEEPTIME", secs.to_string()),

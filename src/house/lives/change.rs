@@ -22,7 +22,7 @@ impl Lives {
         self.forget_own();
         for md in self.mds.values() {
             for ca in &md.cas {
-                self.contacts.entry(ca.clone()).or_default().extend(md.contacts.iter().cloned());
+                self.contacts.entry(md.account_at(ca)).or_default().extend(md.contacts.iter().cloned());
             }
             for mut want in md.wants(record::fingerprint(md)) {
                 let slot = want.slot();
@@ -69,13 +69,14 @@ impl Lives {
         (life.tried.told, life.tried.notified) = (None, None);
         life.tried.imposed = orphan.tried.imposed;
         life.tried.exported = orphan.tried.exported;
+        life.tried.revoked = orphan.tried.revoked;
         self.touch(&new.md);
     }
 
-    /// What stood in these places, and the accounts with these CAs, are gone.
-    pub fn forget(&mut self, places: &[Slot], cas: &[String]) {
+    /// What stood in these places, and these accounts, are gone.
+    pub fn forget(&mut self, places: &[Slot], accounts: &[String]) {
         self.drop_lives(&|slot| places.contains(slot));
-        cas.iter().for_each(|ca| self.forget_account(ca));
+        accounts.iter().for_each(|place| self.forget_account(place));
     }
 
     pub(super) fn drop_lives(&mut self, are_gone: &dyn Fn(&Slot) -> bool) {

@@ -12,8 +12,10 @@ impl Lives {
         slot.or(md.cas.first().map(String::as_str)).unwrap_or_default().into()
     }
 
-    pub fn is_learnt(&self, ca: &str) -> bool {
-        self.issuers.contains_key(ca) && self.account(ca).is_some_and(|account| account.url.is_some())
+    /// Whether this CA has said what it is called, and what the account is called that this MD has there.
+    pub fn is_learnt(&self, ca: &str, md: &Md) -> bool {
+        let account = self.account(&md.account_at(ca));
+        self.issuers.contains_key(ca) && account.is_some_and(|account| account.url.is_some())
     }
 
     /// What this CA is called in DNS; what it said in an order counts.
@@ -26,7 +28,7 @@ impl Lives {
     /// The records that an MD needs for dns-persist-01, each once, as far as they are known.
     pub fn records(&self, md: &Md) -> Vec<String> {
         let ca = self.next_ca(md);
-        let account = self.account(&ca).and_then(|account| account.url.as_deref());
+        let account = self.account(&md.account_at(&ca)).and_then(|account| account.url.as_deref());
         let (Some(account), Some(Some(issuer))) = (account, self.issuers.get(&ca)) else { return vec![] };
         let mut records: Vec<String> = vec![];
         for name in &md.names {

@@ -26,8 +26,10 @@ impl Lives {
             return (format!("{}: no longer in the configuration", slot.md), false);
         };
         let family = slot.family.trim_start_matches("own-");
-        let one =
-            Report { certs: report.certs.into_iter().filter(|cert| cert.kind.family() == family).collect(), ..report };
+        // Whether anything is stapled to it is no part of how a renewal ended.
+        let certs = report.certs.into_iter().filter(|cert| cert.kind.family() == family);
+        let certs = certs.map(|cert| CertReport { staple: None, ..cert }).collect();
+        let one = Report { certs, ..report };
         let due = one.certs.iter().any(|cert| cert.why.is_some());
         let (lines, well) = status::text(&one);
         (lines.join("\n"), well && !due && now.is_some())
@@ -48,7 +50,7 @@ impl Lives {
         let lives: Vec<(Slot, &Life)> =
             places(md).filter_map(|slot| self.certs.get(&slot).map(|life| (slot, life))).collect();
         let ca = ca_of(md, lives.iter().map(|(_, life)| *life), now);
-        let account = self.accounts.get(&ca).and_then(|account| account.url.clone());
+        let account = self.accounts.get(&md.account_at(&ca)).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
             unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
@@ -82,6 +84,10 @@ impl Lives {
                 now.and_then(|now| self.acts_at(slot, now)).map_or(Next::Nothing, Next::At)
             }
         };
+        let waits_for = match next {
+            Next::At(until) => self.waits_for(plan::ca(want, &life.tried), until, now),
+            _ => "",
+        };
         let why = match now {
             Some(now) => plan::why(want, newest, &life.tried, now),
             None => newest.is_none().then_some(Why::Missing),
@@ -105,7 +111,10 @@ impl Lives {
             suggested: newest.and_then(|held| plan::suggested(want, held, &life.tried)).cloned(),
             why,
             next,
-            renew_at: now.filter(|_| incomplete).or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
+            waits_for,
+            renew_at: now
+                .filter(|_| incomplete || why == Some(Why::Revoked))
+                .or_else(|| newest.map(|held| plan::renew_at(want, held, &life.tried))),
             order: of_today(&life.tried.order),
             tell: of_today(&life.tried.tell),
             staple: life.staple_report(now),

@@ -25,9 +25,9 @@ impl Store {
         paths
     }
 
-    /// The files of the account with this CA, likewise.
-    pub fn account_files(&self, disk: &dyn Disk, ca: &str) -> Vec<PathBuf> {
-        let stem = record::file_stem(ca);
+    /// The files of the account in this place, likewise.
+    pub fn account_files(&self, disk: &dyn Disk, place: &str) -> Vec<PathBuf> {
+        let stem = record::file_stem(place);
         let newest = self.accounts.get(&stem).map_or(Side::One, |newest| newest.side);
         let mut paths: Vec<_> = [newest.other(), newest].map(|side| self.account_path(&stem, side)).into();
         paths.retain(|path| !matches!(disk.read(path), Ok(None)));
@@ -70,12 +70,12 @@ impl Store {
         disk.act(Op::RemoveDir(folder.parent().unwrap_or(&folder)))
     }
 
-    /// Removes the account with this CA.
-    pub fn remove_account(&mut self, disk: &mut dyn Disk, ca: &str) -> Result<(), Trouble> {
-        for path in self.account_files(disk, ca) {
+    /// Removes the account in this place.
+    pub fn remove_account(&mut self, disk: &mut dyn Disk, place: &str) -> Result<(), Trouble> {
+        for path in self.account_files(disk, place) {
             disk.remove(&path)?;
         }
-        self.accounts.remove(&record::file_stem(ca));
+        self.accounts.remove(&record::file_stem(place));
         Ok(())
     }
 }

@@ -74,7 +74,8 @@ pub fn learn(held: &Held, before: Option<&Advice>, hint: &Hint, now: Unix, throw
             let at = drawn.map_or_else(|| draw((*start, *end), held, before.is_none(), now, throw), |drawn| drawn.at);
             advice.window = Some(Suggested { start: *start, end: *end, at, explanation: explanation.clone() });
             if let Some(wait) = retry_after {
-                advice.again = now.plus(polite(*wait));
+                // Those that were told the same moment come in the tenth of the wait that follows it.
+                advice.again = now.plus(polite(wait.plus(share(wait.divided(10), throw))));
             }
         }
         Hint::Absent => (advice.window, advice.again) = (None, NEVER),

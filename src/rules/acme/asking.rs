@@ -167,3 +167,76 @@ pub fn is_base64url(text: &str) -> bool {
 pub fn out_of_turn(doing: &str) -> Failure {
     Trouble::new(doing, "the order was told something out of turn").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCES: &str = "https://example.com/acme/new-nonce";
+
+    fn asking() -> Asking {
+        let mut asking = Asking::default();
+        asking.nonces_from(NONCES);
+        asking
+    }
+
+    fn order() -> Question {
+        Question::new("https://example.com/acme/new-order", "{}".into(), Signer::Account("https://ca/1".into()))
+    }
+
+    fn reply(status: u16, nonce: Option<&str>, body: &str) -> Heard {
+        Heard::Reply(Reply { status, nonce: nonce.map(Into::into), body: body.into(), ..Reply::default() })
+    }
+
+    /// The nonce that a question is sent with; `None` where a nonce is asked for first.
+    fn sent(ask: &Ask) -> Option<&str> {
+        match &ask.how {
+            How::Post { nonce, .. } => Some(nonce),
+            How::Head => {
+                assert_eq!(ask.url, NONCES);
+                None
+            }
+            How::Get => panic!("{ask:?}"),
+        }
+    }
+
+    /// With the nonce of §7.2's example. The refusal brings the nonce to try again with.
+    #[test]
+    fn rfc_8555_6_5_a_refused_nonce_is_replaced_by_the_one_that_came_with_the_refusal() {
+        let mut asking = asking();
+        assert_eq!(sent(&asking.signed(order())), None);
+        let again = |asking: &mut Asking, status: u16, nonce: &str, body: &str| match asking
+            .hear(reply(status, Some(nonce), body), "x")
+        {
+            Word::Call(ask) => sent(&ask).map(String::from),
+            _ => panic!("the question still stands"),
+        };
+        assert_eq!(again(&mut asking, 204, "oFvnlFP1wIhRlYS2jTaXbA", "").as_deref(), Some("oFvnlFP1wIhRlYS2jTaXbA"));
+        let no = r#"{"type":"urn:ietf:params:acme:error:badNonce","detail":"JWS has an invalid anti-replay nonce"}"#;
+        assert_eq!(again(&mut asking, 400, "K60BWPrMQG9SDxBDS_xtSw", no).as_deref(), Some("K60BWPrMQG9SDxBDS_xtSw"));
+        match asking.hear(reply(201, Some("IXVHDyxIRGcTE0VSblhPzw"), "{}"), "x") {
+            Word::Answer { reply, again } => assert_eq!((reply.status, again), (201, false)),
+            _ => panic!("that is the answer"),
+        }
+        assert_eq!(sent(&asking.signed(order())), Some("IXVHDyxIRGcTE0VSblhPzw"), "used once, and so is the next");
+    }
+
+    #[test]
+    fn rfc_8555_6_5_1_what_is_no_base64url_is_no_nonce() {
+        for (nonce, good) in [
+            ("eU2h1AQ", true),
+            ("-_", true),
+            ("", false),
+            ("a=", false),
+            ("a+b", false),
+            ("a/b", false),
+            ("a b", false),
+            ("ä", false),
+            ("a\"", false),
+        ] {
+            let mut asking = asking();
+            asking.remember(&Reply { nonce: Some(nonce.into()), ..Reply::default() });
+            assert_eq!(sent(&asking.signed(order())), good.then_some(nonce));
+        }
+    }
+}

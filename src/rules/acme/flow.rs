@@ -1,6 +1,7 @@
 //! One order as turns: the house tells what it heard, the flow says what to do next. No key, clock, socket or dice.
 
 mod account;
+mod chain;
 mod placing;
 mod standing;
 
@@ -12,7 +13,6 @@ use crate::rules::acme::proving::{
     Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, left_open, name_of, rejected,
 };
 use crate::rules::acme::types::{Authorization, Directory, Finalize, Order, Problem, Reply};
-use crate::rules::pem::decode_chain;
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use standing::Standing;
 
-pub use crate::rules::acme::turns::{Ask, Brief, Granted, Heard, How, Proof, Signer, Turn, Turns};
+pub use crate::rules::acme::turns::{Ask, Bond, Brief, Granted, Heard, How, Mac, Proof, Signer, Turn, Turns};
 
 /// One order, from the directory to the chain. The steps below stand in the order in which they are taken.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Flow {
     told: Vec<String>,
     /// An account that the CA forgets right after it was made is not made a second time.
     account_is_fresh: bool,
+    /// What a new account is bound by.
+    mac: Mac,
     /// Whether the CA may have seen the key before this order; a new one is refused for another reason.
     key_is_old: bool,
     /// The profile that the order has, and why it is not the one that was wished for.
@@ -51,6 +53,9 @@ pub struct Flow {
     name: Option<Name>,
     candidates: VecDeque<Candidate>,
     candidate: Option<Candidate>,
+    /// What the CA has given, the preferred one so far, and where else to look.
+    chain: Vec<Vec<u8>>,
+    alternates: VecDeque<String>,
     /// From a `Serve` to its `Unserve`.
     serving: Vec<Proof>,
     /// Those of them that stand in DNS, where all are looked for at once, and whether that was done.
@@ -87,6 +92,8 @@ enum Stage {
     RestOrder,
     PollOrder,
     Certificate,
+    /// Another chain of the same.
+    Alternate,
     /// The order has failed and the answer is being taken away.
     Failing,
     Over,
@@ -106,6 +113,7 @@ impl Flow {
             pace: Pace::default(),
             directory: Directory::default(),
             account_is_fresh: false,
+            mac: Mac::Hs256,
             profile: None,
             spurned: None,
             order: String::new(),
@@ -116,6 +124,8 @@ impl Flow {
             name: None,
             candidates: VecDeque::new(),
             candidate: None,
+            chain: vec![],
+            alternates: VecDeque::new(),
             serving: Vec::new(),
             standing: VecDeque::new(),
             looked: false,
@@ -128,7 +138,7 @@ impl Flow {
         match (self.stage, no) {
             (Stage::Directory, None) => self.read_directory(json(doing, reply)?),
             (Stage::FindAccount | Stage::MakeAccount | Stage::TellContacts | Stage::LookAtAccount, no) => {
-                self.heard_of_account(doing, reply, no)
+                self.heard_of_account(doing, (reply, again), no)
             }
             (Stage::NewOrder, Some(no)) => self.refused_order(no),
             (Stage::NewOrder, None) => self.read_new_order(doing, reply),
@@ -153,6 +163,14 @@ impl Flow {
                 self.rest(Stage::RestOrder, doing, reply.retry_after)
             }
             (Stage::PollOrder, None) => self.read_order(doing, reply),
+            (Stage::Alternate, _) => Ok(self.read_alternate(Some(reply))),
+            // Who is too busy to tell is asked again when it says.
+            (Stage::PollAuthorization, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestAuthorization, doing, no.retry_after).map_err(|_| no.into())
+            }
+            (Stage::PollOrder, Some(no)) if no.retry_after.is_some() && !is_ours(reply.status) => {
+                self.rest(Stage::RestOrder, doing, no.retry_after).map_err(|_| no.into())
+            }
             (Stage::Certificate, None) => self.read_certificate(doing, reply),
             (_, Some(no)) => Err(no.into()),
             (_, None) => Err(out_of_turn(doing)),
@@ -347,13 +365,6 @@ impl Flow {
         self.post(Stage::Certificate, url, String::new())
     }
 
-    fn read_certificate(&mut self, doing: &str, reply: &Reply) -> Next {
-        let chain = decode_chain(&reply.body).map_err(|why| Refusal::ours(doing, "bad-certificate", why))?;
-        self.stage = Stage::Over;
-        let (profile, spurned) = (self.profile.take(), self.spurned.take());
-        Ok(Turn::Done(Granted { chain, profile, spurned, renewal_info: self.directory.renewal_info.take() }))
-    }
-
     fn rest(&mut self, stage: Stage, doing: &str, asked: Option<Span>) -> Next {
         self.stage = stage;
         match self.pace.rest(asked) {
@@ -371,7 +382,7 @@ impl Flow {
         absolute(&self.brief.directory, &doing, "the next step", &url)?;
         let account = self.account.clone().ok_or_else(|| out_of_turn(&doing))?;
         let mut question = Question::new(&url, payload, Signer::Account(account));
-        if stage == Stage::Certificate {
+        if matches!(stage, Stage::Certificate | Stage::Alternate) {
             question.accept = Some("application/pem-certificate-chain");
         }
         Ok(Turn::Call(self.asking.signed(question)))
@@ -396,7 +407,7 @@ impl Flow {
             Stage::Authorization => READING,
             Stage::Finalize => "finalizing the order",
             Stage::RestOrder | Stage::PollOrder => "waiting for the certificate",
-            Stage::Certificate => "fetching the certificate",
+            Stage::Certificate | Stage::Alternate => "fetching the certificate",
             Stage::Failing | Stage::Over => "ending the order",
             Stage::Serve
             | Stage::Unset
@@ -420,6 +431,7 @@ impl Turns for Flow {
         let next = match self.asking.hear(heard, &doing) {
             Word::Call(ask) => Ok(Turn::Call(ask)),
             Word::Answer { reply, again } => self.answered(&doing, &reply, again),
+            Word::Failed(_) if self.stage == Stage::Alternate => Ok(self.read_alternate(None)),
             Word::Failed(failure) => Err(failure),
             Word::Other(heard) => self.done(&doing, heard),
         };

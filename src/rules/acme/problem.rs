@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 /// How the waits grow after a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// The CA was not reached: nothing is lost by trying, so the waits grow to an hour only.
+    /// The CA was not reached, or something in front of it says that it can't answer now: nothing is lost by trying, so the
+    /// waits grow to an hour only.
     Offline,
     /// The CA refused: the waits grow to a day.
     Refused,
@@ -19,8 +20,10 @@ pub enum Patience {
 pub fn patience(failure: &Failure) -> Patience {
     match failure {
         Failure::Trouble(_) => Patience::Offline,
+        Failure::Refusal(refusal) if refusal.status >= Some(500) => Patience::Offline,
         // It was not the CA that has spoken.
         Failure::Refusal(refusal) if refusal.problem == PORTAL => Patience::Offline,
+        Failure::Refusal(refusal) if refusal.problem == BAD_BINDING => Patience::Ours,
         Failure::Refusal(refusal) if OURS.iter().any(|short| is(refusal, short)) => Patience::Ours,
         Failure::Refusal(_) => Patience::Refused,
     }
@@ -46,6 +49,8 @@ const OURS: [&str; 14] = [
 
 /// Our own word for a page, as those put in between who want a person to log in.
 const PORTAL: &str = "captive-portal";
+/// mod_md's word for a binding whose key is not what it should be.
+pub const BAD_BINDING: &str = "apache:eab-hmac-invalid";
 
 /// Our own word for an answer that RFC 8555 does not know.
 pub const UNEXPECTED: &str = "unexpected-answer";
@@ -254,5 +259,7 @@ mod tests {
         for problem in ["urn:ietf:params:acme:error:rateLimited", "malformed", "challenge-mismatch", ""] {
             assert_eq!(patience(&refusal(problem)), Patience::Refused, "{problem}");
         }
+        let bare = |status: u16| patience(&super::refusal("x", &reply(status, "<html>")).into());
+        assert_eq!([429, 500, 503].map(bare), [Patience::Refused, Patience::Offline, Patience::Offline]);
     }
 }

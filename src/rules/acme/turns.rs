@@ -3,13 +3,13 @@
 use crate::rules::acme::advice::Hint;
 use crate::rules::acme::types::Reply;
 use crate::rules::txt::Txt;
-use crate::words::config::Challenge;
+use crate::words::config::{Chain, Challenge};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;
 
 /// The public facts that an order begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Brief {
     /// The CA's directory URL.
     pub directory: String,
@@ -22,12 +22,18 @@ pub struct Brief {
     pub account: Option<String>,
     /// Whether the CA may know the account key although its URL is not known here.
     pub key_was_shown: bool,
+    /// The key may be one that the CA has not got: then there is an older one.
+    pub between_keys: bool,
     /// The `mailto:` URLs that the CA shall know.
     pub contacts: Vec<String>,
     /// Those that it knows.
     pub told: Vec<String>,
     /// `accepted`, or the URL of the terms that were accepted.
     pub agreement: Option<String>,
+    /// Whether a new account can be bound to one at the CA's own site.
+    pub bond: Option<Bond>,
+    /// Which of the CA's chains; `None` is its own.
+    pub chain: Option<Chain>,
     /// The types that can be answered here, the preferred first.
     pub challenges: Vec<Challenge>,
     pub profile: Option<String>,
@@ -37,7 +43,24 @@ pub struct Brief {
     pub replaces: Option<String>,
 }
 
-/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Left`, `Advised`
+/// A binding (RFC 8555 §7.3.4), without its secret.
+#[derive(Clone, Copy, Debug)]
+pub struct Bond {
+    /// Its key can be read.
+    pub is_sound: bool,
+    /// There are other CAs that it may be meant for: it is told only to one that asks for such a thing.
+    pub is_one_of_several: bool,
+}
+
+/// What such a binding is signed by (RFC 7518 §3.1), in the order in which they are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mac {
+    Hs256,
+    Hs384,
+    Hs512,
+}
+
+/// A conversation with a CA: it is told what was heard of its last turn and says the next one. `Done`, `Advised`, `Finished`
 /// and `Fail` are the last.
 pub trait Turns {
     fn turn(&mut self, heard: Heard) -> Turn;
@@ -53,7 +76,7 @@ pub enum Heard {
     Silence(Trouble),
     /// The last turn, which had no answer to give, is done.
     Done,
-    /// The account has a new key, with this thumbprint.
+    /// There is another key, with this thumbprint.
     Key(String),
 }
 
@@ -74,7 +97,7 @@ pub enum Turn {
         account: String,
         contacts: Vec<String>,
     },
-    /// The account's key is of no more use at this CA: make a new one.
+    /// The key that is signed with is of no use at this CA: there is to be another one.
     ReplaceKey,
     Done(Granted),
     /// What the CA said of each certificate that it was asked about, in their order; and where it answers such questions.
@@ -84,8 +107,8 @@ pub enum Turn {
     },
     /// The account is there; and this is what the CA is called in DNS (`caaIdentities`).
     Known(Vec<String>),
-    /// There is no account of ours any more.
-    Left,
+    /// What it was for is done.
+    Finished,
     Fail(Failure),
 }
 
@@ -126,8 +149,12 @@ pub enum How {
 pub enum Signer {
     /// `jwk`: the key itself.
     Key,
+    /// Likewise, and the payload gets the binding of a new account, which the flow can't know.
+    Bound(Mac),
     /// `kid`: the account's URL.
     Account(String),
+    /// Likewise; the payload is what the account's next key says of the change (RFC 8555 §7.3.5), which a flow can't know.
+    Changing(String),
 }
 
 /// An answer to be put in place for one name.

@@ -44,6 +44,8 @@ pub struct Directory {
     pub new_nonce: String,
     pub new_account: String,
     pub new_order: String,
+    pub key_change: Option<String>,
+    pub revoke_cert: Option<String>,
     /// RFC 9773 §4.
     pub renewal_info: Option<String>,
     pub meta: Option<Meta>,
@@ -53,6 +55,7 @@ pub struct Directory {
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub terms_of_service: Option<String>,
+    pub external_account_required: Option<bool>,
     /// RFC 8659: what it is called in CAA records.
     pub caa_identities: Option<Vec<String>>,
     /// Names and their descriptions (draft-ietf-acme-profiles).

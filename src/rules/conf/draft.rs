@@ -5,7 +5,9 @@ use super::lex::{Word, quoted};
 use super::read::Library;
 use super::url::Ca;
 use crate::words::cert::{KeyKind, Window};
-use crate::words::config::{Backend, Challenge, DriveMode, Export, Listen, PortMap, ProxyProtocol, RequireHttps};
+use crate::words::config::{
+    Backend, Binding, Chain, Challenge, DriveMode, Export, Listen, PortMap, ProxyProtocol, RequireHttps,
+};
 use crate::words::fault::{Fault, Place};
 use crate::words::time::Span;
 use std::net::IpAddr;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub roots: Option<Option<PathBuf>>,
     pub proxy: Option<Option<String>>,
     pub proxy_roots: Option<Option<PathBuf>>,
+    pub binding: Option<Option<Binding>>,
+    pub chain: Option<Chain>,
     pub profile: Option<Option<String>>,
     pub profile_mandatory: Option<bool>,
     pub agreement: Option<String>,

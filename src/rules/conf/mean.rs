@@ -134,6 +134,8 @@ fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faul
         roots: layers.pick(|s| s.roots.as_ref()).cloned().flatten(),
         proxy: layers.pick(|s| s.proxy.as_ref()).cloned().flatten(),
         proxy_roots: layers.pick(|s| s.proxy_roots.as_ref()).cloned().flatten(),
+        binding: layers.pick(|s| s.binding.as_ref()).cloned().flatten(),
+        chain: layers.pick(|s| s.chain.as_ref()).cloned(),
         failover: draft.failover.unwrap_or(plain.failover),
         profile: layers.pick(|s| s.profile.as_ref()).cloned().flatten(),
         profile_mandatory: layers.pick(|s| s.profile_mandatory.as_ref()).copied().unwrap_or(plain.profile_mandatory),

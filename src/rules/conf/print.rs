@@ -40,7 +40,6 @@ struct Row {
     default_rule: Option<&'static str>,
     help: &'static str,
     example: &'static str,
-    works: bool,
     old: bool,
     /// `new`, or how it differs from mod_md's.
     differs: Option<&'static str>,
@@ -62,7 +61,6 @@ impl Row {
             default_rule,
             help: row.help,
             example: row.example,
-            works: !matches!(row.does, Does::Later(_)),
             old: matches!(row.does, Does::Old(_)),
             differs: match row.differs {
                 Differs::Same => None,
@@ -126,9 +124,6 @@ fn facts(row: &Directive) -> String {
     for (at, place) in places(row.places).enumerate() {
         out.push_str(if at > 0 { ", " } else { "" });
         out.push_str(place);
-    }
-    if matches!(row.does, Does::Later(_)) {
-        out.push_str("; does not work yet in this version");
     }
     out
 }

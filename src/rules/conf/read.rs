@@ -3,7 +3,7 @@
 use super::draft::{Draft, Scope, SiteDraft, below};
 use super::lex::{Form, Line, Word, lines, quoted, shown};
 use super::owner::Me;
-use super::table::{Count, Directive, Does, Preset, Section, find, nearest};
+use super::table::{Count, Directive, Does, Section, find, nearest};
 use super::{apache, mean, set, values};
 use crate::words::config::Config;
 use crate::words::fault::{Fault, Place};
@@ -150,13 +150,6 @@ impl Reader<'_> {
         match row.does {
             Does::Set(set) => set(&mut self.scope, args),
             Does::Include { optional } => self.include(args, optional),
-            Does::Later(judge) => {
-                let before = self.scope.faults.len();
-                judge(&mut self.scope, args);
-                if self.scope.faults.len() == before && !is_default(row, args) {
-                    self.scope.fault("does not work yet in this version; remove it");
-                }
-            }
             // Sections come another way, and an old name's new one is in the table.
             Does::Section(_) | Does::Old(_) => {}
         }
@@ -330,12 +323,6 @@ fn same_section(open: &str, close: &str) -> bool {
 }
 
 /// Whether a directive that does not work yet says what holds anyway.
-fn is_default(row: &Directive, args: &[Word]) -> bool {
-    let ([word], Preset::Value(default)) = (args, row.default) else { return false };
-    let time = |text: &str| values::window(text).ok();
-    word.text.eq_ignore_ascii_case(default) || (time(default).is_some() && time(default) == time(&word.text))
-}
-
 fn unknown(name: &str) -> String {
     if let Some(why) = apache::foreign(name) {
         return why;

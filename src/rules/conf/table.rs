@@ -73,8 +73,6 @@ pub enum Does {
     },
     /// The old name of this one.
     Old(&'static str),
-    /// Judged, and then a fault unless it says what holds anyway: its work is still to come.
-    Later(fn(&mut Scope<'_>, &[Word])),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +89,7 @@ const GVM: Places = Places { global: true, site: true, md: true };
 
 use Count::{Any, One, OneOrTwo, Two};
 use Differs::{New, Same, So};
-use Does::{Include, Later, Old, Set};
+use Does::{Include, Old, Set};
 use Preset::{Nothing, Rule, Value};
 
 pub static DIRECTIVES: &[Directive] = &[
@@ -406,8 +404,10 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("none"),
         help: "the account at the CA's own site that ours is bound to",
         example: "MDExternalAccountBinding kid-1 c2VjcmV0",
-        differs: Same,
-        does: Later(ca::binding),
+        differs: So(
+            "of several CAs only those are told it that want one; whether the hmac is any good shows at the order",
+        ),
+        does: Set(ca::binding),
     },
     Directive {
         name: "MDHttpProxy",
@@ -467,7 +467,7 @@ pub static DIRECTIVES: &[Directive] = &[
         help: "which of the CA's chains: by the common name of its topmost issuer",
         example: "MDPreferredChain shortest",
         differs: New,
-        does: Later(ca::chain),
+        does: Set(ca::chain),
     },
     Directive {
         name: "MDDriveMode",
@@ -535,10 +535,10 @@ pub static DIRECTIVES: &[Directive] = &[
         syntax: "duration",
         count: One,
         places: G,
-        default: Rule("a random moment of up to 30s, and only before a first certificate"),
+        default: Rule("a random moment of up to 30s, before a renewal of up to 1h"),
         help: "how long to wait after a start before anything is asked of a CA",
         example: "MDInitialDelay 10s",
-        differs: So("unless it is written, a random moment of up to 30s before a first certificate"),
+        differs: So("unless it is written, a random moment of up to 30s, before a renewal of up to 1h"),
         does: Set(set::initial_delay),
     },
     Directive {

@@ -2,7 +2,7 @@
 //! whether a person has to do it.
 
 use super::state;
-use crate::rules::acme::problem::{Patience, patience};
+use crate::rules::acme::problem::{BAD_BINDING, Patience, patience};
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Backoff, Why};
 use crate::words::config::DriveMode;
@@ -132,8 +132,9 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
         "rateLimited" => "nothing, the CA's wait is kept; MDCertificateAuthority LetsEncrypt-Test is for practising",
         "agreementRequired" | "userActionRequired" => "read the terms, then set MDCertificateAgreement accepted",
         "externalAccountRequired" => {
-            "choose another CA, this one wants an account of its own site (MDCertificateAuthority)"
+            "make an account at the CA's own site and set MDExternalAccountBinding to what it gives, or choose another CA"
         }
+        BAD_BINDING => "correct MDExternalAccountBinding",
         "invalidContact" | "unsupportedContact" => "correct MDContactEmail",
         "rejectedIdentifier" | "unsupportedIdentifier" | "malformed" => "take the name that is refused out of the MD",
         "invalidProfile" => "choose a profile that the CA offers (MDProfile), or set MDProfileMandatory off",
@@ -175,7 +176,7 @@ fn next(report: &Report, cert: &CertReport) -> String {
             };
             why + how
         }
-        Next::At(at) if cert.why.is_some() => format!("{why}next try {at}"),
+        Next::At(at) if cert.why.is_some() => format!("{why}next try {at}{}", cert.waits_for),
         Next::At(at) => format!("renewal from {at}"),
         Next::Nothing if cert.why.is_some() => format!("{why}next try shortly"),
         Next::Nothing => "nothing to do".into(),
@@ -230,6 +231,7 @@ mod tests {
             order: Backoff::default(),
             tell: Backoff::default(),
             told: true,
+            waits_for: "",
             staple: None,
             ends_soon: days < 9,
         }

@@ -4,6 +4,7 @@ use super::{on_off, one, path};
 use crate::rules::conf::draft::Scope;
 use crate::rules::conf::lex::{Word, quoted};
 use crate::rules::conf::url;
+use crate::words::config::{Binding, Chain};
 use std::path::PathBuf;
 
 pub fn authority(scope: &mut Scope<'_>, args: &[Word]) {
@@ -50,26 +51,40 @@ pub fn roots(scope: &mut Scope<'_>, args: &[Word]) {
     scope.settings().roots = file(scope, word);
 }
 
-/// `kid hmac`, a file that has both, or `none`.
+/// `kid hmac`, a file that has both, or `none`. Whether the key is any good shows when it is needed.
 pub fn binding(scope: &mut Scope<'_>, args: &[Word]) {
-    let [word] = args else { return };
-    if word.text.eq_ignore_ascii_case("none") {
-        return;
-    }
-    let Some(file) = path(scope, word) else { return };
-    let file = file.display().to_string();
-    let why = match scope.library.text(&file) {
-        Err(why) => format!("file not found: {} ({why})", quoted(&file)),
-        Ok(text) => match serde_json::from_slice::<serde_json::Value>(&text) {
-            Err(_) => format!("error reading JSON file {}", quoted(&file)),
-            Ok(json) => match ["kid", "hmac"].iter().find(|key| json.get(**key).is_none_or(|value| !value.is_string()))
-            {
-                Some(key) => format!("JSON does not contain '{key}' element, in {}", quoted(&file)),
-                None => return,
-            },
+    let binding = match args {
+        [word] if word.text.eq_ignore_ascii_case("none") => None,
+        [word] => match binding_in(scope, word) {
+            Some(Ok(binding)) => Some(binding),
+            Some(Err(why)) => return scope.wrong_so(word, &why),
+            None => return,
         },
+        [kid, hmac] => Some(Binding { kid: kid.text.clone(), hmac: hmac.text.clone() }),
+        _ => return,
     };
-    scope.wrong_so(word, &why);
+    if let (Some(Binding { kid, .. }), Some(word)) = (&binding, args.first())
+        && (kid.is_empty() || !kid.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return scope.wrong_so(word, "the kid is one word of ASCII, as the CA has given it");
+    }
+    scope.settings().binding = Some(binding);
+}
+
+fn binding_in(scope: &mut Scope<'_>, word: &Word) -> Option<Result<Binding, String>> {
+    let file = path(scope, word)?.display().to_string();
+    let text = match scope.library.text(&file) {
+        Ok(text) => text,
+        Err(why) => return Some(Err(format!("file not found: {} ({why})", quoted(&file)))),
+    };
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return Some(Err(format!("error reading JSON file {}", quoted(&file))));
+    };
+    let field = |key: &str| match json.get(key).and_then(serde_json::Value::as_str) {
+        Some(text) => Ok(text.to_string()),
+        None => Err(format!("JSON does not contain '{key}' element, in {}", quoted(&file))),
+    };
+    Some(field("kid").and_then(|kid| Ok(Binding { kid, hmac: field("hmac")? })))
 }
 
 /// Trust roots for the proxy.
@@ -101,7 +116,14 @@ pub fn profile_mandatory(scope: &mut Scope<'_>, args: &[Word]) {
 
 /// The common name of an issuer, or `shortest`.
 pub fn chain(scope: &mut Scope<'_>, args: &[Word]) {
-    one(scope, args, |text| if text.is_empty() { Err("is no name of an issuer".into()) } else { Ok(()) });
+    let chain = one(scope, args, |text| match text {
+        "" => Err("is no name of an issuer".into()),
+        _ if text.eq_ignore_ascii_case("shortest") => Ok(Chain::Shortest),
+        _ => Ok(Chain::Under(text.into())),
+    });
+    if chain.is_some() {
+        scope.settings().chain = chain;
+    }
 }
 
 pub fn proxy(scope: &mut Scope<'_>, args: &[Word]) {

@@ -33,6 +33,13 @@ test: ## every test, those against a real CA included; the targets of most route
 	$(ALONE) qemu/setup malta
 	@qemu/run malta
 
+test-cas: ## CAs of another make: Caddy's, Debian 12's Pebble under every test for Pebble, two in Python
+	@tests/setup/packages cas
+	cargo test --locked --test cas
+	# That one has no windows, profiles and dns-persist-01, and leaves the TLS feature extension out.
+	PEBBLE_BIN=$(abspath .cache/pebble-debian-12/usr/bin) cargo test --locked $(patsubst tests/%.rs,--test %,$(filter-out tests/pebble_lives.rs,$(wildcard tests/pebble*.rs))) -- \
+		--skip md_800_003 --skip must_staple_is_shown --skip a_record_that_a_person_publishes
+
 check: ## formatting, lints, shell scripts
 	$(ALONE) tests/setup/packages check
 	cargo fmt --check
@@ -111,4 +118,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test check deny bench load sim sizes cross-setup cross-all reproducible test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny bench load sim sizes cross-setup cross-all reproducible test-devices packages test-packages clean

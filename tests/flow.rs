@@ -15,7 +15,7 @@ use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
 use edgemd::rules::acme::inquiry::Inquiry;
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::acme::visit::{Purpose, Visit};
-use edgemd::rules::x509;
+use edgemd::rules::{pem, x509};
 use edgemd::words::answers::Answers;
 use edgemd::words::cert::KeyKind;
 use edgemd::words::config::Challenge;
@@ -41,6 +41,8 @@ struct Bench {
     brief: Brief,
     certificate_key: Vec<u8>,
     serve_fails: Vec<Challenge>,
+    /// The bytes of this answer become those.
+    forged: Option<(usize, Vec<u8>)>,
     zone: Zone,
     /// DNS does not show what it should.
     unseen: bool,
@@ -70,7 +72,7 @@ impl Bench {
         let zone = Zone::new(&Hands::at(None));
         ca.asks(&zone);
         let (serve_fails, unseen, trace) = (Vec::new(), false, Vec::new());
-        Self { ca, answers, key, brief, certificate_key, serve_fails, zone, unseen, trace }
+        Self { ca, answers, key, brief, certificate_key, serve_fails, forged: None, zone, unseen, trace }
     }
 
     /// Does what the flow says until it ends; checks what must hold for every run.
@@ -91,9 +93,13 @@ impl Bench {
             heard = match turn {
                 Turn::Call(ask) => {
                     line.ask(self.key.request(&ask).unwrap());
-                    match line.heard().unwrap() {
-                        Ok(reply) => Heard::Reply(reply),
-                        Err(trouble) => Heard::Silence(trouble),
+                    let calls = self.trace.iter().filter(|turn| matches!(turn, Turn::Call(_))).count();
+                    match (line.heard().unwrap(), &self.forged) {
+                        (Ok(reply), Some((at, body))) if calls == at + 1 => {
+                            Heard::Reply(Reply { body: body.clone(), ..reply })
+                        }
+                        (Ok(reply), _) => Heard::Reply(reply),
+                        (Err(trouble), _) => Heard::Silence(trouble),
                     }
                 }
                 Turn::Serve(proof) => {
@@ -804,6 +810,53 @@ fn an_order_that_is_not_ready_yet_is_finalized_later() {
     }
 }
 
+/// What three makes of CA do when they find no answer; each is the CA's own words, and the other type is next.
+#[test]
+fn a_ca_that_found_nothing_says_so_in_its_own_way() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
+    let problem = r#"{"type":"urn:ietf:params:acme:error:connection","detail":"nobody is there"}"#;
+    let authorization = |status: &str, challenge: &str| {
+        let text = format!(
+            r#"{{"status":"{status}","identifier":{{"type":"dns","value":"router.example.org"}},"challenges":[
+            {{"type":"dns-01","url":"https://ca/d","token":"t","status":"pending"}},
+            {{"type":"http-01","url":"https://ca/c","token":"t",{challenge}}}]}}"#
+        );
+        json(200, &text)
+    };
+    let open = authorization("pending", r#""status":"pending""#);
+    let begun = [json(200, PLAIN), Reply { location: Some("https://ca/o/1".into()), ..json(201, order) }, open.clone()];
+    let told = json(200, "{}");
+    // RFC 8555 §8.2: it looks again when it is told again, and only then.
+    let left = authorization("pending", &format!(r#""status":"pending","error":{problem}"#));
+    let busy = authorization("pending", &format!(r#""status":"processing","error":{problem}"#));
+    let left_open = vec![told.clone(), busy, left.clone(), told.clone(), left.clone()];
+    let marked = vec![told.clone(), open, authorization("invalid", r#""status":"invalid""#)];
+    let refused = vec![json(400, problem)];
+    for (answers, says) in [
+        (left_open, "proving router.example.org by http-01: connection: nobody is there"),
+        (
+            marked,
+            "proving router.example.org by http-01: unauthorized: the authorization is invalid, and the CA gave no",
+        ),
+        (refused, "proving router.example.org by http-01: connection: nobody is there"),
+    ] {
+        match scripted(brief.clone(), &[&begun[..], &answers].concat()) {
+            Turn::Fail(Failure::Refusal(refusal)) => {
+                assert!(refusal.to_string().starts_with(says), "{refusal} | {says}");
+                assert_eq!(refusal.rejected, Some(Challenge::Http01), "{says}");
+            }
+            other => panic!("{other:?} | {says}"),
+        }
+    }
+    let found = [&begun[..], &[told.clone(), left, told, authorization("valid", r#""status":"valid""#)]].concat();
+    match scripted(brief, &found) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/f", "the second look found it"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A name and its wildcard: both values stand before the CA is told of one, and until it has seen both.
 #[test]
 fn the_two_answers_of_a_name_and_its_wildcard_stand_together() {
@@ -997,5 +1050,95 @@ fn an_inquiry_asks_about_each() {
         inquiry.turn(Heard::Start);
         let (hints, base) = advised(inquiry.turn(answer));
         assert!(hints.len() == 2 && hints.iter().all(is_as_it_should_be) && base.is_none(), "{hints:?}");
+    }
+}
+
+/// Each answer of an order cut at every byte, and with noise in the place of every one: a certificate that is accepted, or
+/// one sentence that does no harm, in a bounded number of turns.
+#[test]
+fn every_byte_of_every_answer_may_be_wrong() {
+    let mut honest = Bench::new(&["router.example.org"]);
+    let mut replies = bodies(&mut honest);
+    let chain = replies.pop().unwrap();
+    assert_eq!(replies.len(), 9);
+    let threads = (0..2).map(|thread| {
+        let replies = replies.clone();
+        std::thread::spawn(move || {
+            let mut counts = (0, 0);
+            for (at, forged) in forgeries(&replies).skip(thread).step_by(2) {
+                let mut bench = Bench::new(&["router.example.org"]);
+                bench.forged = Some((at, forged));
+                match bench.run() {
+                    Ok(_) => counts.0 += 1,
+                    Err(failure) => {
+                        counts.1 += 1;
+                        harmless(&failure.to_string());
+                    }
+                }
+                assert!(bench.trace.len() < 100, "answer {at}: {} turns", bench.trace.len());
+            }
+            counts
+        })
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        let (granted, refused) = thread.join().unwrap();
+        println!("{granted} granted, {refused} refused");
+        assert!(refused > 500 && granted > 50);
+    }
+    // What is done with a chain needs no order.
+    let public = keys::public_key(&honest.certificate_key, KeyKind::P256).unwrap();
+    let accept = |body: &[u8]| -> Result<(), String> {
+        let chain = pem::decode_chain(body)?;
+        let held = x509::accept(&chain, &public, &honest.brief.names, KeyKind::P256, DIRECTORY, Some(NOW));
+        held.map(|_| ()).map_err(|refusal| refusal.to_string())
+    };
+    accept(&chain).unwrap();
+    for (_, forged) in forgeries(&[chain]) {
+        harmless(&accept(&forged).err().unwrap_or_default());
+    }
+}
+
+/// Each of these cut at every byte, and with noise in the place of every one.
+fn forgeries(replies: &[Vec<u8>]) -> impl Iterator<Item = (usize, Vec<u8>)> {
+    replies.iter().enumerate().flat_map(|(at, body)| {
+        let cut = (0..body.len()).map(move |end| (at, body[..end].to_vec()));
+        // A quote, a brace, a byte that is no UTF-8, a control character and a slash, in turns.
+        let noise = (0..body.len()).map(move |place| {
+            let mut noisy = body.clone();
+            noisy[place] = b"\"}\xff\x1b/"[place % 5];
+            (at, noisy)
+        });
+        cut.chain(noise)
+    })
+}
+
+#[track_caller]
+fn harmless(said: &str) {
+    assert!(said.len() < 2200 && !said.contains(|c: char| c.is_control()), "{said:?}");
+}
+
+/// The bodies of an order's answers, in their order.
+fn bodies(bench: &mut Bench) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    let mut wire = bench.ca.wire();
+    let mut line = wire.dial(&Route::default()).unwrap();
+    let mut flow = Flow::new(bench.brief.clone());
+    let mut heard = Heard::Start;
+    loop {
+        heard = match flow.turn(heard) {
+            Turn::Call(ask) => {
+                line.ask(bench.key.request(&ask).unwrap());
+                let reply = line.heard().unwrap().unwrap();
+                bodies.push(reply.body.clone());
+                Heard::Reply(reply)
+            }
+            Turn::Serve(proof) => {
+                bench.answers.put(&proof.token, &proof.key_authorization);
+                Heard::Done
+            }
+            Turn::Done(_) => return bodies,
+            Turn::Fail(failure) => panic!("{failure}"),
+            _ => Heard::Done,
+        };
     }
 }

@@ -4,6 +4,7 @@ mod line;
 mod proxy;
 
 use crate::rules::acme::headers::retry_after;
+use crate::rules::acme::problem::tame;
 use crate::rules::acme::types::{Method, Reply, Request};
 use crate::streams::tls;
 use crate::words::fault::Trouble;
@@ -137,7 +138,8 @@ fn config(roots: RootCerts, proxy: Option<Proxy>, limits: &Limits) -> Config {
         .timeout_per_read(Some(limits.silence.duration()))
         .timeout_per_write(Some(limits.silence.duration()))
         .timeout_global(Some(limits.whole.duration()))
-        .max_response_header_size(INPUT)
+        // One less than the buffer: a head that fills it would be taken for a connection that was closed.
+        .max_response_header_size(INPUT - 1)
         .input_buffer_size(INPUT)
         .output_buffer_size(OUTPUT)
         .max_idle_connections(1)
@@ -167,7 +169,7 @@ fn read_roots(directive: &str, path: &Path) -> Result<RootCerts, Trouble> {
 
 impl Client {
     fn call(&self, request: &Request) -> Result<Reply, Trouble> {
-        let answer = self.send(request).and_then(|answer| read(answer, request.method));
+        let answer = self.send(request).and_then(|answer| read(answer, request));
         answer.map_err(|error| {
             let place = place(&request.url);
             let doing = if self.proxied { format!("{place} through the proxy") } else { place.into() };
@@ -205,12 +207,12 @@ impl Client {
             Error::LargeResponseHeader(..) => "the head of the CA's answer is too long".into(),
             Error::TooManyRedirects => format!("the CA redirects more than {REDIRECTS} times"),
             Error::RequireHttpsOnly(_) => "the CA sends us from https to http".into(),
-            Error::ConnectProxyFailed(why) => format!("the proxy refused: {}", why.escape_debug()),
+            Error::ConnectProxyFailed(why) => format!("the proxy refused: {}", tame(why)),
             Error::Rustls(why) => tls_sentence(why, "the CA's own server", "MDCACertificateFile"),
             Error::Other(why) => why.to_string(),
             Error::Io(why) => io_sentence(why),
-            // Short sentences of the client's own, without text from the other side.
-            other => other.to_string(),
+            // Sentences of the client's own, in which the other side's Location may stand.
+            other => tame(&other.to_string()),
         }
     }
 }
@@ -248,8 +250,8 @@ fn tls_sentence(error: &rustls::Error, who: &str, directive: &str) -> String {
 }
 
 /// Reads the answer to its end, so that the connection can be used again.
-fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
-    let body = match method {
+fn read(mut answer: Response<Body>, request: &Request) -> Result<Reply, Error> {
+    let body = match request.method {
         Method::Head => Vec::new(),
         _ => answer.body_mut().with_config().limit(LARGEST).read_to_vec()?,
     };
@@ -258,7 +260,7 @@ fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
     Ok(Reply {
         status: answer.status().as_u16(),
         content_type: header(headers, "content-type").map(Into::into),
-        location: header(headers, "location").map(Into::into),
+        location: header(headers, "location").map(|to| resolve(&request.url, to)),
         nonce: header(headers, "replay-nonce").map(Into::into),
         retry_after: wait.and_then(|value| retry_after(value, header(headers, "date"), None)),
         links: headers.get_all("link").iter().filter_map(|value| Some(value.to_str().ok()?.into())).collect(),
@@ -268,6 +270,16 @@ fn read(mut answer: Response<Body>, method: Method) -> Result<Reply, Error> {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// RFC 9110 §10.2.2: a Location may be a path on the server that was asked.
+fn resolve(asked: &str, to: &str) -> String {
+    match asked.split_once("://") {
+        Some((scheme, rest)) if to.starts_with('/') && !to.starts_with("//") => {
+            [scheme, "://", rest.split(['/', '?', '#']).next().unwrap_or(rest), to].concat()
+        }
+        _ => to.into(),
+    }
 }
 
 /// Host and port of a URL, without a user or a password that it may hold.
@@ -333,6 +345,10 @@ mod tests {
         Close,
         /// Waits until the client has gone.
         Silence,
+        /// Closes it after these words.
+        Part(String),
+        /// Says the first once, and the second until the client has gone.
+        Endless(&'static str, &'static str),
     }
 
     fn ok(body: &str) -> Say {
@@ -396,6 +412,17 @@ mod tests {
                 match script.next() {
                     Some(Say::Answer(text)) => stream.get_mut().write_all(text.as_bytes()).unwrap_or(()),
                     Some(Say::Silence) => while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {},
+                    Some(Say::Part(text)) => {
+                        stream.get_mut().write_all(text.as_bytes()).unwrap_or(());
+                        break;
+                    }
+                    Some(Say::Endless(first, again)) => {
+                        let again = again.repeat(100);
+                        let mut said = stream.get_mut().write_all(first.as_bytes());
+                        while said.is_ok() {
+                            said = stream.get_mut().write_all(again.as_bytes());
+                        }
+                    }
                     Some(Say::Close) | None => break,
                 }
                 if script.peek().is_none() {
@@ -509,7 +536,7 @@ mod tests {
         assert_eq!(fails(&server, Limits::default()), "the CA redirects more than 3 times");
         let server = Server::new(vec![moved()]);
         let reply = client(&Route::default()).call(&ask(Method::Post, server.url("/order"))).unwrap();
-        assert_eq!((reply.status, reply.location.as_deref()), (302, Some("/elsewhere")));
+        assert_eq!((reply.status, reply.location.as_deref()), (302, Some(server.url("/elsewhere").as_str())));
         assert_eq!(server.connections(), 1);
     }
 
@@ -530,6 +557,46 @@ mod tests {
         assert_eq!(trouble.to_string(), format!("{unused}: Connection refused"));
         let trouble = client(&Route::default()).call(&ask(Method::Get, "https://nobody.invalid/".into())).unwrap_err();
         assert!(trouble.to_string().starts_with("nobody.invalid: this host is not known"), "{trouble}");
+    }
+
+    /// Whatever byte of an answer is the last: it is a trouble or the whole answer, and the next call is as good as ever.
+    #[test]
+    fn an_answer_may_break_off_at_any_byte() {
+        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nReplay-Nonce: abc\r\nLocation: /o/1\r\n";
+        let sized = format!("{head}Content-Length: 20\r\n\r\n{{\"status\":\"pending\"}}");
+        let chunks = "8\r\n{\"status\r\nc;x=y\r\n\":\"pending\"}\r\n0\r\nX: y\r\n\r\n";
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}");
+        for (answer, needed) in [(&sized, sized.len()), (&chunked, chunked.len())] {
+            let parts = (0..=answer.len()).flat_map(|at| [Say::Part(answer[..at].into()), ok("{}")]);
+            let server = Server::new(parts.collect());
+            let line = client(&Route::default());
+            let post = Request { body: b"signed".to_vec(), ..ask(Method::Post, server.url("/order")) };
+            for at in 0..=answer.len() {
+                match line.call(&post) {
+                    Err(trouble) => assert!(at < needed, "{at}: {trouble}"),
+                    Ok(reply) => {
+                        assert!(at + 12 > needed && reply.body == b"{\"status\":\"pending\"}", "{at}: {reply:?}")
+                    }
+                }
+                assert_eq!(line.call(&post).unwrap().body, b"{}", "after {at}");
+            }
+        }
+    }
+
+    /// What comes without end fills the head, or ends with the time that a call may take.
+    #[test]
+    fn an_answer_without_end_ends() {
+        let short = || Limits { whole: Span::millis(300), ..Limits::default() };
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        let long = "the head of the CA's answer is too long";
+        for (first, again, says) in [
+            ("", "HTTP/1.1 100 Continue\r\n\r\n", long),
+            ("", "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", long),
+            (chunked, "X: y\r\n", "not done within 300ms"),
+        ] {
+            let server = Server::new(vec![Say::Endless(first, again)]);
+            assert_eq!(fails(&server, short()), says, "{again}");
+        }
     }
 
     #[test]
@@ -721,6 +788,22 @@ mod tests {
         let began = Instant::now();
         assert_eq!(line.call(&ask(Method::Get, url.into())).unwrap().body, b"{}");
         assert!(began.elapsed().as_secs() < 4);
+    }
+
+    #[test]
+    fn a_location_is_a_url_or_a_path() {
+        for (to, whole) in [
+            ("/acct/1?a=/", "https://ca.example:14000/acct/1?a=/"),
+            ("http://other/acct/1", "http://other/acct/1"),
+            ("//other/acct/1", "//other/acct/1"),
+            ("acct/1", "acct/1"),
+            ("", ""),
+        ] {
+            assert_eq!(resolve("https://ca.example:14000/new-account", to), whole);
+        }
+        for asked in ["http://h/a", "http://h", "http://h?q"] {
+            assert_eq!(resolve(asked, "/b"), "http://h/b");
+        }
     }
 
     #[test]

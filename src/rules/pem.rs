@@ -8,11 +8,17 @@ use base64::engine::general_purpose::STANDARD;
 /// and still bounds what a reply can make us keep in flash.
 const MOST: usize = 10;
 
+/// Ten certificates of 8 kB, which post-quantum keys and signatures make of them.
+const LARGEST: usize = 100 << 10;
+
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// The certificates of a chain, DER, in their order. What stands between them is skipped (RFC 7468 §2 allows it).
 pub fn decode_chain(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    if bytes.len() > LARGEST {
+        return Err(format!("the chain has {} bytes; no more than {LARGEST} are kept", bytes.len()));
+    }
     let text = core::str::from_utf8(bytes).map_err(|_| "the chain is not text".to_string())?;
     let mut chain = Vec::new();
     let mut rest = text;

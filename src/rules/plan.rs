@@ -171,10 +171,11 @@ pub fn suggested<'a>(want: &Want, held: &Held, tried: &'a Tried) -> Option<&'a S
 }
 
 /// The end of a certificate's life that lies in the window. One as long as the life would order one certificate after
-/// the other without end; it counts as half of it.
+/// the other without end; it counts as half of it. A life begins when we got it: CAs backdate.
 pub fn tail(held: &Held, window: Window) -> Span {
     let tail = window.of(held.life());
-    if tail >= held.life() { held.life().percent(50) } else { tail }
+    let backdated = held.since.since(held.not_before).min(Span::days(1));
+    if tail >= held.life().minus(backdated) { held.life().percent(50) } else { tail }
 }
 
 /// The wall clock, if it can be believed: not before `floor` (what is known to have passed), and not twenty years later.
@@ -228,8 +229,9 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
                 let until = now.plus(span.plus(later).min(Span::hours(24)));
                 next.imposed.retain(|imposed| imposed.ca != asked);
                 next.imposed.push(Imposed { ca: asked.into(), until });
-                // The CA's wait outranks ours in both directions, as long as it is this CA that we wait for.
-                if ca(want, &next) == asked {
+                // The CA's wait outranks ours in both directions, as long as it is this CA that we wait for; but whoever
+                // says "at once" for ever is not believed for ever.
+                if ca(want, &next) == asked && (next.order.failures <= HASTY || next.order.until < Some(until)) {
                     next.order.until = Some(until);
                 }
             }
@@ -263,6 +265,9 @@ pub fn settle(want: &Want, tried: &Tried, outcome: &Outcome, now: Unix, throw: u
     }
     next
 }
+
+/// How often a CA may ask us to hurry.
+const HASTY: u32 = 5;
 
 /// How long a veto is respected.
 const VETO: Span = Span::hours(1);
@@ -696,6 +701,14 @@ mod tests {
                 "{wanted} {has} {asked}"
             );
         }
+    }
+
+    #[test]
+    fn a_window_as_long_as_what_is_left_of_a_backdated_life_does_not_order_for_ever() {
+        let want = Want { window: Window::Fixed(Span::hours(12)), ..want() };
+        let backdated = NOW.minus(Span::mins(1));
+        let held = Held { since: NOW, ..held(backdated, NOW.plus(Span::hours(12))) };
+        assert_eq!(renew_at(&want, &held, &Tried::default()).since(NOW).as_millis() / 60_000, 5 * 60 + 59);
     }
 
     #[test]

@@ -126,12 +126,20 @@ fn judge(
     if !missing.is_empty() {
         return Err(format!("it does not cover {}", missing.join(", ")));
     }
+    // RFC 5280 §4.1.2.2 ends at 20. They stand in every status, and in the address of the CA's advice.
+    if held.serial.len().max(held.authority.len()) > 64 {
+        return Err("its serial number or its issuer's key id is longer than 64 bytes".into());
+    }
     if held.not_after <= held.not_before {
         return Err(format!("it ends ({}) before it begins ({})", held.not_after, held.not_before));
     }
     if let Some(now) = now {
         if held.not_after <= now {
             return Err(format!("it has expired already, at {}; the clock here says {now}", held.not_after));
+        }
+        // One after the other would wear the flash out.
+        if held.not_after <= now.plus(Span::mins(2)) {
+            return Err(format!("it ends at once, at {}; the clock here says {now}", held.not_after));
         }
         if held.not_before > now.plus(AHEAD) {
             return Err(format!("it is valid only from {}; the clock here says {now}", held.not_before));
@@ -267,7 +275,7 @@ mod tests {
         says(verdict(&good, asked, at(END)), "it has expired already, at 2026-");
         says(verdict(&good, asked, at(BEGIN - 86_401)), "it is valid only from 2026-");
         assert!(verdict(&good, asked, at(BEGIN - 86_400)).is_ok());
-        assert!(verdict(&good, asked, at(END - 1)).is_ok());
+        assert!(verdict(&good, asked, at(END - 121)).is_ok());
         let other = made(&["a.example.org"], BEGIN, END);
         let swapped = Made { chain: good.chain.clone(), public_key: other.public_key.clone() };
         says(verdict(&swapped, asked, None), "it is for another key");

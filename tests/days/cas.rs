@@ -179,3 +179,68 @@ fn answers_with_a_wrong_content_type_are_read_all_the_same() {
     assert_eq!(asked(&world, ONE, &[], Push::Force).last(), Some(&Say::End(1)));
     assert!(journal::take().iter().any(|line| line.contains("placing the order: rejectedIdentifier: bad weather")));
 }
+
+/// A CA that asks to be asked again at once, for ever: what it gets, and what the flash has to bear.
+#[test]
+fn a_ca_that_wants_to_be_asked_at_once_is_asked_with_patience() {
+    for wait in [Span::ZERO, Span::secs(30)] {
+        let world = World::new();
+        world.ca.weather(|weather| weather.spoil = Some(("/new-order", Bad::Problem(429, "rateLimited", Some(wait)))));
+        world.live(ONE, Span::days(1));
+        let orders = world.ca.log().iter().filter(|line| *line == "POST /new-order").count();
+        assert!((6..20).contains(&orders), "{wait}: {orders} orders in a day");
+    }
+}
+
+/// Certificates that end as soon as they are there, and a window that begins with them.
+#[test]
+fn certificates_that_end_at_once_are_not_ordered_in_a_loop() {
+    for (life, backdate, window, most) in [
+        (Span::secs(2), Span::ZERO, "33%", 0),
+        (Span::mins(2), Span::ZERO, "33%", 0),
+        (Span::mins(10), Span::ZERO, "33%", 3),
+        (Span::mins(10), Span::ZERO, "10d", 3),
+        (Span::hours(13), Span::hours(1), "12h", 1),
+    ] {
+        let world = World::new();
+        world.ca.weather(|weather| (weather.life, weather.backdate) = (life, backdate));
+        world.live(&format!("MDRenewWindow {window}\n{ONE}"), Span::mins(15));
+        let (issued, told) = (world.issued(), world.status().0);
+        println!("{life}, {window}: {issued} certificates in a quarter of an hour\n{told}");
+        if most == 0 {
+            // They are asked for with patience, and none is kept.
+            assert!(
+                (4..8).contains(&issued) && told.contains("bad-certificate: it ends at once, at"),
+                "{issued}: {told}"
+            );
+        } else {
+            assert!((1..=most).contains(&issued), "{life}, {window}: {issued} certificates");
+        }
+    }
+}
+
+/// What a CA gives in place of the certificate that was ordered: the one in use stays, is not told of again, and the
+/// reason is said.
+#[test]
+fn certificates_that_are_not_what_was_ordered_change_nothing() {
+    type Change = fn(&mut Weather);
+    let cases: [(Change, &str); 4] = [
+        (|weather| weather.wrong_key = true, "it is for another key"),
+        (|weather| weather.wrong_names = true, "it does not cover"),
+        (|weather| (weather.life, weather.backdate) = (Span::days(5), Span::days(10)), "it has expired already"),
+        (|weather| weather.life = Span::hours(1).plus(Span::secs(100)), "it ends at once"),
+    ];
+    for (change, says) in cases {
+        let world = World::new();
+        world.live(ONE, Span::hours(1));
+        let (told, kept) = (world.ear.heard().len(), world.served());
+        world.hands.turn(Span::days(61));
+        world.ca.weather(|weather| (weather.backdate, weather.life) = (Span::hours(1), Span::days(90)));
+        world.ca.weather(change);
+        world.live(ONE, Span::hours(3));
+        let (text, _) = world.status();
+        assert!(text.contains(says), "{says}: {text}");
+        assert!(world.issued() > 1, "it was given");
+        assert_eq!((world.ear.heard().len(), world.served()), (told, kept), "{says}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::cert;
 use super::child::{Child, Port};
+use super::device::bounded;
 use super::machine;
 use super::tee::Tee;
 use super::{Folder, SOON, until};
@@ -39,6 +40,8 @@ pub struct Knobs {
     pub profiles: Vec<(&'static str, u64)>,
     /// Names resolve to ::1 instead of 127.0.0.1.
     pub ipv6: bool,
+    /// Debian 12's Pebble 2.4 instead of today's.
+    pub debian_12: bool,
 }
 
 impl Default for Knobs {
@@ -56,6 +59,7 @@ impl Default for Knobs {
             // Pebble throws dice among several when an order names none.
             profiles: vec![("default", 7_776_000)],
             ipv6: false,
+            debian_12: false,
         }
     }
 }
@@ -64,7 +68,7 @@ pub struct Ca {
     // In the order in which they are to go.
     tee: Tee,
     pebble: Child,
-    _names: Child,
+    _names: Resolver,
     dns: u16,
     /// Where its resolver is told what names say.
     zone: SocketAddr,
@@ -80,9 +84,8 @@ impl Ca {
     pub fn start(knobs: &Knobs) -> Self {
         let folder = Folder::new("ca");
         let (http, tls) = (Port::reserve(), Port::reserve());
-        write_identity(&folder);
-        let mut names = resolver(&folder, knobs);
-        // Pebble asks its resolver by TCP.
+        write_identity(&folder, &["localhost", "127.0.0.1", "::1", machine::HOST]);
+        let mut names = Resolver::start(&folder, knobs, None);
         let dns = names.port(HERE);
         let zone = SocketAddr::from((MANAGE, names.port(MANAGE)));
         let mut pebble = pebble(&folder, knobs, dns, &http, &tls);
@@ -99,6 +102,11 @@ impl Ca {
     /// The same for whoever knows this machine by another address.
     pub fn directory_at(&self, host: &str) -> String {
         format!("https://{host}:{}/dir", self.tee.port())
+    }
+
+    /// Where it itself listens, without the tee.
+    pub fn address(&self) -> SocketAddr {
+        self.here
     }
 
     /// The trust root for talking to it, a PEM file.
@@ -242,13 +250,35 @@ impl Drop for Ca {
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const MANAGE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-fn resolver(folder: &Folder, knobs: &Knobs) -> Child {
-    let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
-    let mut command = Command::new(program("pebble-challtestsrv"));
-    command.args(["-dnsserver", &format!("{HERE}:0"), "-management", &format!("{MANAGE}:0")]);
-    command.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]);
-    command.args(["-defaultIPv4", four, "-defaultIPv6", six]);
-    Child::start(folder, "names", &mut command)
+pub struct Resolver {
+    process: Child,
+    /// Pebble asks by TCP, so that 0 will do; one that is older asks by UDP and needs the same number for both.
+    _port: Option<Port>,
+}
+
+impl Resolver {
+    /// At this port, or at any.
+    pub fn start(folder: &Folder, knobs: &Knobs, at: Option<u16>) -> Self {
+        let program = program("pebble-challtestsrv", knobs);
+        let help = bounded(Command::new(&program).arg("-help"), SOON);
+        let is_old = !String::from_utf8_lossy(&help.stderr).contains("-doh");
+        let port = (is_old && at.is_none()).then(Port::reserve);
+        let (four, six) = if knobs.ipv6 { ("", "::1") } else { ("127.0.0.1", "") };
+        let mut command = Command::new(program);
+        let number = at.or(port.as_ref().map(Port::number)).unwrap_or_default();
+        command.args([if is_old { "-dns01" } else { "-dnsserver" }, &format!("{HERE}:{number}")]);
+        command.args(["-management", &format!("{MANAGE}:0")]);
+        command.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
+        command.args(["-defaultIPv4", four, "-defaultIPv6", six]);
+        if !is_old {
+            command.args(["-doh", ""]);
+        }
+        Self { process: Child::start(folder, "names", &mut command), _port: port }
+    }
+
+    fn port(&mut self, address: Ipv4Addr) -> u16 {
+        self.process.port(address)
+    }
 }
 
 fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> Child {
@@ -274,7 +304,7 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
         "profiles": profiles,
     }});
     let config = folder.put("pebble.json", &config.to_string());
-    let mut command = Command::new(program("pebble"));
+    let mut command = Command::new(program("pebble", knobs));
     command.arg("-config").arg(config).args(["-dnsserver", &format!("{HERE}:{dns}")]);
     command.env("PEBBLE_CHAIN_LENGTH", knobs.chain_length.to_string());
     command.env("PEBBLE_ALTERNATE_ROOTS", knobs.alternate_roots.to_string());
@@ -292,8 +322,11 @@ fn pebble(folder: &Folder, knobs: &Knobs, dns: u16, http: &Port, tls: &Port) -> 
 }
 
 /// `PEBBLE_BIN` (a folder), the one that `tests/setup/packages` has unpacked, or the machine's.
-fn program(name: &str) -> PathBuf {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/pebble/usr/bin");
+fn program(name: &str, knobs: &Knobs) -> PathBuf {
+    if knobs.debian_12 {
+        return cached("pebble-debian-12/usr/bin").join(name);
+    }
+    let unpacked = cached("pebble/usr/bin");
     let own = std::env::var_os("PEBBLE_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.into_iter().chain([unpacked]).chain(std::env::split_paths(&path));
@@ -303,15 +336,20 @@ fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("there is no {name}; run tests/setup/packages test, or make test"))
 }
 
+/// Something that `tests/setup/packages` has fetched.
+pub fn cached(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache").join(path)
+}
+
 /// The certificate that the CA itself shows, under a root made for this one run.
-fn write_identity(folder: &Folder) {
+pub fn write_identity(folder: &Folder, names: &[&str]) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "edgemd test root");
     let key = KeyPair::generate().expect("a key");
     let root = params.self_signed(&key).expect("a root");
     let issuer = Issuer::new(params, key);
-    let names = ["localhost", "127.0.0.1", "::1", machine::HOST].map(String::from);
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("good names");
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().expect("a key");

@@ -123,6 +123,17 @@ fn ask(
     }
 }
 
+/// A question, and all that is said until the other side closes; whoever that is.
+pub fn exchange(address: SocketAddr, name: &str, question: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = connect(address, name, None)?;
+    stream.write_all(question)?;
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(why) if why.kind() != io::ErrorKind::UnexpectedEof => Err(why),
+        _ => Ok(answer),
+    }
+}
+
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(address: SocketAddr, name: &str, roots: Option<&[CertificateDer<'static>]>) -> io::Result<Tls> {

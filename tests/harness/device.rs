@@ -31,14 +31,19 @@ pub struct Said {
 impl Device {
     /// A device whose CA is this one; nothing is written before [`Device::write`].
     pub fn new(ca: &Ca) -> Self {
+        let mut device = Self::with(ca.directory(), &ca.root());
+        device.set("MDPortMap", format!("http:{} https:-", ca.http.number()));
+        device
+    }
+
+    /// The same for any CA: its directory, and the trust root for talking to it.
+    pub fn with(directory: String, root: &Path) -> Self {
         let folder = Folder::new("device");
-        let port_map = format!("http:{} https:-", ca.http.number());
         let base = vec![
-            ("MDCertificateAuthority", ca.directory()),
-            ("MDCACertificateFile", ca.root().display().to_string()),
+            ("MDCertificateAuthority", directory),
+            ("MDCACertificateFile", root.display().to_string()),
             ("MDCertificateAgreement", "accepted".into()),
             ("MDContactEmail", "admin@example.org".into()),
-            ("MDPortMap", port_map),
             ("MDInitialDelay", "0".into()),
             ("MDRetryDelay", "1s".into()),
             ("MDStoreDir", folder.join("store").display().to_string()),

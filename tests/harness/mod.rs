@@ -4,10 +4,12 @@
 
 pub mod ca;
 pub mod cert;
+pub mod chaos;
 pub mod child;
 pub mod device;
 pub mod machine;
 pub mod measure;
+pub mod net;
 pub mod tee;
 pub mod ui;
 

@@ -147,12 +147,16 @@ pub fn is_success(status: u16) -> bool {
 /// A CA that is spoken to over https must not send us elsewhere in the clear.
 pub fn absolute(directory: &str, doing: &str, what: &str, url: &str) -> Result<(), Refusal> {
     let plain = url.starts_with("http://") && !directory.starts_with("https://");
-    if (plain || url.starts_with("https://")) && url.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if (plain || url.starts_with("https://")) && url.bytes().all(|byte| byte.is_ascii_graphic()) && url.len() <= LONGEST
+    {
         return Ok(());
     }
     let why = format!("the CA gave \"{}\" as the address of {what}, which is no absolute https URL", tame(url));
     Err(Refusal::ours(doing, UNEXPECTED, why))
 }
+
+/// Of a URL: it goes into a head of a request, and the account's into flash.
+const LONGEST: usize = 2000;
 
 /// One or more characters of RFC 4648 §5, without padding.
 pub fn is_base64url(text: &str) -> bool {

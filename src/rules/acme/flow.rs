@@ -10,7 +10,7 @@ use crate::rules::acme::jws::base64url;
 use crate::rules::acme::pace::Pace;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
 use crate::rules::acme::proving::{
-    Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, name_of, rejected,
+    Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, left_open, name_of, rejected,
 };
 use crate::rules::acme::types::{Authorization, Directory, Finalize, Order, Problem, Reply};
 use crate::words::fault::{Failure, Refusal, Trouble};
@@ -148,6 +148,11 @@ impl Flow {
             (Stage::Challenge, Some(_)) if again && is_ours(reply.status) => {
                 self.rest(Stage::RestAuthorization, doing, None)
             }
+            // Some CAs look while they are being told, and say here what they saw.
+            (Stage::Challenge, Some(no)) if is_ours(reply.status) => {
+                let rejected = self.candidate.as_ref().map(|candidate| candidate.proof.challenge);
+                Err(Refusal { rejected, ..no }.into())
+            }
             (Stage::Finalize, Some(_)) if again && is_ours(reply.status) => self.rest(Stage::RestOrder, doing, None),
             (Stage::PollAuthorization, None) => self.read_verdict(doing, reply),
             (Stage::Finalize, None) => {
@@ -253,7 +258,7 @@ impl Flow {
             return self.next_authorization();
         }
         let name = name_of(&authorization, &self.brief)?;
-        if authorization.status != "pending" {
+        if !is_open(&authorization) {
             return Err(rejected(&authorization, &name).into());
         }
         let account = self.account.as_deref().unwrap_or_default();
@@ -294,8 +299,8 @@ impl Flow {
 
     fn read_verdict(&mut self, doing: &str, reply: &Reply) -> Next {
         let authorization: Authorization = json(doing, reply)?;
-        match (authorization.status.as_str(), &self.name) {
-            ("valid", _) => {
+        match &self.name {
+            _ if authorization.status == "valid" => {
                 if self.stands_in_dns() {
                     return self.next_authorization();
                 }
@@ -303,14 +308,29 @@ impl Flow {
                 self.stage = Stage::Proven;
                 Ok(Turn::Unserve(proof))
             }
-            // RFC 8555 §7.1.6 knows no processing authorization, but some CAs do.
-            ("pending" | "processing", _) => self.rest(Stage::RestAuthorization, doing, reply.retry_after),
-            (_, Some(name)) => {
+            _ if is_open(&authorization) => self.read_open(doing, &authorization, reply.retry_after),
+            Some(name) => {
                 let no = Refusal { retry_after: reply.retry_after, ..rejected(&authorization, name) };
                 Err(no.into())
             }
-            (_, None) => Err(out_of_turn(doing)),
+            None => Err(out_of_turn(doing)),
         }
+    }
+
+    /// RFC 8555 §8.2: a CA that has looked and found nothing may leave the challenge open and say why. It looks again
+    /// when it is told again, and nobody waits for it after that.
+    fn read_open(&mut self, doing: &str, authorization: &Authorization, asked: Option<Span>) -> Next {
+        if let Some(candidate) = &mut self.candidate
+            && let Some(error) = left_open(authorization, candidate)
+        {
+            if std::mem::replace(&mut candidate.told_again, true) {
+                let rejected = Some(candidate.proof.challenge);
+                return Err(Refusal { rejected, retry_after: asked, ..from_problem(doing, error) }.into());
+            }
+            let url = candidate.url.clone();
+            return self.post(Stage::Challenge, url, "{}".into());
+        }
+        self.rest(Stage::RestAuthorization, doing, asked)
     }
 
     fn finalize(&mut self) -> Next {
@@ -422,6 +442,11 @@ impl Turns for Flow {
 /// Whether a refusal is about the question, and not about the CA's own state.
 fn is_ours(status: u16) -> bool {
     (400..500).contains(&status) && status != 429
+}
+
+/// RFC 8555 §7.1.6 knows no processing authorization, but some CAs do.
+fn is_open(authorization: &Authorization) -> bool {
+    matches!(authorization.status.as_str(), "pending" | "processing")
 }
 
 /// Twice the names that any CA takes into one order.

@@ -62,7 +62,7 @@ pub fn is(refusal: &Refusal, short: &str) -> bool {
 
 /// The refusal in a reply that is not 2xx, whether or not it brought a document.
 pub fn refusal(doing: &str, reply: &Reply) -> Refusal {
-    let document: Option<Problem> = serde_json::from_slice(&reply.body).ok();
+    let document: Option<Problem> = fits(&reply.body).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
     let mut refusal = match document {
         Some(problem) if problem.kind.is_some() => from_problem(doing, &problem),
         _ => Refusal::ours(doing, UNEXPECTED, bare(reply)),
@@ -110,6 +110,9 @@ fn bare(reply: &Reply) -> String {
 
 /// The JSON in an answer that was no refusal, or what it is instead.
 pub fn json<T: DeserializeOwned>(doing: &str, reply: &Reply) -> Result<T, Refusal> {
+    if !fits(&reply.body) {
+        return Err(Refusal::ours(doing, UNEXPECTED, "the CA's answer has too many parts"));
+    }
     serde_json::from_slice(&reply.body).map_err(|why| {
         let kind = reply.content_type.as_deref().unwrap_or("").to_ascii_lowercase();
         let detail = if reply.body.trim_ascii().is_empty() {
@@ -131,6 +134,14 @@ pub fn json<T: DeserializeOwned>(doing: &str, reply: &Reply) -> Result<T, Refusa
         Refusal { status: Some(reply.status), ..Refusal::ours(doing, UNEXPECTED, detail) }
     })
 }
+
+/// Whether what is made of an answer stays small: a megabyte of `0,0,0` would become a hundred megabytes of challenges.
+fn fits(body: &[u8]) -> bool {
+    body.iter().filter(|byte| **byte == b',').count() <= MOST_COMMAS
+}
+
+/// An order of 100 names, the most that any CA takes, has 400.
+const MOST_COMMAS: usize = 4000;
 
 /// Text from the CA as it may stand in a log or on a terminal: control characters and what turns text around are
 /// escaped, and it ends after 1 kB.

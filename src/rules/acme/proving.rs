@@ -3,7 +3,7 @@
 use crate::rules::acme::asking::is_base64url;
 use crate::rules::acme::problem::{UNEXPECTED, from_problem, tame};
 use crate::rules::acme::turns::{Brief, Proof};
-use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer};
+use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer, Problem};
 use crate::rules::txt::{self, Txt};
 use crate::words::config::Challenge;
 use crate::words::fault::{ACME_ERROR, Refusal};
@@ -18,6 +18,8 @@ pub struct Candidate {
     pub url: String,
     /// The CA looks already, because an earlier order told it to.
     pub begun: bool,
+    /// The CA was told twice.
+    pub told_again: bool,
 }
 
 /// The name among the asked ones that this authorization is for.
@@ -63,7 +65,7 @@ pub fn candidates(
             return Err(Refusal::ours(&doing, UNEXPECTED, why));
         }
         let begun = offer.status.as_deref().is_some_and(|status| status != "pending");
-        candidates.push_back(Candidate { proof, url: offer.url.clone(), begun });
+        candidates.push_back(Candidate { proof, url: offer.url.clone(), begun, told_again: false });
     }
     if candidates.is_empty() {
         return Err(mismatch(&doing, &offered, brief));
@@ -106,21 +108,40 @@ pub const UNSUITABLE: &str = "None of the ACME challenge methods configured for 
 /// An answer could not be put in place here; the CA was not asked about it.
 pub const SETUP_FAILURE: &str = "challenge-setup-failure";
 
-/// Why an authorization will never become valid: the CA's own words about the challenge, if it left any.
+/// What the CA says about a challenge of ours that it does not look at any more, but has not refused.
+pub fn left_open<'a>(authorization: &'a Authorization, candidate: &Candidate) -> Option<&'a Problem> {
+    authorization.challenges.iter().find_map(|offer| match offer {
+        Offer::Known(challenge) if challenge.url == candidate.url && challenge.status.as_deref() == Some("pending") => {
+            challenge.error.as_ref()
+        }
+        _ => None,
+    })
+}
+
+/// Why an authorization will never become valid: the CA's own words about the challenge, if it left any. Some CAs leave
+/// none, and only mark the challenge.
 pub fn rejected(authorization: &Authorization, name: &Name) -> Refusal {
-    let challenges = authorization.challenges.iter().filter_map(|offer| match offer {
-        Offer::Known(challenge) => Some((challenge, challenge.error.as_ref()?)),
-        Offer::Other(_) => None,
-    });
-    let mut challenges = challenges;
-    match challenges.next() {
-        Some((challenge, error)) => Refusal {
-            rejected: Challenge::of_word(&challenge.kind),
-            ..from_problem(&format!("proving {name} by {}", tame(&challenge.kind)), error)
-        },
-        None => {
-            let why = format!("the authorization is {}, and the CA gave no reason", tame(&authorization.status));
-            Refusal::ours(&format!("proving {name}"), &format!("{ACME_ERROR}unauthorized"), why)
+    let mut marked: Option<&Offered> = None;
+    for offer in &authorization.challenges {
+        let Offer::Known(challenge) = offer else { continue };
+        let better = match marked {
+            Some(known) => known.error.is_none() && challenge.error.is_some(),
+            None => challenge.error.is_some() || challenge.status.as_deref() == Some("invalid"),
+        };
+        if better {
+            marked = Some(challenge);
         }
     }
+    let doing = match marked {
+        Some(challenge) => format!("proving {name} by {}", tame(&challenge.kind)),
+        None => format!("proving {name}"),
+    };
+    let refusal = match marked.and_then(|challenge| challenge.error.as_ref()) {
+        Some(error) => from_problem(&doing, error),
+        None => {
+            let why = format!("the authorization is {}, and the CA gave no reason", tame(&authorization.status));
+            Refusal::ours(&doing, &format!("{ACME_ERROR}unauthorized"), why)
+        }
+    };
+    Refusal { rejected: marked.and_then(|challenge| Challenge::of_word(&challenge.kind)), ..refusal }
 }

@@ -208,6 +208,11 @@ impl Machine {
         }
     }
 
+    /// Whether it starts with [`Pace::Hurried`].
+    pub fn can_hurry(&self) -> bool {
+        self.fact("hurries").is_none_or(|can| can != "no")
+    }
+
     #[track_caller]
     pub fn triple(&self) -> String {
         self.fact("triple").expect("triple=, a folder of cross/")

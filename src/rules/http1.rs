@@ -381,8 +381,7 @@ pub fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::board::{CertReport, Diary, Next};
-    use crate::words::cert::{Backoff, Held, KeyKind};
+    use crate::words::board::{CertReport, Diary};
     use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
     use crate::words::name::{Labels, Name};
@@ -456,36 +455,7 @@ mod tests {
     }
 
     fn cert(names: &[&str], not_after: Unix) -> CertReport {
-        let held = Held {
-            names: names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect(),
-            kind: KeyKind::P256,
-            ca: "https://ca.example/dir".into(),
-            not_before: not_after.minus(Span::days(90)),
-            not_after,
-            since: not_after.minus(Span::days(90)),
-            serial: vec![0x0a, 0xbc],
-            sha256: [0xcd; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        };
-        CertReport {
-            kind: KeyKind::P256,
-            own: false,
-            held: Some(held),
-            staged: None,
-            suggested: None,
-            why: None,
-            next: Next::Nothing,
-            renew_at: None,
-            order: Backoff::default(),
-            tell: Backoff::default(),
-            told: true,
-            waits_for: "",
-            staple: None,
-            ends_soon: false,
-        }
+        CertReport::well(names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect(), not_after)
     }
 
     /// `302 https://…`, `status`, or what else becomes of it.

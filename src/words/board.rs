@@ -158,3 +158,42 @@ impl Diary {
         self.0.iter().rev()
     }
 }
+
+#[cfg(test)]
+impl CertReport {
+    /// Of a certificate that nothing is to be done about: what the tests of several rooms begin with.
+    pub fn well(names: Vec<crate::words::name::Name>, not_after: Unix) -> Self {
+        use crate::words::time::Span;
+        let from = not_after.minus(Span::days(90));
+        let held = Held {
+            names,
+            kind: KeyKind::P256,
+            ca: "https://ca.example/dir".into(),
+            not_before: from,
+            not_after,
+            since: from,
+            serial: vec![0x0a, 0xbc],
+            sha256: [0xcd; 32],
+            must_staple: false,
+            staple_asked: false,
+            authority: vec![],
+            profile: None,
+        };
+        Self {
+            kind: KeyKind::P256,
+            own: false,
+            held: Some(held),
+            staged: None,
+            suggested: None,
+            why: None,
+            next: Next::Nothing,
+            renew_at: None,
+            order: Backoff::default(),
+            tell: Backoff::default(),
+            told: true,
+            waits_for: "",
+            staple: None,
+            ends_soon: false,
+        }
+    }
+}

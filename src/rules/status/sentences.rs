@@ -187,7 +187,6 @@ fn next(report: &Report, cert: &CertReport) -> String {
 mod tests {
     use super::*;
     use crate::words::board::{Diary, StapleReport};
-    use crate::words::cert::{Held, KeyKind};
     use crate::words::config::{Md, Static};
     use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
     use crate::words::name::{Labels, Name};
@@ -205,35 +204,12 @@ mod tests {
 
     fn cert(days: u64) -> CertReport {
         let not_after = NOW.plus(Span::days(days));
-        let held = Held {
-            names: vec![name()],
-            kind: KeyKind::P256,
-            ca: "https://ca.example/dir".into(),
-            not_before: not_after.minus(Span::days(90)),
-            not_after,
-            since: not_after.minus(Span::days(90)),
-            serial: vec![0x0a, 0xbc],
-            sha256: [0xcd; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        };
         CertReport {
-            kind: KeyKind::P256,
-            own: false,
-            held: Some(held),
-            staged: None,
-            suggested: None,
             why: (days < 30).then_some(Why::Due),
             next: Next::At(if days < 30 { AT } else { not_after.minus(Span::days(30)) }),
             renew_at: Some(not_after.minus(Span::days(30))),
-            order: Backoff::default(),
-            tell: Backoff::default(),
-            told: true,
-            waits_for: "",
-            staple: None,
             ends_soon: days < 9,
+            ..CertReport::well(vec![name()], not_after)
         }
     }
 

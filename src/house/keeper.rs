@@ -476,7 +476,11 @@ impl<'a> Keeper<'a> {
         let had_clock = self.had_clock.replace(now.is_some());
         match (had_clock, now) {
             (None | Some(true), None) => {
-                let shown = self.doors.clock.now().map_or("a time before 1970".into(), Unix::rfc3339);
+                let shown = self
+                    .doors
+                    .clock
+                    .now()
+                    .map_or("before 1970, or after a boot and kept by nobody".into(), Unix::rfc3339);
                 log::warn!(
                     "the clock can't be believed ({shown}): what is held is served, and work waits for the time"
                 );

@@ -37,12 +37,16 @@ impl Keeper<'_> {
         let now = self.now();
         for slot in self.lives.wanted() {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
+            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
+            // A file system may know one file by its old name and its new one when the power goes; it may be a key.
+            for path in self.paths(&md, &slot).iter().chain(&tried.exported) {
+                self.doors.disk.sweep(Path::new(path));
+            }
             let Some(held) = self.lives.active(&slot, now) else { continue };
             let disk = &*self.doors.disk;
             let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
             let in_place = self.files(&md, &slot, now).is_ok_and(|files| files.iter().all(there));
             // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
-            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
             let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
             if in_place && (owed || tried.exported == self.paths(&md, &slot)) {
                 continue;

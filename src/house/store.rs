@@ -13,7 +13,7 @@
 mod leftovers;
 mod reader;
 
-use crate::doors::disk::{Access, Disk, Op, temp_of};
+use crate::doors::disk::{Access, Disk};
 use crate::rules::acme::proving::SETUP_FAILURE;
 use crate::rules::record::{self, State};
 use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
@@ -334,10 +334,7 @@ impl Store {
     fn load_state(&mut self, reader: &mut Reader<'_>) {
         let Some(path) = &self.state_path else { return };
         // The folder may be one that is shared with others: only our own leftover is looked for.
-        let temp = temp_of(path);
-        if matches!(reader.disk.read(&temp), Ok(Some(_))) {
-            let _ = reader.disk.act(Op::Unlink(&temp));
-        }
+        reader.disk.sweep(path);
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 

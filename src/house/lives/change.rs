@@ -1,6 +1,6 @@
 //! What becomes of lives when the configuration changes, or when somebody tidies up.
 
-use super::Lives;
+use super::{Life, Lives};
 use crate::rules::kin::{self, Kin};
 use crate::rules::record;
 use crate::words::cert::{KeyKind, Slot, Want};
@@ -47,12 +47,18 @@ impl Lives {
             });
             // What an MD that still is has no use for just now may be of use to it again.
             let homeless = lives().filter(|(slot, _)| !self.mds.contains_key(&slot.md));
-            let orphans = homeless.filter_map(|(slot, life)| match (&life.want, life.newest()) {
-                (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
-                _ => None,
-            });
+            let mut orphans = vec![];
+            for (slot, life) in homeless {
+                let (None, Some(held)) = (&life.want, life.newest()) else { continue };
+                // A move that the power has broken off is ended: the same is held in both places.
+                let is_same = |life: &Life| life.newest().is_some_and(|newest| newest.sha256 == held.sha256);
+                match lives().find(|(_, life)| life.want.is_some() && is_same(life)) {
+                    Some((twin, _)) => pairs.push((twin.clone(), slot.clone())),
+                    None => orphans.push(Kin { md: &slot.md, names: &held.names }),
+                }
+            }
             let place = |md: &Name| Slot { md: md.clone(), family };
-            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans.collect::<Vec<_>>());
+            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans);
             pairs.extend(found.into_iter().map(|(heir, orphan)| (place(heir), place(orphan))));
         }
         pairs

@@ -25,6 +25,8 @@ mod messages;
 mod orders;
 #[path = "days/own.rs"]
 mod own;
+#[path = "days/power.rs"]
+mod power;
 #[path = "days/prune.rs"]
 mod prune;
 #[path = "days/reload.rs"]
@@ -157,8 +159,12 @@ impl World {
 
     /// A life that a power cut may end; whether it did. What is in memory is gone then.
     fn live_or_die(&self, conf: &str, span: Span) -> bool {
-        let life = catch_unwind(AssertUnwindSafe(|| self.live(conf, span)));
-        match life {
+        self.dies(|| self.live(conf, span))
+    }
+
+    /// The same for whatever is done.
+    fn dies(&self, deed: impl FnOnce()) -> bool {
+        match catch_unwind(AssertUnwindSafe(deed)) {
             Ok(()) => false,
             Err(_) if self.disk.is_dead() => {
                 self.answers.withdraw_all();
@@ -300,44 +306,6 @@ fn a_hundred_restarts_order_nothing() {
         world.live(ONE, Span::mins(1));
     }
     assert_eq!((world.ca.requests(), world.ear.heard().len()), (requests, heard));
-}
-
-/// The plug is pulled in every operation of a first issuance and of a renewal, and either nothing or all of what was
-/// not synced survives. The next start serves the old pair or the new one, and the script hears of the new one.
-#[test]
-fn the_plug_is_pulled_at_every_operation() {
-    for keep in [Keep::Synced, Keep::All] {
-        for renewal in [false, true] {
-            let mut cuts = 0;
-            for n in 1.. {
-                let world = World::new();
-                if renewal {
-                    world.live(ONE, Span::hours(1));
-                    world.hands.turn(Span::days(61));
-                }
-                let old = world.served();
-                world.disk.cut_at(n);
-                if !world.live_or_die(ONE, Span::hours(1)) {
-                    break;
-                }
-                cuts += 1;
-                world.disk.reboot(keep);
-                let issued = world.issued();
-                let heard = world.ear.heard().len();
-                world.live(ONE, Span::hours(1));
-
-                let context = format!("{keep:?}, renewal {renewal}, cut in operation {n}:\n{}", world.status().0);
-                let new = world.served();
-                assert!(world.status().1, "{context}");
-                assert_ne!(new, old, "{context}");
-                assert!(new.starts_with(&world.newest_pem()), "{context}");
-                assert!(world.ear.heard().len() > heard, "the script is owed a call: {context}");
-                assert!(world.issued() - issued <= 1, "{context}");
-                assert_eq!(world.ca.accounts(), 1, "{context}");
-            }
-            assert!(cuts >= if renewal { 15 } else { 30 }, "only {cuts} cuts, renewal {renewal}");
-        }
-    }
 }
 
 #[test]

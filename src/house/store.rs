@@ -7,8 +7,8 @@
 //! <store>/accounts/<hash>.0 .1        our account whose place (the CA's URL, and what it is bound to) has this hash
 //! <state>                             in RAM: all that was tried, and said
 //! ```
-//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
-//! ours are left alone.
+//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held; but where a newer
+//! program has written, nothing is touched. Names that are not ours are left alone.
 
 mod leftovers;
 mod reader;
@@ -71,7 +71,8 @@ enum Side {
 }
 
 impl Store {
-    /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
+    /// Loads all that decodes. Only a store that can't be looked into at all, or that only a newer program can read, is
+    /// trouble: what is in it may be good.
     pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
         Self::load(root, state, disk, false)
     }
@@ -103,7 +104,7 @@ impl Store {
             state: State::default(),
         };
         let mut loaded = Loaded::default();
-        let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
+        let mut reader = Reader::new(disk, only_read);
         for text in reader.disk.list(&root.join("certs"))? {
             match Name::parse(&text, Labels::One) {
                 Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
@@ -116,7 +117,7 @@ impl Store {
             store.flash.clear();
         }
         store.load_state(&mut reader);
-        loaded.set_aside = reader.set_aside;
+        loaded.set_aside = reader.finish()?;
         loaded.tried = store.merge(&loaded.certs);
         loaded.said.clone_from(&store.state.said);
         Ok((store, loaded))

@@ -92,7 +92,7 @@ impl Keep {
             Self::Pages(size) => blot(size, &mut |at| at % 2 == 1),
             Self::Any(_) => {
                 blot(512, &mut |_| throw(dice) % 2 == 1);
-                if throw(dice) % 4 == 0 {
+                if throw(dice).is_multiple_of(4) {
                     left.truncate(bytes.len() / 512 * 512);
                 }
             }

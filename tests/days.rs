@@ -136,11 +136,16 @@ impl World {
     }
 
     fn run_in(&self, root: &str, conf: &str) {
+        self.try_in(root, conf).unwrap();
+    }
+
+    /// The same with a store that may refuse to be looked at.
+    fn try_in(&self, root: &str, conf: &str) -> Result<(), Trouble> {
         let mut disk = Mortal(self.disk.clone());
         let state = Path::new("/run/edgemd/state");
         let config = config(conf);
         let open = if config.only_reads() { Store::look } else { Store::open };
-        let (store, loaded) = open(Path::new(root), Some(state), &mut disk).unwrap();
+        let (store, loaded) = open(Path::new(root), Some(state), &mut disk)?;
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
         let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
         let (mut look, mut dns) = (self.eye.clone(), self.zone.clone());
@@ -155,6 +160,7 @@ impl World {
         };
         Keeper::new(doors, store, loaded, config, (self.answers.clone(), self.board.clone(), self.shelf.clone())).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
+        Ok(())
     }
 
     /// A life that a power cut may end; whether it did. What is in memory is gone then.

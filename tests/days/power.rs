@@ -26,9 +26,10 @@ pub struct Deed {
     pub before: fn() -> World,
     /// The configuration with which it is done, and with which the next start is.
     pub conf: fn() -> String,
-    pub act: fn(&World, &str),
+    /// Does it, in a life of so long.
+    pub act: fn(&World, &str, Span),
     /// Whoever asked for it and was not told that it is done asks again, before the next start.
-    pub again: fn(&World, &str),
+    pub again: fn(&World, &str, Span),
     /// What else has to be right in the end.
     pub after: fn(&World) -> Result<(), String>,
     /// How many orders belong to it.
@@ -37,7 +38,7 @@ pub struct Deed {
     pub ops: u32,
 }
 
-fn nothing(_: &World, _: &str) {}
+fn nothing(_: &World, _: &str, _: Span) {}
 
 fn fine(_: &World) -> Result<(), String> {
     Ok(())
@@ -52,8 +53,8 @@ fn in_flash(dir: &str) -> String {
     ONE.replace("MDExport /run/tls combined", &format!("MDExport {dir} pair"))
 }
 
-fn an_hour(world: &World, conf: &str) {
-    world.live(conf, Span::hours(1));
+fn live(world: &World, conf: &str, span: Span) {
+    world.live(conf, span);
 }
 
 fn new(conf: &str) -> World {
@@ -73,24 +74,24 @@ fn both() -> String {
 }
 
 /// Somebody asks for something while the daemon runs.
-fn knocked(world: &World, conf: &str, knock: Knock) {
+fn knocked(world: &World, conf: &str, knock: Knock, span: Span) {
     world.hands.knock_in(Span::secs(1), knock);
-    world.live(conf, Span::mins(5));
+    world.live(conf, span);
 }
 
-fn roll(world: &World, conf: &str) {
+fn roll(world: &World, conf: &str, span: Span) {
     let (ended, _ends) = smol::channel::unbounded();
-    knocked(world, conf, Knock::Accounts { what: Accounts::Roll { ca: None }, ended });
+    knocked(world, conf, Knock::Accounts { what: Accounts::Roll { ca: None }, ended }, span);
 }
 
-fn revoke(world: &World, conf: &str) {
+fn revoke(world: &World, conf: &str, span: Span) {
     let (ended, _ends) = smol::channel::unbounded();
-    knocked(world, conf, Knock::Revoke { name: "a.example".into(), reason: None, ended });
+    knocked(world, conf, Knock::Revoke { name: "a.example".into(), reason: None, ended }, span);
 }
 
-fn prune(world: &World, conf: &str) {
+fn prune(world: &World, conf: &str, span: Span) {
     let (ended, _ends) = smol::channel::unbounded();
-    knocked(world, conf, Knock::Prune { yes: true, ended });
+    knocked(world, conf, Knock::Prune { yes: true, ended }, span);
 }
 
 /// A device with a new disk, on which there is what acme.sh had.
@@ -110,7 +111,7 @@ fn before_import() -> World {
     World { eye: Eye::on(&disk, "/run/tls/a.example.crt"), disk, ..world }
 }
 
-fn do_import(world: &World, conf: &str) {
+fn do_import(world: &World, conf: &str, _: Span) {
     let mut disk = Mortal(world.disk.clone());
     let (mut store, loaded) = Store::open(Path::new("/store"), None, &mut disk).unwrap();
     let from = (Path::new("/home/acme"), world.hands.now().unwrap(), "imported");
@@ -123,7 +124,7 @@ pub const DEEDS: [Deed; 13] = [
         name: "first issuance",
         before: World::new,
         conf: one,
-        act: an_hour,
+        act: live,
         again: nothing,
         after: fine,
         orders: 1,
@@ -133,7 +134,7 @@ pub const DEEDS: [Deed; 13] = [
         name: "renewal",
         before: || due(ONE),
         conf: one,
-        act: an_hour,
+        act: live,
         again: nothing,
         after: fine,
         orders: 1,
@@ -143,7 +144,7 @@ pub const DEEDS: [Deed; 13] = [
         name: "renewal with exports in flash",
         before: || due(&in_flash("/etc/tls")),
         conf: || in_flash("/etc/tls"),
-        act: an_hour,
+        act: live,
         again: nothing,
         after: fine,
         orders: 1,
@@ -157,7 +158,7 @@ pub const DEEDS: [Deed; 13] = [
             world
         },
         conf: one,
-        act: an_hour,
+        act: live,
         again: nothing,
         after: fine,
         orders: 1,
@@ -171,7 +172,7 @@ pub const DEEDS: [Deed; 13] = [
             world
         },
         conf: one,
-        act: an_hour,
+        act: live,
         again: nothing,
         after: |world| {
             let accounts = (world.ca.accounts(), world.other.accounts());
@@ -189,7 +190,7 @@ pub const DEEDS: [Deed; 13] = [
             world
         },
         conf: || format!("MDStapling on\n{ONE}"),
-        act: an_hour,
+        act: live,
         again: nothing,
         after: |world| match world.status().0.contains("OCSP good") {
             true => Ok(()),
@@ -222,7 +223,7 @@ pub const DEEDS: [Deed; 13] = [
         name: "exports to another place",
         before: || new(&in_flash("/etc/tls")),
         conf: || in_flash("/etc/ssl"),
-        act: an_hour,
+        act: live,
         again: nothing,
         after: |world| {
             let files = world.disk.files().into_iter().map(|path| path.display().to_string());
@@ -241,7 +242,7 @@ pub const DEEDS: [Deed; 13] = [
             world
         },
         conf: || in_flash("/etc/tls").replace("MDomain a.example", "MDomain"),
-        act: an_hour,
+        act: live,
         again: nothing,
         after: |world| {
             // What `prune` may find is that something was told of there, no key.
@@ -315,8 +316,7 @@ fn is_rolled(world: &World) -> Result<(), String> {
 
 /// Before it was written down nobody was told that it is done: it is asked for once more.
 fn is_revoked(world: &World) -> Result<(), String> {
-    revoke(world, ONE);
-    world.live(ONE, Span::hours(1));
+    revoke(world, ONE, Span::hours(1));
     let revoked: Vec<Vec<u8>> = world.ca.revoked().into_iter().map(|(der, _)| der).collect();
     let newest = world.ca.issued().last().unwrap().der.clone();
     match !revoked.contains(&newest) && world.served().starts_with(&world.newest_pem()) {
@@ -363,25 +363,25 @@ pub fn each_cut(before: &dyn Fn() -> World, act: &dyn Fn(&World), look: &mut dyn
 
 /// How things stood before a deed.
 pub struct Verge {
-    held: BTreeMap<Slot, usize>,
-    issued: usize,
-    heard: usize,
+    pub held: BTreeMap<Slot, usize>,
+    pub issued: usize,
+    pub heard: usize,
 }
 
 impl Verge {
-    fn of(world: &World) -> Self {
+    pub fn of(world: &World) -> Self {
         let held = held(&world.disk, &issued(world)).expect("a store in order");
         Self { held, issued: issued(world).len(), heard: world.ear.heard().len() }
     }
 }
 
 /// The leaves that were ever issued, the oldest first; the other CA is the one that was asked before.
-fn issued(world: &World) -> Vec<Vec<u8>> {
+pub fn issued(world: &World) -> Vec<Vec<u8>> {
     world.other.issued().into_iter().chain(world.ca.issued()).map(|issued| issued.der).collect()
 }
 
 /// What is held in each place, as its number among what was issued; or what is wrong with the store.
-fn held(disk: &RamDisk, issued: &[Vec<u8>]) -> Result<BTreeMap<Slot, usize>, String> {
+pub fn held(disk: &RamDisk, issued: &[Vec<u8>]) -> Result<BTreeMap<Slot, usize>, String> {
     let disk = disk.copy();
     let (store, loaded) = Store::open(Path::new("/store"), None, &mut disk.clone()).map_err(|why| why.to_string())?;
     if !loaded.set_aside.is_empty() {
@@ -402,7 +402,7 @@ fn held(disk: &RamDisk, issued: &[Vec<u8>]) -> Result<BTreeMap<Slot, usize>, Str
 }
 
 /// Of the MD that is to stay.
-fn newest_of(held: &BTreeMap<Slot, usize>) -> Option<usize> {
+pub fn newest_of(held: &BTreeMap<Slot, usize>) -> Option<usize> {
     held.iter().filter(|(slot, _)| slot.md.as_str() != "gone.example").map(|(_, at)| *at).max()
 }
 
@@ -437,7 +437,7 @@ fn examine(deed: &Deed, world: &World, verge: &Verge) -> Result<(), String> {
     if deed.orders > 0 && ordered > 0 && world.ear.heard().len() > verge.heard && !is_kept {
         return Err("the script was told of what was lost".into());
     }
-    (deed.again)(world, &conf);
+    (deed.again)(world, &conf, Span::mins(5));
     // The net is away: what is held is served all the same.
     let down = |down| [&world.ca, &world.other].map(|ca| ca.weather(|weather| weather.down = down));
     down(true);
@@ -472,7 +472,7 @@ fn cut_everywhere(name: &str) {
     let deed = DEEDS.iter().find(|deed| deed.name == name).expect("a deed");
     let conf = (deed.conf)();
     journal::take();
-    let cuts = each_cut(&deed.before, &|world| (deed.act)(world, &conf), &mut |world, verge, when| {
+    let cuts = each_cut(&deed.before, &|world| (deed.act)(world, &conf, Span::hours(1)), &mut |world, verge, when| {
         if let Err(why) = examine(deed, world, verge) {
             panic!("{name}: {when}: {why}\n{}", journal::take().join("\n"));
         }
@@ -524,7 +524,7 @@ fn a_missing_sync_would_be_seen() {
                 world
             };
             let mut seen = vec![];
-            each_cut(&before, &|world| (deed.act)(world, &conf), &mut |world, verge, when| {
+            each_cut(&before, &|world| (deed.act)(world, &conf, Span::hours(1)), &mut |world, verge, when| {
                 world.disk.lies(Lie::None);
                 seen.extend(examine(deed, world, verge).err().map(|why| format!("{when}: {why}")));
             });

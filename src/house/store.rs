@@ -131,11 +131,29 @@ impl Store {
 
     /// The one commit point of a certificate. The one before stays beside it until the next.
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
-        let next = Newest::after(self.certs.get(slot));
+        let newest = self.certs.get(slot).copied().or_else(|| self.unseen(disk, slot));
+        let next = Newest::after(newest.as_ref());
         let bytes = record::encode_cert(next.sequence, held, bundle);
         disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
+    }
+
+    /// The newest of the records that could not be read when the store was opened. One that still can't may have any number,
+    /// and is not to win against what comes now.
+    fn unseen(&self, disk: &dyn Disk, slot: &Slot) -> Option<Newest> {
+        let mut newest: Option<Newest> = None;
+        for side in [Side::Zero, Side::One] {
+            let sequence = match disk.read(&self.cert_path(slot, side)) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => record::decode_cert(&bytes).map_or(0, |(sequence, ..)| sequence),
+                Err(_) => u32::MAX / 2,
+            };
+            if newest.is_none_or(|newest| newest.sequence <= sequence) {
+                newest = Some(Newest { side, sequence });
+            }
+        }
+        newest
     }
 
     /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
@@ -182,11 +200,13 @@ impl Store {
     pub fn rename(&mut self, disk: &mut dyn Disk, old: &Slot, new: &Slot) -> Result<(), Trouble> {
         let pairs = self.pairs(disk, old)?;
         // The newest goes first: should the power go too, nothing older stands in its place.
-        let places = [Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 }];
-        for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
+        let (first, second) = (Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 });
+        for (place, (held, bundle)) in [first, second].into_iter().zip(&pairs) {
             let bytes = record::encode_cert(place.sequence, held, bundle);
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
-            self.certs.or_insert(new.clone(), place);
+        }
+        if !pairs.is_empty() {
+            self.certs.insert(new.clone(), first);
         }
         if let Some(stored) = self.staple(disk, old) {
             self.put_staple(disk, new, &stored)?;
@@ -195,7 +215,11 @@ impl Store {
         if !exported.is_empty() {
             self.put_flash(disk, new, &Tried { exported, ..Tried::default() })?;
         }
-        self.remove(disk, old)
+        // What can't be removed just now is held twice: that is seen to by the next start, or by `prune`.
+        if let Err(trouble) = self.remove(disk, old) {
+            log::warn!("{old}: its record was moved, but stays there for now: {trouble}");
+        }
+        Ok(())
     }
 
     /// Writes to each of the two places only what belongs there and is not there yet.
@@ -203,6 +227,24 @@ impl Store {
         let flash = self.put_flash(disk, slot, tried);
         let state = self.put_state(disk, &[(slot, tried)]);
         flash.and(state)
+    }
+
+    /// The account there, if it has come since the store was opened. One that can't be read is not taken for none: another
+    /// one would be made in its place.
+    pub fn find_account(&mut self, disk: &dyn Disk, place: &str) -> Result<Option<Account>, Trouble> {
+        let stem = record::file_stem(place);
+        let mut found: Option<(Newest, Account)> = None;
+        for side in [Side::Zero, Side::One] {
+            let Some(bytes) = disk.read(&self.account_path(&stem, side))? else { continue };
+            let Ok((sequence, account)) = record::decode_account(&bytes) else { continue };
+            if account.place() == place && found.as_ref().is_none_or(|(newest, _)| newest.sequence < sequence) {
+                found = Some((Newest { side, sequence }, account));
+            }
+        }
+        Ok(found.map(|(newest, account)| {
+            self.accounts.insert(stem, newest);
+            account
+        }))
     }
 
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {

@@ -3,8 +3,9 @@
 use super::{Life, Lives};
 use crate::rules::kin::{self, Kin};
 use crate::rules::record;
-use crate::words::cert::{KeyKind, Slot, Want};
+use crate::words::cert::{Bundle, KeyKind, Slot, Want};
 use crate::words::config::Config;
+use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::sorted::Map;
 use std::sync::Arc;
@@ -65,11 +66,15 @@ impl Lives {
     }
 
     /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
-    pub fn inherit(&mut self, new: &Slot, old: &Slot) {
+    pub fn inherit(&mut self, new: &Slot, old: &Slot, unsaved: Option<(Bundle, Trouble)>) {
         let Some(orphan) = self.certs.remove(old) else { return };
         let life = self.certs.or_default(new.clone());
         life.held = orphan.held;
-        life.unsaved = orphan.unsaved;
+        if unsaved.is_some() {
+            // The one before stays where it is.
+            life.held.truncate(1);
+        }
+        life.unsaved = unsaved.or(orphan.unsaved);
         life.staple = orphan.staple;
         life.note_revoked();
         (life.tried.told, life.tried.notified) = (None, None);

@@ -14,6 +14,8 @@ mod cas;
 mod clock;
 #[path = "days/crowd.rs"]
 mod crowd;
+#[path = "days/disks.rs"]
+mod disks;
 #[path = "days/dns.rs"]
 mod dns;
 #[path = "days/exports.rs"]

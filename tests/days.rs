@@ -21,6 +21,9 @@ mod dns;
 #[path = "days/exports.rs"]
 mod exports;
 mod fake;
+#[allow(dead_code, reason = "what is kept here is on no real disk")]
+#[path = "harness/growth.rs"]
+mod growth;
 #[path = "days/messages.rs"]
 mod messages;
 #[path = "days/orders.rs"]
@@ -39,6 +42,8 @@ mod revoked;
 mod rolled;
 #[path = "days/served.rs"]
 mod served;
+#[path = "days/soak.rs"]
+mod soak;
 #[path = "days/stapling.rs"]
 mod stapling;
 #[path = "days/years.rs"]
@@ -143,16 +148,21 @@ impl World {
 
     /// The same with a store that may refuse to be looked at.
     fn try_in(&self, root: &str, conf: &str) -> Result<(), Trouble> {
+        self.keep(root, conf, &mut self.hands.clone())
+    }
+
+    /// The same by a clock that somebody holds.
+    fn keep(&self, root: &str, conf: &str, clock: &mut dyn Clock) -> Result<(), Trouble> {
         let mut disk = Mortal(self.disk.clone());
         let state = Path::new("/run/edgemd/state");
         let config = config(conf);
         let open = if config.only_reads() { Store::look } else { Store::open };
         let (store, loaded) = open(Path::new(root), Some(state), &mut disk)?;
         let mut wire = FakeWire { cas: vec![self.ca.clone(), self.other.clone()], hands: self.hands.clone() };
-        let (mut clock, mut script, mut dice) = (self.hands.clone(), self.ear.clone(), self.dice.clone());
+        let (mut script, mut dice) = (self.ear.clone(), self.dice.clone());
         let (mut look, mut dns) = (self.eye.clone(), self.zone.clone());
         let doors = Doors {
-            clock: &mut clock,
+            clock,
             wire: &mut wire,
             disk: &mut disk,
             script: &mut script,

@@ -145,14 +145,12 @@ impl Keeper<'_> {
     }
 
     fn put_account(&mut self, account: Account, then: &str) {
-        match self.store.put_account(self.doors.disk, &account) {
-            Ok(()) => _ = self.unsaved_accounts.remove(&account.place()),
-            Err(trouble) => {
-                log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
-                self.unsaved_accounts.insert(account.place());
-                self.save_later();
-            }
+        let saved = self.store.put_account(self.doors.disk, &account);
+        if let Err(trouble) = &saved {
+            log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
+            self.save_later();
         }
+        self.lives.saved_account(&account.place(), saved);
         self.lives.keep_account(account);
     }
 
@@ -244,7 +242,6 @@ impl Keeper<'_> {
         let line = match failure {
             Some(failure) => format!("the account at {ca} is not deactivated: {failure}"),
             None => {
-                self.unsaved_accounts.remove(place);
                 self.lives.forget_account(place);
                 match self.store.remove_account(self.doors.disk, place) {
                     Ok(()) => format!("the account at {ca} is deactivated; the next order there makes a new one"),

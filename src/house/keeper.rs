@@ -61,8 +61,6 @@ pub struct Keeper<'a> {
     quiet_until: Span,
     /// What was thrown for the start, while that waits for a clock.
     thrown: Option<Span>,
-    /// The places of the accounts that the disk did not take yet.
-    pub(super) unsaved_accounts: Set<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
     look_by: Span,
@@ -112,7 +110,6 @@ impl<'a> Keeper<'a> {
             revocations: Jobs::default(),
             quiet_until: Span::ZERO,
             thrown: None,
-            unsaved_accounts: Set::new(),
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,

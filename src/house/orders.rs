@@ -163,14 +163,14 @@ impl Keeper<'_> {
 
     /// Tries again what the disk did not take; whether all is there now.
     pub(super) fn save_again(&mut self) -> bool {
-        self.unsaved_accounts.retain(|place| {
-            let Some(account) = self.lives.account(place) else { return false };
+        for place in self.lives.unsaved_accounts() {
+            let Some(account) = self.lives.account(&place) else { continue };
             let saved = self.store.put_account(self.doors.disk, account);
             if saved.is_ok() {
                 log::info!("the account at {} is stored now", account.ca);
             }
-            saved.is_err()
-        });
+            self.lives.saved_account(&place, saved);
+        }
         for slot in self.lives.unsaved() {
             let Some(life) = self.lives.life(&slot) else { continue };
             if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.newest().cloned()) {
@@ -184,6 +184,6 @@ impl Keeper<'_> {
             self.save_tried(&slot);
         }
         let is_clear = self.clear_again();
-        is_clear && self.unsaved_accounts.is_empty() && self.lives.unsaved().is_empty()
+        is_clear && self.lives.unsaved_accounts().is_empty() && self.lives.unsaved().is_empty()
     }
 }

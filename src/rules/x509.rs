@@ -194,6 +194,28 @@ pub(super) fn moment(secs: i64) -> Unix {
     Unix::from_secs(u64::try_from(secs).unwrap_or(0))
 }
 
+/// The body of a fuzz target: what is read of a certificate is in it, and what is accepted has all that was asked for.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let now = Unix::from_secs(1_800_000_000);
+    assert!(authority(bytes).len() <= 255);
+    let _ = issuer(bytes);
+    let Ok(held) = facts(bytes, KeyKind::P256, "https://ca.example", now) else { return };
+    for name in &held.names {
+        crate::words::name::fuzz(name.as_str().as_bytes());
+        assert!(held.covers(core::slice::from_ref(name)));
+    }
+    assert!(bytes.windows(held.serial.len().max(1)).any(|part| part == held.serial) || held.serial.is_empty());
+    let chain = [bytes.to_vec()];
+    assert!(pleases(&chain, &Chain::Shortest) && linked(&chain).is_ok());
+    let key = parse(bytes).map(|leaf| leaf.public_key().raw.to_vec()).unwrap_or_default();
+    match accept(&chain, &key, &held.names, KeyKind::P256, "https://ca.example", Some(now)) {
+        Ok(held) => assert!(held.not_before < held.not_after && now < held.not_after && held.serial.len() <= 64),
+        Err(refusal) => assert!(!refusal.detail.contains(char::is_control), "{}", refusal.detail),
+    }
+    assert!(accept(&chain, &[1], &held.names, KeyKind::P256, "https://ca.example", Some(now)).is_err());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

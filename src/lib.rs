@@ -58,6 +58,7 @@ pub mod words {
     pub mod fault;
     pub mod message;
     pub mod name;
+    pub mod sorted;
     pub mod staple;
     pub mod time;
 }

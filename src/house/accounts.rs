@@ -14,7 +14,7 @@ use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
 use crate::words::fault::{Failure, Trouble};
-use std::collections::BTreeSet;
+use crate::words::sorted::Set;
 use std::path::PathBuf;
 
 impl Keeper<'_> {
@@ -37,7 +37,7 @@ impl Keeper<'_> {
 
     /// Removes the answers that a daemon which was killed has left where other web servers find them.
     pub(super) fn sweep_webroots(&mut self) {
-        let roots: BTreeSet<PathBuf> = self.config.mds.iter().filter_map(|md| md.webroot.clone()).collect();
+        let roots: Set<PathBuf> = self.config.mds.iter().filter_map(|md| md.webroot.clone()).collect();
         let keys = self.lives.accounts().filter(|_| !roots.is_empty());
         let keys = keys.filter_map(|account| AccountKey::from_pkcs8(&account.key).ok());
         let thumbprints: Vec<String> = keys.map(|key| key.thumbprint()).collect();

@@ -9,8 +9,8 @@ use crate::rules::plan;
 use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::{Export, Md};
 use crate::words::fault::Trouble;
+use crate::words::sorted::Set;
 use crate::words::time::Unix;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Keeper<'_> {
@@ -67,7 +67,7 @@ impl Keeper<'_> {
             return expected;
         }
         let wanted = self.lives.wanted();
-        let in_use: BTreeSet<String> =
+        let in_use: Set<String> =
             wanted.iter().flat_map(|slot| self.lives.md(&slot.md).map(|md| self.paths(md, slot))).flatten().collect();
         left.retain(|path| !in_use.contains(path));
         let unsaved = self.lives.life(slot).and_then(|life| life.unsaved.as_ref().map(|(bundle, _)| bundle.clone()));

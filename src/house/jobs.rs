@@ -3,7 +3,7 @@
 use crate::doors::clock::Ended;
 use crate::rules::control::Say;
 use crate::words::cert::Slot;
-use std::collections::BTreeSet;
+use crate::words::sorted::Set;
 
 /// Why an account is left alone for now.
 pub const HALF_ROLLED: &str = "a change of the account's key was broken off, and it is not known which one the CA has; `edgemd account roll` ends it";
@@ -12,7 +12,7 @@ pub const HALF_ROLLED: &str = "a change of the account's key was broken off, and
 pub struct Jobs(Vec<Job>);
 
 struct Job {
-    left: BTreeSet<Slot>,
+    left: Set<Slot>,
     failed: bool,
     ended: Ended,
 }
@@ -29,7 +29,7 @@ impl Jobs {
     }
 
     /// Everything that some job still waits for.
-    pub fn open(&self) -> BTreeSet<Slot> {
+    pub fn open(&self) -> Set<Slot> {
         self.0.iter().flat_map(|job| job.left.iter().cloned()).collect()
     }
 

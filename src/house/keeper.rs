@@ -23,8 +23,8 @@ use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Topic;
 use crate::words::name::Name;
+use crate::words::sorted::{Map, Set};
 use crate::words::time::{Span, Unix};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The outside, one trait for each thing.
@@ -49,11 +49,11 @@ pub struct Keeper<'a> {
     pub(super) hung_up: Vec<Box<dyn Line>>,
     pub(super) askings: Vec<Asking>,
     /// The MDs whose responder could not be asked yet.
-    pub(super) unasked: BTreeSet<Name>,
+    pub(super) unasked: Set<Name>,
     board: Arc<Board>,
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
-    pub(super) shelved: BTreeMap<Name, Vec<[u8; 32]>>,
+    pub(super) shelved: Map<Name, Vec<[u8; 32]>>,
     jobs: Jobs,
     /// Who waits for the CAs to revoke something.
     pub(super) revocations: Jobs,
@@ -62,7 +62,7 @@ pub struct Keeper<'a> {
     /// What was thrown for the start, while that waits for a clock.
     thrown: Option<Span>,
     /// The places of the accounts that the disk did not take yet.
-    pub(super) unsaved_accounts: BTreeSet<String>,
+    pub(super) unsaved_accounts: Set<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
     look_by: Span,
@@ -71,11 +71,11 @@ pub struct Keeper<'a> {
     /// The time by both clocks, when it was last looked at.
     clocks: Option<(Unix, Span)>,
     /// The MDs of which there is news.
-    stale: BTreeSet<Name>,
+    stale: Set<Name>,
     /// What is due, while there is no room for it.
     pub(super) waiting: Vec<Slot>,
     /// What a CA is to be asked about.
-    pub(super) curious: BTreeSet<Slot>,
+    pub(super) curious: Set<Slot>,
 }
 
 /// However long nothing is due, the wall clock is read anew after this; while it can't be believed, sooner.
@@ -104,22 +104,22 @@ impl<'a> Keeper<'a> {
             errands: vec![],
             hung_up: vec![],
             askings: vec![],
-            unasked: BTreeSet::new(),
+            unasked: Set::new(),
             board,
             shelf,
-            shelved: BTreeMap::new(),
+            shelved: Map::new(),
             jobs: Jobs::default(),
             revocations: Jobs::default(),
             quiet_until: Span::ZERO,
             thrown: None,
-            unsaved_accounts: BTreeSet::new(),
+            unsaved_accounts: Set::new(),
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
             clocks: None,
-            stale: BTreeSet::new(),
+            stale: Set::new(),
             waiting: vec![],
-            curious: BTreeSet::new(),
+            curious: Set::new(),
         };
         keeper.lie_low();
         keeper.inherit();

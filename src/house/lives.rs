@@ -20,37 +20,37 @@ use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::message::Said;
 use crate::words::name::Name;
+use crate::words::sorted::{Map, Set};
 use crate::words::time::Unix;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub struct Lives {
-    mds: BTreeMap<Name, Arc<Md>>,
+    mds: Map<Name, Arc<Md>>,
     /// Their names in the order of the configuration.
     order: Vec<Name>,
-    certs: BTreeMap<Slot, Life>,
+    certs: Map<Slot, Life>,
     /// By their places.
-    accounts: BTreeMap<String, Account>,
+    accounts: Map<String, Account>,
     /// What the MDs that may use each of them give as their contacts.
-    contacts: BTreeMap<String, BTreeSet<String>>,
-    diaries: BTreeMap<Name, Diary>,
-    said: BTreeMap<Name, Said>,
+    contacts: Map<String, Set<String>>,
+    diaries: Map<Name, Diary>,
+    said: Map<Name, Said>,
     /// The end of the longest wait that each CA has asked for, of whichever want.
-    imposed: BTreeMap<String, Unix>,
+    imposed: Map<String, Unix>,
     /// What was ordered of each CA of the public.
-    orders: BTreeMap<String, Orders>,
+    orders: Map<String, Orders>,
     /// Set from the first moment with a clock, while nobody has asked for anything.
     start: Option<Start>,
     /// What each CA is called in DNS; `None`: it does not say.
-    issuers: BTreeMap<String, Option<String>>,
+    issuers: Map<String, Option<String>>,
     /// Where each CA says when it wants a certificate to be renewed, as far as that was seen since the start.
-    bases: BTreeMap<String, String>,
+    bases: Map<String, String>,
     /// Before this moment no clock is believed.
     floor: Unix,
     /// Of which MDs there is something new to say.
-    touched: BTreeSet<Name>,
+    touched: Set<Name>,
     /// Why the operator's own files of an MD can't be used.
-    faults: BTreeMap<Name, Vec<String>>,
+    faults: Map<Name, Vec<String>>,
 }
 
 /// One certificate's life.
@@ -94,29 +94,29 @@ impl Life {
 
 impl Lives {
     pub fn new(loaded: Loaded, config: &Config) -> Self {
-        let mut certs: BTreeMap<Slot, Life> = BTreeMap::new();
+        let mut certs: Map<Slot, Life> = Map::new();
         for (slot, held) in loaded.certs {
-            certs.entry(slot).or_default().held = held;
+            certs.or_default(slot).held = held;
         }
         for (slot, tried) in loaded.tried {
-            certs.entry(slot).or_default().tried = tried;
+            certs.or_default(slot).tried = tried;
         }
         let mut lives = Self {
-            mds: BTreeMap::new(),
+            mds: Map::new(),
             order: vec![],
             floor: plan::floor(certs.values().filter_map(Life::newest)),
             certs,
             accounts: loaded.accounts,
-            contacts: BTreeMap::new(),
-            diaries: BTreeMap::new(),
+            contacts: Map::new(),
+            diaries: Map::new(),
             said: loaded.said,
-            imposed: BTreeMap::new(),
-            orders: BTreeMap::new(),
+            imposed: Map::new(),
+            orders: Map::new(),
             start: None,
-            issuers: BTreeMap::new(),
-            bases: BTreeMap::new(),
-            touched: BTreeSet::new(),
-            faults: BTreeMap::new(),
+            issuers: Map::new(),
+            bases: Map::new(),
+            touched: Set::new(),
+            faults: Map::new(),
         };
         lives.sum_up_waits();
         lives.rewant(config);
@@ -132,7 +132,7 @@ impl Lives {
     pub fn slots_of(&self, names: &[Name]) -> Vec<Slot> {
         let of = |md: &Name| {
             let first = Slot { md: md.clone(), family: "" };
-            let lives = self.certs.range(first..).take_while(move |(slot, _)| slot.md == *md);
+            let lives = self.certs.starting_at(&first).take_while(move |(slot, _)| slot.md == *md);
             lives.filter(|(_, life)| life.want.is_some()).map(|(slot, _)| slot.clone()).collect::<Vec<_>>()
         };
         names.iter().flat_map(of).collect()
@@ -203,7 +203,7 @@ impl Lives {
     /// A link to the Internet is there: the waits end that we gave ourselves, but not one after a refusal of a moment ago:
     /// a link that comes and goes is no reason to be refused as often.
     pub fn link_up(&mut self, now: Option<Unix>) {
-        for (slot, life) in &mut self.certs {
+        for (slot, life) in self.certs.iter_mut() {
             for backoff in [&mut life.tried.order, &mut life.tried.tell] {
                 if plan::link_ends(backoff, now) {
                     backoff.until = None;
@@ -214,8 +214,8 @@ impl Lives {
     }
 
     /// What anybody who may use the account in this place gives as a contact.
-    pub fn contacts(&self, place: &str) -> &BTreeSet<String> {
-        const NONE: &BTreeSet<String> = &BTreeSet::new();
+    pub fn contacts(&self, place: &str) -> &Set<String> {
+        const NONE: &Set<String> = &Set::new();
         self.contacts.get(place).unwrap_or(NONE)
     }
 
@@ -277,7 +277,7 @@ impl Lives {
     pub fn arrived(&mut self, slot: &Slot, held: Held, unsaved: Option<(Bundle, Trouble)>) {
         self.floor = plan::floor([&held].into_iter()).max(self.floor);
         self.touched.insert(slot.md.clone());
-        let life = self.certs.entry(slot.clone()).or_default();
+        let life = self.certs.or_default(slot.clone());
         if life.unsaved.is_some() {
             // The one before is nowhere any more.
             life.held.clear();
@@ -297,7 +297,7 @@ impl Lives {
             let Some(newest) = held.first().filter(|newest| Some(*newest) != known) else { continue };
             lines.push(format!("{slot}: the store has a new certificate, until {}", newest.not_after));
             self.arrived(&slot, newest.clone(), None);
-            self.certs.entry(slot).or_default().held = held;
+            self.certs.or_default(slot).held = held;
         }
         lines
     }
@@ -337,7 +337,7 @@ impl Lives {
             then.push_str(&format!(" at {}", self.tried(slot).map_or("", |tried| plan::ca(want, tried))));
         }
         let entry = Entry { when: now, what: "errored", detail: what.clone() };
-        self.diaries.entry(slot.md.clone()).or_default().note(entry);
+        self.diaries.or_default(slot.md.clone()).note(entry);
         format!("{}: {what}; {then}", slot.md)
     }
 
@@ -367,7 +367,7 @@ impl Lives {
     }
 
     pub fn note(&mut self, md: &Name, entry: Entry) {
-        self.diaries.entry(md.clone()).or_default().note(entry);
+        self.diaries.or_default(md.clone()).note(entry);
     }
 
     /// The exports are not what they should be: its news are owed again, if only to files that are to go.

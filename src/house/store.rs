@@ -20,9 +20,9 @@ use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::sorted::{Map, Set};
 use crate::words::staple::Stored;
 use reader::Reader;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub struct Store {
@@ -30,13 +30,13 @@ pub struct Store {
     /// Another daemon writes it; the state file is ours all the same.
     only_read: bool,
     state_path: Option<PathBuf>,
-    certs: BTreeMap<Slot, Newest>,
+    certs: Map<Slot, Newest>,
     /// Where there is a response.
-    staples: BTreeSet<Slot>,
+    staples: Set<Slot>,
     /// By the stem of their files.
-    accounts: BTreeMap<String, Newest>,
+    accounts: Map<String, Newest>,
     /// As it stands in flash.
-    flash: BTreeMap<Slot, Tried>,
+    flash: Map<Slot, Tried>,
     /// As it stands in the state file.
     state: State,
 }
@@ -48,11 +48,11 @@ const OCSP: &str = "ocsp";
 #[derive(Default, Debug)]
 pub struct Loaded {
     /// The newest first, and the one before it if there is one.
-    pub certs: BTreeMap<Slot, Vec<Held>>,
-    pub tried: BTreeMap<Slot, Tried>,
-    pub said: BTreeMap<Name, Said>,
+    pub certs: Map<Slot, Vec<Held>>,
+    pub tried: Map<Slot, Tried>,
+    pub said: Map<Name, Said>,
     /// By their places.
-    pub accounts: BTreeMap<String, Account>,
+    pub accounts: Map<String, Account>,
     /// A sentence for each file that could not be used.
     pub set_aside: Vec<String>,
 }
@@ -96,10 +96,10 @@ impl Store {
             root: root.into(),
             only_read,
             state_path: state.map(Into::into),
-            certs: BTreeMap::new(),
-            staples: BTreeSet::new(),
-            accounts: BTreeMap::new(),
-            flash: BTreeMap::new(),
+            certs: Map::new(),
+            staples: Set::new(),
+            accounts: Map::new(),
+            flash: Map::new(),
             state: State::default(),
         };
         let mut loaded = Loaded::default();
@@ -185,7 +185,7 @@ impl Store {
         for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
             let bytes = record::encode_cert(place.sequence, held, bundle);
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
-            self.certs.entry(new.clone()).or_insert(place);
+            self.certs.or_insert(new.clone(), place);
         }
         if let Some(stored) = self.staple(disk, old) {
             self.put_staple(disk, new, &stored)?;
@@ -293,8 +293,7 @@ impl Store {
             Ok(names) => reader.sweep(&dir, names),
             Err(trouble) => return reader.set_aside.push(trouble.to_string()),
         };
-        let stems: BTreeSet<&str> =
-            names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
+        let stems: Set<&str> = names.iter().filter_map(|name| name.rsplit_once('.')).map(|(stem, _)| stem).collect();
         for slot in stems.into_iter().filter_map(|stem| Slot::new(md.clone(), stem)) {
             let facts = |bytes: &[u8]| record::decode_cert(bytes).map(|(sequence, held, _)| (sequence, held));
             let found = reader.both(|side| self.cert_path(&slot, side), facts);
@@ -316,7 +315,7 @@ impl Store {
         let names = reader.disk.list(&dir)?;
         let names = reader.sweep(&dir, names);
         let ours = |name: &String| name.strip_suffix(".0").or(name.strip_suffix(".1")).map(String::from);
-        let stems: BTreeSet<String> = names.iter().filter_map(ours).filter(|stem| stem.len() == 32).collect();
+        let stems: Set<String> = names.iter().filter_map(ours).filter(|stem| stem.len() == 32).collect();
         for stem in stems {
             let in_place = |bytes: &[u8]| match record::decode_account(bytes)? {
                 (_, account) if record::file_stem(&account.place()) != stem => Err("the account of another CA".into()),
@@ -344,10 +343,10 @@ impl Store {
 
     /// That something was told is believed of flash alone (of the state file where flash is another's), so that nothing is
     /// told too seldom; all else is newer in the state file.
-    fn merge(&self, certs: &BTreeMap<Slot, Vec<Held>>) -> BTreeMap<Slot, Tried> {
+    fn merge(&self, certs: &Map<Slot, Vec<Held>>) -> Map<Slot, Tried> {
         let mut all = self.flash.clone();
         all.extend(self.state.tried.iter().map(|(slot, tried)| (slot.clone(), tried.clone())));
-        for (slot, tried) in &mut all {
+        for (slot, tried) in all.iter_mut() {
             let there = if self.only_read { self.state.tried.get(slot) } else { self.flash.get(slot) };
             tried.told = there.and_then(|there| there.told);
             tried.revoked = there.and_then(|there| there.revoked);
@@ -358,8 +357,8 @@ impl Store {
                 tried.order = Backoff::default();
             }
         }
-        for (slot, advice) in &self.state.advice {
-            all.entry(slot.clone()).or_default().advice = Some(advice.clone());
+        for (slot, advice) in self.state.advice.iter() {
+            all.or_default(slot.clone()).advice = Some(advice.clone());
         }
         all
     }

@@ -9,8 +9,8 @@ use crate::words::config::Md;
 use crate::words::fault::{Hook, Trouble};
 use crate::words::message::Topic;
 use crate::words::name::Name;
+use crate::words::sorted::Set;
 use crate::words::time::{Span, Unix};
-use std::collections::BTreeSet;
 
 /// Certificates of one MD that were ordered together come into use within this time of one another.
 const TOGETHER: Span = Span::mins(10);
@@ -19,7 +19,7 @@ impl Keeper<'_> {
     /// Tells of these certificates, MD by MD, each MD once for all of its kinds; one of which another kind is still to
     /// come waits for it.
     pub(super) fn tell(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
-        let mds: BTreeSet<Name> = slots.iter().map(|slot| slot.md.clone()).collect();
+        let mds: Set<Name> = slots.iter().map(|slot| slot.md.clone()).collect();
         for name in mds {
             let Some(md) = self.lives.md(&name).cloned() else { continue };
             let kinds = md.keys.iter().map(|kind| Slot { md: name.clone(), family: kind.family() });

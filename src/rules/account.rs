@@ -2,7 +2,7 @@
 
 use crate::rules::conf::url;
 use crate::words::cert::{Account, KeyKind};
-use std::collections::BTreeSet;
+use crate::words::sorted::Set;
 
 /// As many as the larger CAs take.
 const MOST_CONTACTS: usize = 10;
@@ -10,7 +10,7 @@ const MOST_CONTACTS: usize = 10;
 /// The contacts that an account shall have when an MD with these (`mine`) is about to use it. An account is shared, so
 /// what it has stays for as long as some MD at this CA wants it; another MD's are not added for it, because the CA may
 /// refuse them.
-pub fn contacts(has: &[String], mine: &[String], wanted: &BTreeSet<String>) -> Vec<String> {
+pub fn contacts(has: &[String], mine: &[String], wanted: &Set<String>) -> Vec<String> {
     let mut all: Vec<String> = has.iter().filter(|contact| wanted.contains(*contact)).cloned().collect();
     for contact in mine {
         if !all.contains(contact) {

@@ -8,8 +8,8 @@ use crate::rules::status;
 use crate::words::answers::Answers;
 use crate::words::board::{Board, Report};
 use crate::words::config::{Challenge, Config, Md, RequireHttps, Site, Way};
+use crate::words::sorted::Map;
 use crate::words::time::Unix;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// The longest head that is read.
@@ -169,8 +169,8 @@ fn without_port(host: &str) -> &str {
 #[derive(Debug, Default)]
 pub struct Facade {
     /// The names of all MDs; a wildcard's is what comes after `*.`.
-    names: BTreeMap<String, Known>,
-    wildcards: BTreeMap<String, Known>,
+    names: Map<String, Known>,
+    wildcards: Map<String, Known>,
     certificate_status: bool,
     /// In the order of the file.
     sites: Vec<Site>,
@@ -218,7 +218,7 @@ pub enum Verdict<'a> {
 impl Facade {
     pub fn new(config: &Config) -> Self {
         let http_arrives = config.ports.http.is_some();
-        let (mut names, mut wildcards) = (BTreeMap::new(), BTreeMap::new());
+        let (mut names, mut wildcards) = (Map::new(), Map::new());
         for (at, md) in config.mds.iter().enumerate() {
             let by_http = md.driven() && by_http(md, http_arrives);
             for name in &md.names {
@@ -226,7 +226,7 @@ impl Facade {
                     Some(parent) => (parent, &mut wildcards, false),
                     None => (name.as_str(), &mut names, by_http),
                 };
-                let known = list.entry(name.to_owned()).or_insert(Known { at, ours, https: md.require_https });
+                let known = list.or_insert(name.to_owned(), Known { at, ours, https: md.require_https });
                 known.ours |= ours;
             }
         }

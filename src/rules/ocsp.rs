@@ -3,7 +3,7 @@
 
 use crate::rules::der::{BITS, ENUMERATED, INTEGER, OCTETS, OID, SEQUENCE, only, take, tlv, whole};
 use crate::rules::plan::THROW;
-use crate::rules::x509;
+use crate::rules::x509::{self, extension};
 use crate::words::cert::Window;
 use crate::words::staple::{Response, Verdict};
 use crate::words::time::{Span, Unix};
@@ -100,10 +100,6 @@ fn sha1(bytes: &[u8]) -> Vec<u8> {
 /// What hashes and signatures mean by a key: the bits without what kind they are.
 fn key_of<'a>(cert: &'a X509Certificate<'_>) -> &'a [u8] {
     &cert.public_key().subject_public_key.data
-}
-
-fn extension<'a>(cert: &X509Certificate<'a>, oid: &[u8]) -> Option<&'a [u8]> {
-    cert.extensions().iter().find(|extension| extension.oid.as_bytes() == oid).map(|extension| extension.value)
 }
 
 /// The first URL at which something that speaks http answers.

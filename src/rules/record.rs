@@ -12,11 +12,11 @@ use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, Slot, Tried
 use crate::words::config::Md;
 use crate::words::message::Said;
 use crate::words::name::Name;
+use crate::words::sorted::Map;
 use crate::words::staple::Stored;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 
 const CERT: Kind = Kind { byte: b'C', oldest: 1, version: 3, noun: "certificate" };
 const TRIED: Kind = Kind { byte: b'T', oldest: 1, version: 2, noun: "trial" };
@@ -88,9 +88,9 @@ pub fn decode_staple(bytes: &[u8]) -> Result<Stored, String> {
 /// The state file: everything that was tried and said, for as long as the device is up.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
-    pub tried: BTreeMap<Slot, Tried>,
-    pub said: BTreeMap<Name, Said>,
-    pub advice: BTreeMap<Slot, Advice>,
+    pub tried: Map<Slot, Tried>,
+    pub said: Map<Name, Said>,
+    pub advice: Map<Slot, Advice>,
 }
 
 pub fn encode_state(state: &State) -> Vec<u8> {

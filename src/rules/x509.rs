@@ -1,14 +1,14 @@
 //! Facts of a certificate chain, and whether it is the one that was asked for.
 
+use crate::rules::der;
 use crate::words::cert::{Held, KeyKind};
 use crate::words::config::Chain;
 use crate::words::fault::Refusal;
 use crate::words::name::{Labels, Name};
 use crate::words::time::{Span, Unix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser;
 
 /// The names that go into an order and its certificate request: those under a wildcard of the same list are dropped,
 /// because public CAs refuse a request that says the same thing twice.
@@ -45,8 +45,7 @@ pub fn authority(der: &[u8]) -> Vec<u8> {
 
 /// The extension is the SEQUENCE of RFC 5280 §4.2.1.1, in which the keyIdentifier is \[0\] and comes first.
 fn authority_of(leaf: &X509Certificate<'_>) -> Vec<u8> {
-    let named = leaf.extensions().iter().find(|extension| extension.oid.as_bytes() == AUTHORITY_KEY);
-    match named.map(|extension| extension.value) {
+    match extension(leaf, AUTHORITY_KEY) {
         Some([0x30, _, 0x80, length, rest @ ..]) => rest.get(..usize::from(*length)).unwrap_or_default().into(),
         _ => vec![],
     }
@@ -57,8 +56,7 @@ const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 35];
 
 /// Whether it has the TLS feature extension (RFC 7633 §4) with status_request, which is number 5 (RFC 6066 §8).
 fn must_staple(leaf: &X509Certificate<'_>) -> bool {
-    let feature = leaf.extensions().iter().find(|extension| extension.oid.as_bytes() == TLS_FEATURE_DER);
-    feature.is_some_and(|feature| feature.value.windows(3).any(|integer| integer == [2, 1, 5]))
+    extension(leaf, TLS_FEATURE_DER).is_some_and(|feature| feature.windows(3).any(|integer| integer == [2, 1, 5]))
 }
 
 /// RFC 7633 §3: id-pe 24.
@@ -164,24 +162,40 @@ pub fn linked(chain: &[Vec<u8>]) -> Result<(), String> {
 }
 
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
-    match X509Certificate::from_der(der) {
+    // What all the extensions say would take 30 KB of code to read; we look into four.
+    match X509CertificateParser::new().with_deep_parse_extensions(false).parse(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("it can't be read: bytes follow its end".into()),
         Err(_) => Err("it can't be read: it is not DER of X.509".into()),
     }
 }
 
-/// The names that a client looks at; other kinds, and what is no name of ours, are left out.
-fn names_of(leaf: &X509Certificate<'_>) -> Vec<Name> {
-    let extension = leaf.subject_alternative_name().ok().flatten();
-    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
-    let text = names.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_string()),
-        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
-        _ => None,
-    });
-    text.filter_map(|text| Name::parse(&text, Labels::One).ok()).collect()
+/// What is in an extension; where it stands twice, in the first.
+pub(super) fn extension<'a>(cert: &X509Certificate<'a>, oid: &[u8]) -> Option<&'a [u8]> {
+    cert.extensions().iter().find(|extension| extension.oid.as_bytes() == oid).map(|extension| extension.value)
 }
+
+/// The names that a client looks at (RFC 5280 §4.2.1.6); other kinds, and what is no name of ours, are left out.
+fn names_of(leaf: &X509Certificate<'_>) -> Vec<Name> {
+    let mut names = Vec::new();
+    let mut list =
+        extension(leaf, ALTERNATIVE_NAME).and_then(|list| der::only(list, der::SEQUENCE)).unwrap_or_default();
+    while let Some((tag, name, rest)) = der::split(list) {
+        list = rest;
+        let text = match tag {
+            DNS_NAME => core::str::from_utf8(name).ok().map(str::to_string),
+            IP_ADDRESS => address(name).map(|address| address.to_string()),
+            _ => None,
+        };
+        names.extend(text.and_then(|text| Name::parse(&text, Labels::One).ok()));
+    }
+    names
+}
+
+/// id-ce 17, and of its GeneralNames a dNSName and an iPAddress.
+const ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 17];
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(four) = <[u8; 4]>::try_from(bytes) {

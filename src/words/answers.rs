@@ -1,7 +1,7 @@
 //! The answers to pending challenges: put by the keeper, given by the listeners. One of the three locks.
 
 use crate::words::name::Name;
-use std::collections::BTreeMap;
+use crate::words::sorted::Map;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Default, Debug)]
@@ -11,9 +11,9 @@ pub struct Answers(Mutex<Pending>);
 #[derive(Default, Debug)]
 struct Pending {
     /// http-01: by its token.
-    tokens: BTreeMap<String, String>,
+    tokens: Map<String, String>,
     /// tls-alpn-01: by the name that is to be proven.
-    names: BTreeMap<Name, String>,
+    names: Map<Name, String>,
 }
 
 impl Answers {

@@ -1,9 +1,9 @@
 //! What MDMessageCmd is told of an MD, and when it was told what.
 
 use crate::words::cert::{Backoff, Fingerprint};
+use crate::words::sorted::Map;
 use crate::words::time::Unix;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Topic {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Said {
     /// When each was said last.
-    pub last: BTreeMap<Topic, Unix>,
+    pub last: Map<Topic, Unix>,
     /// A warning that is owed because the command did not take it.
     pub warning: Backoff,
     /// The MD that `warning` speaks of, as it was configured then; for any other one it counts as never tried.

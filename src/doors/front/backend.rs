@@ -4,10 +4,10 @@ use super::conn::Sides;
 use crate::rules::proxy_header;
 use crate::streams::duplex::Duplex;
 use crate::words::config::{Backend, Way};
+use crate::words::sorted::Map;
 use async_io::{Async, Timer};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Mutex;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Unreachable(pub String);
 /// What host names were resolved to. The lock is held during a look-up: while DNS is silent, one thread waits for it,
 /// not one for each request.
 #[derive(Default)]
-pub struct Names(Mutex<BTreeMap<String, (Timer, Vec<SocketAddr>)>>);
+pub struct Names(Mutex<Map<String, (Timer, Vec<SocketAddr>)>>);
 
 /// How long an address is believed.
 const BELIEF: Duration = Duration::from_secs(60);

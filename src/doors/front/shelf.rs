@@ -6,6 +6,7 @@ use crate::words::cert::{Bundle, KeyKind};
 use crate::words::config::Config;
 use crate::words::fault::Trouble;
 use crate::words::name::{Labels, Name};
+use crate::words::sorted::{Map, Set};
 use crate::words::time::{Span, Unix};
 use core::fmt;
 use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
@@ -13,7 +14,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, SignatureScheme};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,12 +25,12 @@ pub struct Shelf(Mutex<Inner>);
 struct Inner {
     /// In the order of the configuration.
     mds: Vec<Place>,
-    names: BTreeMap<String, usize>,
+    names: Map<String, usize>,
     /// A wildcard's is what comes after `*.`.
-    wildcards: BTreeMap<String, usize>,
+    wildcards: Map<String, usize>,
     /// Who is shown to a client that names nobody whom we know.
     default: usize,
-    pairs: BTreeMap<Name, Vec<Arc<CertifiedKey>>>,
+    pairs: Map<Name, Vec<Arc<CertifiedKey>>>,
     open: bool,
 }
 
@@ -74,7 +74,7 @@ impl Shelf {
     /// A configuration: who is there, and under which names.
     pub fn arrange(&self, config: &Config) {
         let mut inner = self.lock();
-        let mut before: BTreeMap<Name, Place> = inner.mds.drain(..).map(|place| (place.md.clone(), place)).collect();
+        let mut before: Map<Name, Place> = inner.mds.drain(..).map(|place| (place.md.clone(), place)).collect();
         let Inner { mds, names, wildcards, default, pairs, .. } = &mut *inner;
         names.clear();
         wildcards.clear();
@@ -84,13 +84,13 @@ impl Shelf {
                     Some(parent) => (&mut *wildcards, parent),
                     None => (&mut *names, name.as_str()),
                 };
-                list.entry(name.to_owned()).or_insert(at);
+                list.or_insert(name.to_owned(), at);
             }
             let same = before.remove(&md.name).filter(|place| place.names == md.names);
             let fallback = same.and_then(|place| place.fallback);
             mds.push(Place { md: md.name.clone(), names: md.names.clone(), fallback });
         }
-        let kept: BTreeSet<&Name> = config.mds.iter().map(|md| &md.name).collect();
+        let kept: Set<&Name> = config.mds.iter().map(|md| &md.name).collect();
         pairs.retain(|md, _| kept.contains(md));
         let of_base = config.base.names.iter().find_map(|name| names.get(name).copied());
         *default = of_base.unwrap_or(0);

@@ -6,14 +6,14 @@ use crate::rules::record;
 use crate::words::cert::{KeyKind, Slot, Want};
 use crate::words::config::Config;
 use crate::words::name::Name;
-use std::collections::BTreeMap;
+use crate::words::sorted::Map;
 use std::sync::Arc;
 
 impl Lives {
     /// Takes over a configuration. What is held stays, wanted or not.
     pub fn rewant(&mut self, config: &Config) {
-        let mut before: BTreeMap<Slot, Want> = BTreeMap::new();
-        for (slot, life) in &mut self.certs {
+        let mut before: Map<Slot, Want> = Map::new();
+        for (slot, life) in self.certs.iter_mut() {
             before.extend(life.want.take().map(|want| (slot.clone(), want)));
         }
         self.order = config.mds.iter().map(|md| md.name.clone()).collect();
@@ -22,13 +22,13 @@ impl Lives {
         self.forget_own();
         for md in self.mds.values() {
             for ca in &md.cas {
-                self.contacts.entry(md.account_at(ca)).or_default().extend(md.contacts.iter().cloned());
+                self.contacts.or_default(md.account_at(ca)).extend(md.contacts.iter().cloned());
             }
             for mut want in md.wants(record::fingerprint(md)) {
                 let slot = want.slot();
                 let same = before.get(&slot).filter(|before| before.fingerprint == want.fingerprint);
                 want.forced = same.is_some_and(|before| before.forced);
-                self.certs.entry(slot).or_default().want = Some(want);
+                self.certs.or_default(slot).want = Some(want);
             }
         }
         self.reconsider_staples();
@@ -61,7 +61,7 @@ impl Lives {
     /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
     pub fn inherit(&mut self, new: &Slot, old: &Slot) {
         let Some(orphan) = self.certs.remove(old) else { return };
-        let life = self.certs.entry(new.clone()).or_default();
+        let life = self.certs.or_default(new.clone());
         life.held = orphan.held;
         life.unsaved = orphan.unsaved;
         life.staple = orphan.staple;

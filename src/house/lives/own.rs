@@ -33,7 +33,7 @@ impl Lives {
                 continue;
             }
             seen.push(slot.clone());
-            let life = self.certs.entry(slot.clone()).or_default();
+            let life = self.certs.or_default(slot.clone());
             life.want = Some(md.want_of_own(&held, record::fingerprint(md)));
             life.note_revoked();
             life.own = Some(Own { bundle, first: at == 0 });

@@ -20,7 +20,7 @@ impl Lives {
 
     /// What this CA is called in DNS; what it said in an order counts.
     pub fn learn(&mut self, ca: &str, issuer: Option<&str>) {
-        let known = self.issuers.entry(ca.into()).or_default();
+        let known = self.issuers.or_default(ca.into());
         *known = issuer.map(String::from).or(known.take());
         self.touched.extend(self.order.iter().cloned());
     }

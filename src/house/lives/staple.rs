@@ -112,7 +112,7 @@ impl Lives {
 
     /// A changed configuration forgives, and may want nothing stapled any more.
     pub(super) fn reconsider_staples(&mut self) {
-        for (slot, life) in &mut self.certs {
+        for (slot, life) in self.certs.iter_mut() {
             if !self.mds.get(&slot.md).is_some_and(|md| md.stapling.on) {
                 life.staple = None;
             }

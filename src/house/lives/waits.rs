@@ -62,7 +62,7 @@ impl Lives {
 
     /// An order at this CA begins.
     pub fn ordered(&mut self, ca: &str, now: Unix) {
-        self.orders.entry(ca.into()).or_default().began(now);
+        self.orders.or_default(ca.into()).began(now);
     }
 
     /// The waits of all are summed up anew only where one has come or gone.
@@ -78,7 +78,7 @@ impl Lives {
     pub(super) fn sum_up_waits(&mut self) {
         self.imposed.clear();
         for imposed in self.certs.values().flat_map(|life| &life.tried.imposed) {
-            let longest = self.imposed.entry(imposed.ca.clone()).or_default();
+            let longest = self.imposed.or_default(imposed.ca.clone());
             *longest = imposed.until.max(*longest);
         }
     }

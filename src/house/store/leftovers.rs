@@ -5,12 +5,12 @@ use crate::doors::disk::{Disk, Op};
 use crate::rules::record;
 use crate::words::cert::Slot;
 use crate::words::fault::Trouble;
-use std::collections::BTreeSet;
+use crate::words::sorted::Set;
 use std::path::{Path, PathBuf};
 
 impl Store {
     /// The places of which there is a record, wanted or not.
-    pub fn places(&self) -> BTreeSet<Slot> {
+    pub fn places(&self) -> Set<Slot> {
         let mut places = self.staples.clone();
         places.extend(self.certs.keys().chain(self.flash.keys()).cloned());
         places

@@ -8,7 +8,7 @@ use crate::words::cert::KeyKind;
 use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Stapling, Static, Way};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
-use std::collections::BTreeMap;
+use crate::words::sorted::Map;
 
 /// Every value, defaults filled in. Where there are faults it is only good for finding more of them.
 pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
@@ -83,7 +83,7 @@ fn listeners(draft: &Draft, ports: PortMap, sites_have_tls: bool, faults: &mut V
         let tls = ports.https.filter(|_| wanted).map(|port| Listen { addr: None, port, tls: true });
         return plain.into_iter().chain(tls).collect();
     }
-    let mut seen = BTreeMap::new();
+    let mut seen = Map::new();
     let mut listeners = Vec::new();
     for written in &draft.listen {
         let mut listen = written.listen.clone();

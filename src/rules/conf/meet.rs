@@ -6,7 +6,7 @@ use super::lex::{Word, quoted};
 use crate::words::config::{PortMap, Site};
 use crate::words::fault::Fault;
 use crate::words::name::{Labels, Name};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::words::sorted::{Map, Set};
 
 /// Finds out for each MD of the draft, in its order, what it is called and who uses it.
 pub fn meet<'a>(draft: &'a Draft, sites: &[Site], ports: PortMap, faults: &mut Vec<Fault>) -> Vec<Found<'a>> {
@@ -31,16 +31,16 @@ struct Matching<'a, 'f> {
     /// For each MD in the draft.
     found: Vec<Found<'a>>,
     /// Which MD has a name.
-    owner: BTreeMap<Name, usize>,
+    owner: Map<Name, usize>,
     /// Which MDs have a name below this one.
-    below: BTreeMap<String, BTreeSet<usize>>,
+    below: Map<String, Set<usize>>,
 }
 
 /// What is known of one MD.
 pub struct Found<'a> {
     /// In order.
     pub names: Vec<Name>,
-    set: BTreeSet<Name>,
+    set: Set<Name>,
     /// The virtual host whose settings hold: the one that it stands in, else the first with TLS, else the first.
     pub site: Option<usize>,
     fixed: bool,
@@ -51,11 +51,11 @@ pub struct Found<'a> {
 
 impl<'a, 'f> Matching<'a, 'f> {
     fn new(draft: &'a Draft, hosts: Vec<Host<'a>>, faults: &'f mut Vec<Fault>) -> Self {
-        let mut all = Self { draft, hosts, faults, found: Vec::new(), owner: BTreeMap::new(), below: BTreeMap::new() };
+        let mut all = Self { draft, hosts, faults, found: Vec::new(), owner: Map::new(), below: Map::new() };
         for md in &draft.mds {
             let mut found = Found {
                 names: Vec::new(),
-                set: BTreeSet::new(),
+                set: Set::new(),
                 site: md.site,
                 fixed: md.site.is_some(),
                 used: false,
@@ -81,19 +81,19 @@ impl<'a, 'f> Matching<'a, 'f> {
     /// Enters who has which name. A name in two MDs is a fault, unless overlaps are tolerated; then the MD that is named
     /// after it has it, else the first one.
     fn own(&mut self) {
-        let mut places: BTreeMap<&Name, &Word> = BTreeMap::new();
+        let mut places: Map<&Name, &Word> = Map::new();
         let firsts = |found: &Found<'a>| found.words.first().map(|(_, name)| name.clone());
         if self.draft.by_server_name {
             for (md, found) in self.found.iter().enumerate() {
                 if let Some(name) = firsts(found) {
-                    self.owner.entry(name).or_insert(md);
+                    self.owner.or_insert(name, md);
                 }
             }
         }
         for (md, found) in self.found.iter().enumerate() {
             for (nth, (word, name)) in found.words.iter().enumerate() {
-                let owner = *self.owner.entry(name.clone()).or_insert(md);
-                let first = *places.entry(name).or_insert(word);
+                let owner = *self.owner.or_insert(name.clone(), md);
+                let first = *places.or_insert(name, word);
                 let twice = owner != md && (!self.draft.by_server_name || nth == 0);
                 if twice {
                     let why = format!(
@@ -105,7 +105,7 @@ impl<'a, 'f> Matching<'a, 'f> {
                 }
                 let mut rest = name.as_str();
                 while let Some((_, parent)) = rest.split_once('.') {
-                    self.below.entry(parent.into()).or_default().insert(md);
+                    self.below.or_default(parent.into()).insert(md);
                     rest = parent;
                 }
             }
@@ -135,21 +135,21 @@ impl<'a, 'f> Matching<'a, 'f> {
     }
 
     /// The MDs that have a name of this virtual host.
-    fn candidates(&self, site: usize) -> BTreeSet<usize> {
-        let mut mds = BTreeSet::new();
+    fn candidates(&self, site: usize) -> Set<usize> {
+        let mut mds = Set::new();
         let Some(host) = self.hosts.get(site) else { return mds };
         for word in host.written.hosts(self.draft.by_server_name) {
             let host = word.text.as_str();
             if host.contains(['*', '?']) {
                 match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
-                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flatten()),
+                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flatten().copied()),
                     None => {
                         mds.extend(self.owner.iter().filter(|(name, _)| fits(host, name.as_str())).map(|(_, md)| *md))
                     }
                 }
             } else if let Ok(name) = Name::parse(host, Labels::One) {
                 // A name of its own counts before a wildcard: both may be had, in two MDs.
-                mds.extend(self.owner.get(&name).or_else(|| self.owner.get(&above(&name)?)));
+                mds.extend(self.owner.get(&name).or_else(|| self.owner.get(&above(&name)?)).copied());
             }
         }
         mds
@@ -174,7 +174,7 @@ impl<'a, 'f> Matching<'a, 'f> {
             found.set.insert(name.clone());
             found.names.push(name.clone());
             found.words.push((word, name.clone()));
-            self.owner.entry(name).or_insert(md);
+            self.owner.or_insert(name, md);
         }
     }
 

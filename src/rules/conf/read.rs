@@ -7,6 +7,7 @@ use super::table::{Count, Directive, Does, Section, find, nearest};
 use super::{apache, mean, set, values};
 use crate::words::config::Config;
 use crate::words::fault::{Fault, Place};
+use crate::words::sorted::Set;
 use std::sync::Arc;
 
 /// Where text comes from.
@@ -354,7 +355,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
     match read("one", &One(bytes, core::cell::Cell::new(5))) {
         Ok(config) => {
-            let mut names = std::collections::BTreeSet::new();
+            let mut names = Set::new();
             for md in &config.mds {
                 assert_eq!(md.names.first(), Some(&md.name));
                 assert!(names.insert(&md.name), "{} twice", md.name);

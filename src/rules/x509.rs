@@ -215,6 +215,9 @@ pub fn fuzz(bytes: &[u8]) {
     assert!(authority(bytes).len() <= 255);
     let _ = issuer(bytes);
     let Ok(held) = facts(bytes, KeyKind::P256, "https://ca.example", now) else { return };
+    if let Some(theirs) = names_by_library(bytes) {
+        assert_eq!(held.names, theirs);
+    }
     for name in &held.names {
         crate::words::name::fuzz(name.as_str().as_bytes());
         assert!(held.covers(core::slice::from_ref(name)));
@@ -228,6 +231,20 @@ pub fn fuzz(bytes: &[u8]) {
         Err(refusal) => assert!(!refusal.detail.contains(char::is_control), "{}", refusal.detail),
     }
     assert!(accept(&chain, &[1], &held.names, KeyKind::P256, "https://ca.example", Some(now)).is_err());
+}
+
+/// The names as x509-parser reads them, if it can read all extensions.
+fn names_by_library(bytes: &[u8]) -> Option<Vec<Name>> {
+    use x509_parser::extensions::GeneralName;
+    let (_, cert) = X509CertificateParser::new().parse(bytes).ok()?;
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_string()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    };
+    let extension = cert.subject_alternative_name().ok()??;
+    let text = extension.value.general_names.iter().filter_map(text);
+    Some(text.filter_map(|text| Name::parse(&text, Labels::One).ok()).collect())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Flow {
 }
 
 /// By what a CA refuses to replace a certificate: it was replaced already (RFC 9773 §5; boulder once had another word), it
-/// is not known, shares no name, or is another account's.
-const REPLACED: [&str; 4] = ["alreadyReplaced", "conflict", "malformed", "unauthorized"];
+/// is not known (Pebble calls that its own fault), shares no name, or is another account's.
+const REPLACED: [&str; 5] = ["alreadyReplaced", "conflict", "malformed", "serverInternal", "unauthorized"];
 
 const NO_PROFILE: &str = "invalidProfile";

@@ -81,7 +81,9 @@ fn what_is_wrong_is_said() {
     let nobody = "it is signed by nobody who may speak for the CA";
     let changes: [(Change, &str); 15] = [
         (|mood| mood.says = Says::Not(1), "the responder says malformedRequest"),
+        (|mood| mood.says = Says::Not(2), "the responder says internalError"),
         (|mood| mood.says = Says::Not(3), "the responder says tryLater"),
+        (|mood| mood.says = Says::Not(5), "the responder says sigRequired"),
         (|mood| mood.says = Says::Not(6), "the responder says unauthorized"),
         (|mood| mood.says = Says::Not(9), "the responder says something unknown"),
         (|mood| mood.says = Says::Not(0), "it is not DER of RFC 6960"),

@@ -79,7 +79,7 @@ fn good_answers() {
 #[test]
 fn what_is_wrong_is_said() {
     let nobody = "it is signed by nobody who may speak for the CA";
-    let changes: [(Change, &str); 15] = [
+    let changes: [(Change, &str); 17] = [
         (|mood| mood.says = Says::Not(1), "the responder says malformedRequest"),
         (|mood| mood.says = Says::Not(2), "the responder says internalError"),
         (|mood| mood.says = Says::Not(3), "the responder says tryLater"),

@@ -342,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn a_serial_number_has_an_end() {
+        let key = KeyPair::generate().unwrap();
+        for (bytes, says) in
+            [(64, None), (65, Some("its serial number or its issuer's key id is longer than 64 bytes"))]
+        {
+            let mut params = CertificateParams::new(["a.example.org".to_string()]).unwrap();
+            params.serial_number = Some(vec![1; bytes].into());
+            let leaf = params.self_signed(&key).unwrap().der().to_vec();
+            let public_key = key.subject_public_key_info();
+            let said = verdict(&Made { chain: vec![leaf], public_key }, &["a.example.org"], None);
+            assert_eq!(said.err().as_deref(), says, "{bytes}");
+        }
+    }
+
+    #[test]
     fn any_bytes_are_survived() {
         let good = made(&["a.example.org"], BEGIN, END);
         let leaf = &good.chain[0];

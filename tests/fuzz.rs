@@ -103,7 +103,11 @@ fn survive(body: fn(&[u8]), bytes: &[u8]) {
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    entries(&folder().join("corpus").join(name)).iter().map(|path| fs::read(path).unwrap()).collect()
+    let mut paths = entries(&folder().join("corpus").join(name));
+    if matches!(name, "conf" | "lex") {
+        paths.extend(entries(&folder().join("../conf")));
+    }
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
 fn folder() -> PathBuf {

@@ -346,6 +346,35 @@ fn md_820_002_a_node_that_only_reads_stands_beside_the_one_that_writes() {
     assert_eq!(reader.stop().code(), Some(0));
 }
 
+/// Each verb that would change something says why it does not; the others are answered.
+#[test]
+fn a_daemon_that_only_reads_changes_nothing() {
+    let site = Site::new();
+    site.hold();
+    site.write("MDStoreLocks off\nMDDriveMode manual\nMDCAChallenges dns-persist-01\nMDomain a.example\n");
+    let mut daemon = site.daemon();
+    let refused = (1, "the store is only read here (MDStoreLocks off); do it where the store is written");
+    for (verb, args, (code, says)) in [
+        ("revoke", &["a.example"][..], refused),
+        ("revoke", &["a.example", "--reason", "superseded"], refused),
+        ("account", &["roll"], refused),
+        ("account", &["deactivate"], refused),
+        ("prune", &["--yes"], refused),
+        ("dns", &[], refused),
+        ("dns", &["other.example"], (1, "there is no MD \"other.example\"")),
+        ("dns", &["other..example"], (1, "other..example")),
+        ("account", &[], (0, "there is no account")),
+        ("clock-set", &[], (0, "the clock is looked at again")),
+        ("link-up", &[], (0, "what waits for the net is tried again")),
+    ] {
+        let (found, out, err) = site.run(verb, args);
+        assert!(found == Some(code) && out.contains(says), "{verb} {args:?}: {found:?} {out}{err}");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+    let log = daemon.log();
+    assert!(!log.contains("ERROR") && site.folder.join("store/certs/a.example").exists(), "{log}");
+}
+
 #[test]
 fn a_store_that_can_t_be_is_69() {
     let site = Site::new();

@@ -288,6 +288,24 @@ impl Lines {
     }
 }
 
+/// The body of a fuzz target: however output comes in pieces, it is logged as the same lines, each of them one.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let (cut, bytes) = bytes.split_first().map_or((0, bytes), |(cut, rest)| (usize::from(*cut), rest));
+    let [mut whole, mut pieces] = [Lines::default(), Lines::default()];
+    let mut shown = whole.feed(bytes);
+    shown.extend(whole.finish());
+    let (one, other) = bytes.split_at_checked(cut).unwrap_or((bytes, &[]));
+    let again = [pieces.feed(one), pieces.feed(other), pieces.finish()].concat();
+    assert_eq!(shown, again);
+    assert!(shown.len() <= MOST + 1);
+    for line in shown {
+        assert!(!line.contains(|c: char| c.is_control() && c != '\t') && !line.is_empty(), "{line:?}");
+        // The longest that a byte becomes is `\u{7f}`.
+        assert!(line.len() <= 6 * LONGEST + '…'.len_utf8());
+    }
+}
+
 fn unstarted(program: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound if Path::new(program).exists() => {

@@ -6,6 +6,7 @@ use crate::house::errand::{Errand, Task};
 use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
+use crate::house::prune::ONLY_READ;
 use crate::house::webroot;
 use crate::rules::account;
 use crate::rules::acme::turns::{Bond, Brief};
@@ -174,7 +175,7 @@ impl Keeper<'_> {
     /// Sets an errand going for the account's own sake.
     fn visit(&mut self, ca: Option<&str>, purpose: Purpose, ended: &Ended) -> Result<(), String> {
         if self.config.only_reads() {
-            return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
+            return Err(ONLY_READ.into());
         }
         let account = account::pick(self.lives.accounts(), ca)?.clone();
         let ca = &account.ca;

@@ -80,6 +80,27 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     text
 }
 
+/// The body of a fuzz target: a chain written again is read again, and a key is no longer than its text.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    match decode_chain(bytes) {
+        Ok(chain) => {
+            assert!((1..=MOST).contains(&chain.len()) && chain.iter().all(|der| !der.is_empty()));
+            let text: String = chain.iter().map(|der| encode("CERTIFICATE", der)).collect();
+            // Lines of 64 may be longer than what came.
+            assert!(text.len() > LARGEST || decode_chain(text.as_bytes()) == Ok(chain));
+        }
+        Err(why) => assert!(why.len() < 100 && !why.contains(char::is_control)),
+    }
+    match decode_key(bytes) {
+        Ok(der) => {
+            assert!(der.len() < bytes.len() + 64);
+            assert_eq!(decode_key(encode("PRIVATE KEY", &der).as_bytes()), Ok(der));
+        }
+        Err(why) => assert!(why.len() < 100 && !why.contains(char::is_control)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

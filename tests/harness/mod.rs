@@ -7,11 +7,13 @@ pub mod cert;
 pub mod chaos;
 pub mod child;
 pub mod device;
+pub mod firmware;
 pub mod machine;
 pub mod measure;
 pub mod net;
 pub mod tee;
 pub mod ui;
+pub mod volatile;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -270,7 +270,9 @@ impl Campaign {
             let renewal = &md["renewal"];
             let idle = renewal.is_null() || (renewal["finished"] == true && renewal["notified"] == true);
             let serial = md["cert"]["secp256r1"]["serial"].as_str()?;
-            (md["state"] == 2 && md["renew"] != true && idle).then(|| serial.to_owned())
+            // A newer one that is not in use yet is seen in the renewal alone.
+            let newest = renewal["cert"]["secp256r1"]["serial"].as_str().is_none_or(|newest| newest == serial);
+            (md["state"] == 2 && md["renew"] != true && idle && newest).then(|| serial.to_owned())
         })
     }
 

@@ -254,7 +254,11 @@ impl<'a> Keeper<'a> {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
                 Step::Order { .. } => orders.push(slot.clone()),
-                Step::Tell => tells.push(slot.clone()),
+                Step::Tell => {
+                    tells.push(slot.clone());
+                    // It may wait for the one that comes after it.
+                    next = [next, self.lives.activates_at(slot, now)].into_iter().flatten().min();
+                }
                 Step::Ask if self.inquiry_about(slot).is_some() => {}
                 Step::Ask => _ = self.curious.insert(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),

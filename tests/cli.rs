@@ -696,6 +696,42 @@ fn modes_do_not_depend_on_the_umask() {
     }
 }
 
+/// What a hook makes is no more open than whoever started the daemon wants it.
+#[test]
+fn hooks_have_a_umask_that_is_no_laxer_than_ours() {
+    for (umask, seen) in [("000", "0022"), ("027", "0027"), ("077", "0077"), ("777", "0077")] {
+        let site = Site::new();
+        site.hold();
+        let file = site.folder.join("umask");
+        let hook = site.folder.script("hook", &format!("umask >'{0}.new'; mv '{0}.new' '{0}'", file.display()));
+        site.write(&format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display()));
+        let line = format!("umask {umask}; exec {} run -f {}", program().display(), site.conf());
+        let mut daemon = Child::start(&site.folder, "edgemd", Command::new("/bin/sh").args(["-c", &line]));
+        site.up(&mut daemon);
+        let said = until("the hook", SOON, || fs::read_to_string(&file).ok());
+        assert_eq!(said.trim(), seen, "under {umask}");
+    }
+}
+
+/// As ssh does with a key: what others could have read is nobody's secret any more.
+#[test]
+fn a_store_that_is_open_to_others_is_refused() {
+    let site = Site::new();
+    site.hold();
+    let store = site.folder.join("store");
+    for mode in [0o755, 0o710, 0o701, 0o770] {
+        fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("our own folder");
+        let remedy = format!("opening the store {0}: it is open to others (mode {mode:04o}); chmod 700 {0}", store.display());
+        let (code, out, err) = site.run("run", &[]);
+        assert_eq!((code, out.as_str()), (Some(69), ""), "{err}");
+        assert!(err.contains(&remedy), "{err}");
+        let (code, out, err) = site.run("check", &[]);
+        assert!(code == Some(0) && (out + &err).contains(&format!("the daemon would not start: {remedy}")), "{mode:o}");
+    }
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).expect("our own folder");
+    assert_eq!(site.daemon().stop().code(), Some(0));
+}
+
 /// In every profile: a keeper that is gone while the rest goes on would let certificates run out in silence.
 #[test]
 fn a_panic_in_any_thread_ends_the_process() {

@@ -13,9 +13,9 @@ use smol::channel::Receiver;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -72,8 +72,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 fn clear(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-            return folder.map_err(|error| error.to_string());
+            return path.parent().map_or(Ok(()), make_folder).map_err(|error| error.to_string());
         }
         Err(error) => return Err(error.to_string()),
         Ok(file) if !file.file_type().is_socket() => return Err("there is a file that is no socket".into()),
@@ -86,6 +85,15 @@ fn clear(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// For whoever may use the socket, whatever the umask.
+fn make_folder(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
 }
 
 /// Bound, then given its mode, then listening: nobody gets in between.

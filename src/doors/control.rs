@@ -1,5 +1,6 @@
 //! The control socket: a Unix socket of mode 0660 where one line is asked and one answer is given, in parts as they
-//! come. The last line, `= 0`, is the exit code. To a GET it speaks HTTP/1.0.
+//! come. The last line, `= 0`, is the exit code. To a GET it speaks HTTP/1.0. Root, the daemon's user and the socket's
+//! group may ask for anything, and nobody else for anything.
 
 use crate::rules::control::{self, Asked, NO_SUCH_MD, Request, Say};
 use crate::streams::duplex::{Duplex, within};
@@ -8,7 +9,7 @@ use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use async_io::{Async, Timer};
 use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use smol::channel::Receiver;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;
@@ -28,6 +29,8 @@ pub type Answer = Rc<dyn Fn(Request) -> Receiver<Say>>;
 const LINE_MAX: usize = 1024;
 /// How long the asking may take.
 const PATIENCE: Span = Span::secs(5);
+/// How long one who asked may leave a part of the answer unread.
+const READING: Span = Span::mins(1);
 /// Those who ask at a time; `renew` may stay for long.
 const SEATS: usize = 32;
 
@@ -46,7 +49,7 @@ impl Control {
             |why: &dyn core::fmt::Display| Trouble::new(format!("opening the control socket {}", path.display()), why);
         clear(path).map_err(|why| trouble(&why))?;
         let socket = open(path).and_then(Async::new_nonblocking).map_err(|error| trouble(&error))?;
-        let task = executor.spawn(accept(executor.clone(), socket, answer));
+        let task = executor.spawn(accept(executor.clone(), (socket, path.into()), answer));
         Ok(Self { path: path.into(), file: identity(path), _task: task })
     }
 
@@ -106,7 +109,11 @@ fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener>, answer: Answer) {
+async fn accept(
+    executor: Rc<LocalExecutor<'static>>,
+    (socket, path): (Async<UnixListener>, PathBuf),
+    answer: Answer,
+) {
     const PAUSE: Span = Span::millis(250);
     let seats = Arc::new(Semaphore::new(SEATS));
     loop {
@@ -114,9 +121,10 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener
         match socket.accept().await {
             Ok((mut stream, _)) => {
                 let answer = answer.clone();
+                let may = may(&stream, &path);
                 let serving = async move {
                     // Whoever asked has left; the daemon goes on with what it does.
-                    let _ = serve(&mut stream, &answer).await;
+                    let _ = serve(&mut stream, &answer, may).await;
                     drop(seat);
                 };
                 executor.spawn(serving).detach();
@@ -129,7 +137,20 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener
     }
 }
 
-async fn serve(stream: &mut Async<UnixStream>, answer: &Answer) -> io::Result<()> {
+/// While the mode is ours, the kernel lets in nobody else. Where it was widened, it is seen who asks; that is not known of
+/// one from outside of our container.
+fn may(stream: &Async<UnixStream>, path: &Path) -> bool {
+    let file = fs::metadata(path).ok();
+    if file.as_ref().is_some_and(|file| file.mode() & 0o007 == 0) {
+        return true;
+    }
+    sockopt::socket_peercred(stream).is_ok_and(|peer| {
+        let is_of_group = file.is_some_and(|file| file.gid() == peer.gid.as_raw());
+        peer.uid.is_root() || peer.uid == rustix::process::geteuid() || is_of_group
+    })
+}
+
+async fn serve(stream: &mut Async<UnixStream>, answer: &Answer, may: bool) -> io::Result<()> {
     let mut inlet = Inlet::default();
     let asked = match within(PATIENCE, ask_line(stream, &mut inlet)).await {
         Some(Ok(asked)) => asked,
@@ -137,14 +158,25 @@ async fn serve(stream: &mut Async<UnixStream>, answer: &Answer) -> io::Result<()
         None => Err("no request line came".to_owned()),
     };
     match asked {
+        Ok(_) if !may => put(stream, format!("{NOT_FOR_YOU}\n= 1\n")).await,
         Ok(Asked::Command(request)) => say(stream, &answer(request)).await,
         Ok(Asked::Page(Some(request))) => {
             let parts = answer(request);
             page(stream, &parts).await
         }
         Ok(Asked::Page(None)) => reply(stream, "404 Not Found", "there are /md-status and /md-status/<name>\n").await,
-        Err(why) => stream.write_all(format!("{why}\n= 2\n").as_bytes()).await,
+        Err(why) => put(stream, format!("{why}\n= 2\n")).await,
     }
+}
+
+const NOT_FOR_YOU: &str = "this socket is for root, the daemon's user and its group; its mode was 0660";
+
+async fn put(stream: &mut Async<UnixStream>, text: String) -> io::Result<()> {
+    put_within(READING, stream, text).await
+}
+
+async fn put_within(limit: Span, stream: &mut Async<UnixStream>, text: String) -> io::Result<()> {
+    within(limit, stream.write_all(text.as_bytes())).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The line, and for a GET the rest of its head, which nobody reads but everybody sends.
@@ -187,8 +219,7 @@ async fn say(stream: &mut Async<UnixStream>, parts: &Receiver<Say>) -> io::Resul
             Ok(Say::End(code)) => (format!("= {code}"), true),
             Err(_) => ("= 1".to_owned(), true),
         };
-        stream.write_all(line.as_bytes()).await?;
-        stream.write_all(b"\n").await?;
+        put(stream, line + "\n").await?;
         if last {
             return Ok(());
         }
@@ -224,7 +255,7 @@ async fn reply(stream: &mut Async<UnixStream>, status: &str, body: &str) -> io::
     let kind = if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let length = body.len();
     let text = format!("HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
-    stream.write_all(text.as_bytes()).await?;
+    put(stream, text).await?;
     stream.end();
     Ok(())
 }
@@ -381,6 +412,15 @@ mod tests {
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");
         assert!(daemon.raw(b"status").ends_with("= 0\n"), "a line without its end");
+    }
+
+    /// Who does not read keeps no seat for ever.
+    #[test]
+    fn an_answer_that_nobody_reads_is_given_up() {
+        let (mut ours, theirs) = Async::<UnixStream>::pair().unwrap();
+        let said = async_io::block_on(put_within(Span::millis(50), &mut ours, "x".repeat(10 << 20)));
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
     }
 
     #[test]

@@ -713,7 +713,11 @@ fn a_link_of_another_user_is_not_followed_on_the_way() {
         });
         while put < 500 || refused < 500 {
             let came = webroot::put(&mut disk, &dir, "token", "token.thumb");
-            if came.is_ok() { put += 1 } else { refused += 1 }
+            if came.is_ok() {
+                put += 1
+            } else {
+                refused += 1
+            }
             webroot::withdraw(&mut disk, &dir, "token");
         }
         over.store(true, Ordering::Relaxed);

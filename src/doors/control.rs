@@ -109,11 +109,7 @@ fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-async fn accept(
-    executor: Rc<LocalExecutor<'static>>,
-    (socket, path): (Async<UnixListener>, PathBuf),
-    answer: Answer,
-) {
+async fn accept(executor: Rc<LocalExecutor<'static>>, (socket, path): (Async<UnixListener>, PathBuf), answer: Answer) {
     const PAUSE: Span = Span::millis(250);
     let seats = Arc::new(Semaphore::new(SEATS));
     loop {
@@ -276,6 +272,9 @@ pub fn ask(path: &Path, request: &Request, hear: &mut dyn FnMut(&str)) -> Result
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             trouble(&format_args!("no daemon at {}", path.display()))
+        }
+        io::ErrorKind::PermissionDenied => {
+            trouble(&format_args!("{}: root, the daemon's user and its group may ask there", path.display()))
         }
         _ => trouble(&format_args!("{}: {error}", path.display())),
     })?;

@@ -395,7 +395,10 @@ pub fn keeps_others_out(dir: &Path) -> Result<(), Trouble> {
         return Ok(());
     }
     let dir = dir.display();
-    Err(Trouble::new(format!("opening the store {dir}"), format!("it is open to others (mode {mode:04o}); chmod 700 {dir}")))
+    Err(Trouble::new(
+        format!("opening the store {dir}"),
+        format!("it is open to others (mode {mode:04o}); chmod 700 {dir}"),
+    ))
 }
 
 /// The store is ours until this is dropped.

@@ -25,6 +25,15 @@ use rsa::BoxedUint;
 use rsa::pkcs8::EncodePrivateKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
+/// From here on the kernel writes no core of us, and lets nobody but root look into our memory: hooks have our user.
+pub fn keep_from_dumps() {
+    if rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).is_err() {
+        log::warn!(
+            "the kernel can't be kept from writing keys into a core dump; ulimit -c 0 before the start does that"
+        );
+    }
+}
+
 /// A fresh private key, PKCS#8 DER.
 pub fn generate(kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     match kind {

@@ -90,6 +90,7 @@ pub fn end_on_panic() {
 pub fn run(path: &str, stay: Stay) -> u8 {
     end_on_panic();
     disk::plain_umask();
+    keys::keep_from_dumps();
     let config = match config(path) {
         Ok(config) => config,
         Err(faults) => {

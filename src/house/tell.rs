@@ -15,10 +15,14 @@ use crate::words::time::{Span, Unix};
 /// Certificates of one MD that were ordered together come into use within this time of one another.
 const TOGETHER: Span = Span::mins(10);
 
+/// After commands that took so long other work has its turn, before the next MD's are run.
+const HELD_UP: Span = Span::secs(5);
+
 impl Keeper<'_> {
     /// Tells of these certificates, MD by MD, each MD once for all of its kinds; one of which another kind is still to
     /// come waits for it.
     pub(super) fn tell(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
+        let begin = self.doors.clock.steady();
         let mds: Set<Name> = slots.iter().map(|slot| slot.md.clone()).collect();
         for name in mds {
             let Some(md) = self.lives.md(&name).cloned() else { continue };
@@ -31,6 +35,10 @@ impl Keeper<'_> {
                 soon || asks || self.busy(slot) || matches!(self.lives.step(slot, now), Step::Order { .. })
             };
             if kinds.into_iter().any(|slot| coming(&slot)) {
+                continue;
+            }
+            if self.doors.clock.steady().minus(begin) >= HELD_UP {
+                self.look_again_at(&name);
                 continue;
             }
             let owed: Vec<&Slot> = slots.iter().filter(|slot| slot.md == name).collect();
@@ -73,10 +81,10 @@ impl Keeper<'_> {
             }
         }
         self.look_whether_served(md, now).map_err(Outcome::Unseen)?;
-        if slots.iter().all(|slot| slot.is_own()) {
-            return Ok(());
+        if !slots.iter().all(|slot| slot.is_own()) {
+            self.say(md, Topic::Renewed).and_then(|()| self.say(md, Topic::Installed)).map_err(Outcome::TellFailed)?;
         }
-        self.say(md, Topic::Renewed).and_then(|()| self.say(md, Topic::Installed)).map_err(Outcome::TellFailed)
+        slots.iter().try_for_each(|slot| self.still_exported(md, slot)).map_err(Outcome::TellFailed)
     }
 
     /// MDNotifyServed: whether what is in use is what is shown there. Which of several kinds it is lies with the server.

@@ -108,7 +108,7 @@ impl Site {
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;
         let (mut store, _) = Store::open(&self.folder.join("store"), None, &mut disk).expect("a store");
-        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1], chain: vec![vec![2]] }).expect("a disk");
+        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1].into(), chain: vec![vec![2]] }).expect("a disk");
     }
 
     fn mode(&self, name: &str) -> u32 {

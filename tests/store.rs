@@ -55,7 +55,7 @@ fn held(n: u8) -> Held {
 }
 
 fn bundle(n: u8) -> Bundle {
-    Bundle { key: vec![n; 138], chain: vec![vec![n; 900], vec![n; 1200]] }
+    Bundle { key: vec![n; 138].into(), chain: vec![vec![n; 900], vec![n; 1200]] }
 }
 
 fn told(n: u8) -> Tried {
@@ -64,7 +64,7 @@ fn told(n: u8) -> Tried {
 
 fn account(n: u8) -> Account {
     let url = (n > 0).then(|| format!("https://ca.example/account/{n}"));
-    Account { ca: CA.into(), url, key: vec![9; 138], ..Account::default() }
+    Account { ca: CA.into(), url, key: vec![9; 138].into(), ..Account::default() }
 }
 
 /// An order failed `failures` times, the last time at `at`.

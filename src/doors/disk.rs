@@ -326,7 +326,8 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !about.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    let mut bytes = Vec::new();
+    // It may hold a key, and what grows leaves what it was behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(LONGEST)).unwrap_or(0) + 32);
     // In the meantime it may have become one.
     let nonblock = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;

@@ -15,14 +15,14 @@ use crate::words::time::{Span, Unix};
 /// Certificates of one MD that were ordered together come into use within this time of one another.
 const TOGETHER: Span = Span::mins(10);
 
-/// After commands that took so long other work has its turn, before the next MD's are run.
+/// After commands that took so long all other work has this time to itself, before the next MD's are run.
 const HELD_UP: Span = Span::secs(5);
+const BREATH: Span = Span::secs(10);
 
 impl Keeper<'_> {
     /// Tells of these certificates, MD by MD, each MD once for all of its kinds; one of which another kind is still to
     /// come waits for it.
     pub(super) fn tell(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
-        let begin = self.doors.clock.steady();
         let mds: Set<Name> = slots.iter().map(|slot| slot.md.clone()).collect();
         for name in mds {
             let Some(md) = self.lives.md(&name).cloned() else { continue };
@@ -37,12 +37,18 @@ impl Keeper<'_> {
             if kinds.into_iter().any(|slot| coming(&slot)) {
                 continue;
             }
-            if self.doors.clock.steady().minus(begin) >= HELD_UP {
-                self.look_again_at(&name);
+            let begin = self.doors.clock.steady();
+            if begin < self.tells_from {
+                self.look_by = self.look_by.min(self.tells_from);
                 continue;
             }
             let owed: Vec<&Slot> = slots.iter().filter(|slot| slot.md == name).collect();
-            match self.tell_md(&md, &owed, now) {
+            let came = self.tell_md(&md, &owed, now);
+            let end = self.doors.clock.steady();
+            if end.minus(begin) >= HELD_UP {
+                self.tells_from = end.plus(BREATH);
+            }
+            match came {
                 Ok(()) => {
                     for slot in owed {
                         let exported = self.clear_exports(&md, slot, log::Level::Error);

@@ -5,8 +5,8 @@ use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 use core::cell::Cell;
-use rtime_clock::adjtime::{Timex, adjtimex};
 use rustix::time::ClockId;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -102,8 +102,8 @@ impl SystemClock {
         Self { mailbox, pulse: Arc::new(Pulse { start, heard: AtomicU32::new(0) }), doubt: Cell::new(None) }
     }
 
-    /// The clock of a machine that may have booted just now: it counts for nothing until the kernel knows the time from
-    /// elsewhere, somebody says so or asks for something, or some minutes are over; many a kernel never says it.
+    /// The clock of a machine that may have booted just now: it counts for nothing until it is set from elsewhere, somebody
+    /// says so or asks for something, or some minutes are over; many a machine never says it.
     pub fn doubted(self) -> Self {
         self.doubt.set(Some(|| rustix::time::clock_gettime(ClockId::Boottime).tv_sec < DOUBT && !is_synchronised()));
         self
@@ -141,10 +141,10 @@ impl Pulse {
 /// How many seconds after a boot nobody doubts the clock any more.
 const DOUBT: i64 = 300;
 
-/// Whether something keeps the kernel's clock right (adjtimex(2)).
+/// Whether systemd-timesyncd has had the time from elsewhere. The kernel's own flag, adjtimex(2), is not to be had without
+/// unsafe code on machines of 32 bits.
 fn is_synchronised() -> bool {
-    const TIME_ERROR: i32 = 5;
-    adjtimex(&mut Timex::new()).is_ok_and(|state| state != TIME_ERROR)
+    Path::new("/run/systemd/timesync/synchronized").exists()
 }
 
 /// The wall clock as the machine has it; `None` before 1970.

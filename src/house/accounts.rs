@@ -15,6 +15,7 @@ use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
 use crate::words::fault::{Failure, Trouble};
+use crate::words::secret::Secret;
 use crate::words::sorted::Set;
 use std::path::PathBuf;
 
@@ -135,7 +136,7 @@ impl Keeper<'_> {
         self.put_account(account, "it is found out again by the next order");
     }
 
-    fn another_key(&mut self, place: &str) -> Result<Vec<u8>, Trouble> {
+    fn another_key(&mut self, place: &str) -> Result<Secret, Trouble> {
         let key = AccountKey::generate()?;
         if let Some(account) = self.lives.account(place) {
             log::info!("the account at {} was ended there; a new one is made, with a new key", account.ca);
@@ -206,7 +207,7 @@ impl Keeper<'_> {
 
     /// The key that the account is to have. It is in the store before the CA hears of it: should the power go, it is known
     /// that the CA may have either.
-    fn next_key(&mut self, account: &Account) -> Result<Vec<u8>, String> {
+    fn next_key(&mut self, account: &Account) -> Result<Secret, String> {
         if let Some(next) = &account.next {
             return Ok(next.clone());
         }

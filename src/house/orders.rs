@@ -13,6 +13,7 @@ use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Chain, Challenge, Md};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
+use crate::words::secret::Secret;
 
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
@@ -81,7 +82,7 @@ impl Keeper<'_> {
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
-    fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
+    fn key_for(&self, want: &Want, md: &Md) -> Result<Secret, Trouble> {
         let revoked = self.lives.tried(&want.slot()).and_then(|tried| tried.revoked);
         match self.lives.newest(&want.slot()) {
             Some(held) if md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256) => {

@@ -21,6 +21,7 @@ use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::secret::Secret;
 use crate::words::sorted::{Map, Set};
 use crate::words::staple::Stored;
 use reader::Reader;
@@ -134,7 +135,7 @@ impl Store {
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
         let newest = self.certs.get(slot).copied().or_else(|| self.unseen(disk, slot));
         let next = Newest::after(newest.as_ref());
-        let bytes = record::encode_cert(next.sequence, held, bundle);
+        let bytes = Secret::from(record::encode_cert(next.sequence, held, bundle));
         disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
@@ -146,7 +147,7 @@ impl Store {
         let mut pairs = vec![];
         for side in [newest.side, newest.side.other()] {
             let path = self.cert_path(slot, side);
-            let Some(bytes) = disk.read(&path)? else { continue };
+            let Some(bytes) = disk.read(&path)?.map(Secret::from) else { continue };
             match record::decode_cert(&bytes) {
                 Ok((_, held, bundle)) => pairs.push((held, bundle)),
                 Err(why) if side == newest.side => {
@@ -186,7 +187,7 @@ impl Store {
         // The newest goes first: should the power go too, nothing older stands in its place.
         let (first, second) = (Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 });
         for (place, (held, bundle)) in [first, second].into_iter().zip(&pairs) {
-            let bytes = record::encode_cert(place.sequence, held, bundle);
+            let bytes = Secret::from(record::encode_cert(place.sequence, held, bundle));
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
         }
         if !pairs.is_empty() {
@@ -217,13 +218,13 @@ impl Store {
         let stem = record::file_stem(&account.place());
         let newest = self.accounts.get(&stem).copied();
         if let Some(newest) = newest
-            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
+            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?.map(Secret::from)
             && record::decode_account(&bytes).is_ok_and(|(_, stored)| stored == *account)
         {
             return Ok(());
         }
         let next = Newest::after(newest.as_ref());
-        let bytes = record::encode_account(next.sequence, account);
+        let bytes = Secret::from(record::encode_account(next.sequence, account));
         disk.replace(&self.account_path(&stem, next.side), &bytes, disk.private_in(&self.root))?;
         self.accounts.insert(stem, next);
         Ok(())

@@ -19,6 +19,7 @@ use fake::responder::TestCa;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -263,6 +264,7 @@ fn the_daemon_of_an_older_release_does_not_start_on_a_newer_store() {
     bytes.truncate(bytes.len() - 8);
     bytes[1] = 9;
     fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(&file, sealed(&bytes)).unwrap();
     let text =
         format!("MDStoreDir {}\nMDControlSocket off\nMDPortMap http:- https:-\nMDomain a.example\n", root.display());

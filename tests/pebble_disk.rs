@@ -84,8 +84,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // The daemon still has its lock there.
-        let _ = Command::new("umount").arg("-l").arg(&self.store).status();
+        // The daemon still has its lock there; and there may be a view of it above.
+        while Command::new("umount").arg("-l").arg(&self.store).output().is_ok_and(|done| done.status.success()) {}
     }
 }
 

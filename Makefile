@@ -44,7 +44,7 @@ check: ## formatting, lints, shell scripts
 	$(ALONE) tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test sim --test serving --test machines -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test sim --test soak --test serving --test machines -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
@@ -86,6 +86,12 @@ load: ## a minute of two hundred https requests a second, while ten renewals hap
 sim: ## a hundred thousand devices and one CA: what it sees after an outage, a revocation, a blackout; target/sim.svg
 	$(ALONE) tests/setup/packages sim
 	@cargo test --locked --quiet --test sim
+
+soak: ## a long life: 100,000 renewals on the fakes, 500 from Pebble; memory, descriptors, threads and files don't grow
+	$(ALONE) tests/setup/packages test
+	@SOAK=100000 cargo test --locked --quiet --test days soak::thousands -- --nocapture
+	@cargo build --release --locked --quiet
+	@SOAK=500 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test soak
 
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	$(ALONE) tests/setup/packages sizes
@@ -136,4 +142,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test test-cas check deny sbom fuzz coverage mutants bench load sim sizes cross-setup cross-all reproducible test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny sbom fuzz coverage mutants bench load sim soak sizes cross-setup cross-all reproducible test-devices packages test-packages clean

@@ -10,7 +10,9 @@ use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use harness::child::{Child, Port};
 use harness::{Folder, SOON, program, until};
+use rtime_clock::adjtime::{Timex, adjtimex};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -425,6 +427,46 @@ fn a_faulty_file_does_not_hide_the_daemon_that_runs() {
     assert_eq!(site.run("status", &[]).0, Some(0));
     assert_eq!(daemon.stop().code(), Some(0));
     assert_eq!(site.run("status", &[]).0, Some(78), "with nobody to ask, the faults are the answer");
+}
+
+/// In a machine that has booted just now as far as it can tell, by a clock that nobody keeps.
+#[test]
+fn after_a_boot_the_clock_is_doubted_until_somebody_sets_it() {
+    const TEST: &str = "after_a_boot_the_clock_is_doubted_until_somebody_sets_it";
+    let up = clock_gettime(ClockId::Boottime).tv_sec;
+    let mut young = Command::new("unshare");
+    young.args(["--time", "--boottime", &(10 - up).to_string()]);
+    let mut probe = Command::new(young.get_program());
+    let allowed = probe.args(young.get_args()).arg("true").output().is_ok_and(|ran| ran.status.success());
+    let kept = !adjtimex(&mut Timex::new()).is_ok_and(|state| state == 5);
+    if !allowed || kept {
+        return harness::net::skipped(TEST, "it takes root, and a kernel that says that its clock is kept by nobody");
+    }
+    let site = Site::new();
+    site.write("MDomain a.example\n");
+    let start = |site: &Site| {
+        let mut command = Command::new(young.get_program());
+        command.args(young.get_args()).arg(program()).args(["run", "-f", &site.conf()]);
+        let mut child = Child::start(&site.folder, "edgemd", &mut command);
+        site.up(&mut child);
+        child
+    };
+    let shown = |site: &Site| site.run("status", &[]).1;
+    const DOUBTED: &str = "waiting for the clock to be set";
+    // An operator who says how long to wait after a start has thought of it.
+    let mut daemon = start(&site);
+    assert!(!shown(&site).contains(DOUBTED), "{}", shown(&site));
+    daemon.stop();
+    let text = fs::read_to_string(site.conf()).expect("a file").replace("MDInitialDelay 0\n", "");
+    for ends_it in ["clock-set", "renew"] {
+        site.folder.put("conf", &text);
+        let mut daemon = start(&site);
+        assert!(shown(&site).contains(DOUBTED), "{}", shown(&site));
+        let asked = Child::start(&site.folder, ends_it, Command::new(program()).args([ends_it, "-f", &site.conf()]));
+        until("the clock", SOON, || (!shown(&site).contains(DOUBTED)).then_some(()));
+        drop(asked);
+        daemon.stop();
+    }
 }
 
 #[test]

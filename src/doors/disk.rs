@@ -101,6 +101,14 @@ pub trait Disk {
         self.act(Op::SyncDir(dir))
     }
 
+    /// Removes what a power cut has left of a file that was being written; a disk that can't be written may keep it.
+    fn sweep(&mut self, path: &Path) {
+        let temp = temp_of(path);
+        if matches!(self.access(&temp), Ok(Some(_))) {
+            let _ = self.act(Op::Unlink(&temp));
+        }
+    }
+
     fn remove(&mut self, path: &Path) -> Result<(), Trouble> {
         self.act(Op::Unlink(path))?;
         self.act(Op::SyncDir(folder_of(path)))

@@ -25,6 +25,10 @@ impl Keeper<'_> {
         if let Some(account) = self.lives.account(&md.account_at(ca)) {
             return Ok((account.clone(), false));
         }
+        if let Some(account) = self.store.find_account(self.doors.disk, &md.account_at(ca))? {
+            self.lives.keep_account(account.clone());
+            return Ok((account, false));
+        }
         let account = Account {
             ca: ca.into(),
             key: AccountKey::generate()?,

@@ -112,9 +112,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Visit(_)) {
         keep_still(&mut config);
     }
+    let stays = matches!(stay, Stay::Daemon);
     let mut disk = SystemDisk;
     let (lock, store, mut loaded) = unlock(&config, &mut disk)?;
-    if matches!(stay, Stay::Daemon) {
+    if stays {
         // Who starts the daemon wants to know how things stand now; one pass after the other is no such news.
         loaded.tried.values_mut().for_each(Tried::ask_anew);
     }
@@ -136,7 +137,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     // The desk has the lock: it stays for as long as the house does.
     let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
-    let supervisor = Rc::new(if matches!(stay, Stay::Daemon) { Supervisor::from_env() } else { Supervisor::default() });
+    let supervisor = Rc::new(if stays { Supervisor::from_env() } else { Supervisor::default() });
     desk.borrow_mut().supervised_by(supervisor.clone());
     let _control = match stay {
         Stay::Daemon => {
@@ -165,6 +166,9 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let keeper = (shared.0.clone(), shared.1.clone(), shelf.clone());
     let bell = knocks.clone();
     let mut clock = SystemClock::new(mailbox);
+    if stays && config.initial_delay.is_none() {
+        clock = clock.doubted();
+    }
     let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let bell: Bell = Arc::new(move || drop(bell.send(Knock::Answer)));

@@ -90,6 +90,11 @@ impl Life {
     pub fn newest(&self) -> Option<&Held> {
         self.held.first()
     }
+
+    /// What its export consists of.
+    pub fn exported(&mut self, paths: Vec<String>) {
+        self.tried.exported = paths;
+    }
 }
 
 impl Lives {

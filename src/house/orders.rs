@@ -183,6 +183,7 @@ impl Keeper<'_> {
             }
             self.save_tried(&slot);
         }
-        self.unsaved_accounts.is_empty() && self.lives.unsaved().is_empty()
+        let is_clear = self.clear_again();
+        is_clear && self.unsaved_accounts.is_empty() && self.lives.unsaved().is_empty()
     }
 }

@@ -7,13 +7,13 @@
 //! <store>/accounts/<hash>.0 .1        our account whose place (the CA's URL, and what it is bound to) has this hash
 //! <state>                             in RAM: all that was tried, and said
 //! ```
-//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
-//! ours are left alone.
+//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held; but where a newer
+//! program has written, nothing is touched. Names that are not ours are left alone.
 
 mod leftovers;
 mod reader;
 
-use crate::doors::disk::{Access, Disk, Op, temp_of};
+use crate::doors::disk::{Access, Disk};
 use crate::rules::acme::proving::SETUP_FAILURE;
 use crate::rules::record::{self, State};
 use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
@@ -71,7 +71,8 @@ enum Side {
 }
 
 impl Store {
-    /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
+    /// Loads all that decodes. Only a store that can't be looked into at all, or that only a newer program can read, is
+    /// trouble: what is in it may be good.
     pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
         Self::load(root, state, disk, false)
     }
@@ -103,7 +104,7 @@ impl Store {
             state: State::default(),
         };
         let mut loaded = Loaded::default();
-        let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
+        let mut reader = Reader::new(disk, only_read);
         for text in reader.disk.list(&root.join("certs"))? {
             match Name::parse(&text, Labels::One) {
                 Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
@@ -116,7 +117,7 @@ impl Store {
             store.flash.clear();
         }
         store.load_state(&mut reader);
-        loaded.set_aside = reader.set_aside;
+        loaded.set_aside = reader.finish()?;
         loaded.tried = store.merge(&loaded.certs);
         loaded.said.clone_from(&store.state.said);
         Ok((store, loaded))
@@ -130,11 +131,29 @@ impl Store {
 
     /// The one commit point of a certificate. The one before stays beside it until the next.
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
-        let next = Newest::after(self.certs.get(slot));
+        let newest = self.certs.get(slot).copied().or_else(|| self.unseen(disk, slot));
+        let next = Newest::after(newest.as_ref());
         let bytes = record::encode_cert(next.sequence, held, bundle);
         disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
+    }
+
+    /// The newest of the records that could not be read when the store was opened. One that still can't may have any number,
+    /// and is not to win against what comes now.
+    fn unseen(&self, disk: &dyn Disk, slot: &Slot) -> Option<Newest> {
+        let mut newest: Option<Newest> = None;
+        for side in [Side::Zero, Side::One] {
+            let sequence = match disk.read(&self.cert_path(slot, side)) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => record::decode_cert(&bytes).map_or(0, |(sequence, ..)| sequence),
+                Err(_) => u32::MAX / 2,
+            };
+            if newest.is_none_or(|newest| newest.sequence <= sequence) {
+                newest = Some(Newest { side, sequence });
+            }
+        }
+        newest
     }
 
     /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
@@ -181,11 +200,13 @@ impl Store {
     pub fn rename(&mut self, disk: &mut dyn Disk, old: &Slot, new: &Slot) -> Result<(), Trouble> {
         let pairs = self.pairs(disk, old)?;
         // The newest goes first: should the power go too, nothing older stands in its place.
-        let places = [Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 }];
-        for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
+        let (first, second) = (Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 });
+        for (place, (held, bundle)) in [first, second].into_iter().zip(&pairs) {
             let bytes = record::encode_cert(place.sequence, held, bundle);
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
-            self.certs.or_insert(new.clone(), place);
+        }
+        if !pairs.is_empty() {
+            self.certs.insert(new.clone(), first);
         }
         if let Some(stored) = self.staple(disk, old) {
             self.put_staple(disk, new, &stored)?;
@@ -194,7 +215,11 @@ impl Store {
         if !exported.is_empty() {
             self.put_flash(disk, new, &Tried { exported, ..Tried::default() })?;
         }
-        self.remove(disk, old)
+        // What can't be removed just now is held twice: that is seen to by the next start, or by `prune`.
+        if let Err(trouble) = self.remove(disk, old) {
+            log::warn!("{old}: its record was moved, but stays there for now: {trouble}");
+        }
+        Ok(())
     }
 
     /// Writes to each of the two places only what belongs there and is not there yet.
@@ -202,6 +227,24 @@ impl Store {
         let flash = self.put_flash(disk, slot, tried);
         let state = self.put_state(disk, &[(slot, tried)]);
         flash.and(state)
+    }
+
+    /// The account there, if it has come since the store was opened. One that can't be read is not taken for none: another
+    /// one would be made in its place.
+    pub fn find_account(&mut self, disk: &dyn Disk, place: &str) -> Result<Option<Account>, Trouble> {
+        let stem = record::file_stem(place);
+        let mut found: Option<(Newest, Account)> = None;
+        for side in [Side::Zero, Side::One] {
+            let Some(bytes) = disk.read(&self.account_path(&stem, side))? else { continue };
+            let Ok((sequence, account)) = record::decode_account(&bytes) else { continue };
+            if account.place() == place && found.as_ref().is_none_or(|(newest, _)| newest.sequence < sequence) {
+                found = Some((Newest { side, sequence }, account));
+            }
+        }
+        Ok(found.map(|(newest, account)| {
+            self.accounts.insert(stem, newest);
+            account
+        }))
     }
 
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {
@@ -334,10 +377,7 @@ impl Store {
     fn load_state(&mut self, reader: &mut Reader<'_>) {
         let Some(path) = &self.state_path else { return };
         // The folder may be one that is shared with others: only our own leftover is looked for.
-        let temp = temp_of(path);
-        if matches!(reader.disk.read(&temp), Ok(Some(_))) {
-            let _ = reader.disk.act(Op::Unlink(&temp));
-        }
+        reader.disk.sweep(path);
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 

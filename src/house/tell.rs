@@ -37,7 +37,7 @@ impl Keeper<'_> {
             match self.tell_md(&md, &owed, now) {
                 Ok(()) => {
                     for slot in owed {
-                        let exported = self.clear_exports(&md, slot);
+                        let exported = self.clear_exports(&md, slot, log::Level::Error);
                         if let Some(sha256) = self.lives.active(slot, now).map(|held| held.sha256) {
                             self.succeeded(slot, &Outcome::Told { sha256, exported });
                         }

@@ -6,6 +6,11 @@
 //! ```
 //! The frame never changes; a new version means another body. A sequence number stands first in the body of those
 //! records that come in two slots: the higher one is the newer one.
+//!
+//! A new version's fields stand behind all of those before, and their reader says what a record meant that has none: so
+//! each version reads all before it, and a record is written anew when there is news for it, not for its version's sake.
+//! Whoever raises `version` freezes a record of it in `tests/formats`. A store with a record that is [`newer`] is left to
+//! the program that wrote it.
 
 use crate::rules::x509;
 use crate::words::cert::{Account, Advice, Bundle, Fingerprint, Held, Slot, Tried};
@@ -24,7 +29,6 @@ const ACCOUNT: Kind = Kind { byte: b'A', oldest: 1, version: 2, noun: "account" 
 const OCSP: Kind = Kind { byte: b'O', oldest: 1, version: 1, noun: "OCSP" };
 const STATE: Kind = Kind { byte: b'S', oldest: 1, version: 2, noun: "state" };
 
-/// What came with a later version stands behind all of the one before.
 pub fn encode_cert(sequence: u32, held: &Held, bundle: &Bundle) -> Vec<u8> {
     seal(&CERT, &(sequence, held, bundle, (held.must_staple, held.staple_asked), &held.profile))
 }
@@ -152,6 +156,21 @@ fn fields<'a, T: DeserializeOwned>(kind: &Kind, body: &'a [u8]) -> Result<(T, &'
 
 fn too_long(kind: &Kind) -> String {
     format!("more bytes than a {} record has", kind.noun)
+}
+
+/// What is to be said of a whole record that only a later program can read. What can be had again (OCSP, state) is no
+/// reason to stop.
+pub fn newer(bytes: &[u8]) -> Option<String> {
+    let (rest, checksum) = bytes.split_last_chunk::<8>()?;
+    let [byte, version, ..] = rest else { return None };
+    let kind = [&CERT, &TRIED, &ACCOUNT].into_iter().find(|kind| kind.byte == *byte && kind.version < *version)?;
+    (short(rest) == *checksum).then(|| {
+        format!(
+            "a newer edgemd has written it ({} record of version {version}, this one knows {}); install that one again, \
+             or name another MDStoreDir; nothing was changed",
+            kind.noun, kind.version
+        )
+    })
 }
 
 /// The version and the body, if the frame around them is right. Not generic, so that it stands in the program once.

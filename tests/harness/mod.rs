@@ -7,6 +7,7 @@ pub mod cert;
 pub mod chaos;
 pub mod child;
 pub mod device;
+pub mod growth;
 pub mod machine;
 pub mod measure;
 pub mod net;

@@ -161,7 +161,8 @@ pub fn tame(text: &str) -> String {
     tamed
 }
 
-fn is_odd(c: char) -> bool {
+/// Control characters, and what turns text around or can't be seen.
+pub fn is_odd(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -2,6 +2,8 @@
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/edgemd
 MACHINES = $(patsubst qemu/%/machine,%,$(wildcard qemu/*/machine))
+# One of each flash file system: JFFS2, UBIFS, ext4.
+FLASHES = malta ast2600 x86_64
 # What every change is taken through; the other targets and machines take more time than it has.
 ROUTERS = mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
@@ -44,7 +46,7 @@ check: ## formatting, lints, shell scripts
 	$(ALONE) tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test sim --test soak --test serving --test machines -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test sim --test soak --test serving --test machines --test power -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
@@ -125,8 +127,15 @@ qemu-%: ## a device, emulated: it orders, reboots, wakes up in 1970; the machine
 	@cross/build $$(sed -n 's/^triple=//p' qemu/$*/machine)
 	@qemu/run $*
 
-test-devices: ## every machine of qemu/
+test-devices: ## every machine of qemu/, and the plug pulled three times on each flash file system
 	@$(MAKE) --no-print-directory $(addprefix qemu-,$(MACHINES))
+	@$(MAKE) --no-print-directory power PULLS=3
+
+power: ## the plug pulled while certificates are renewed, PULLS=200 times on each of JFFS2, UBIFS, ext4; dice by SEED=
+	$(ALONE) qemu/setup $(FLASHES)
+	$(ALONE) cross/setup
+	@cross/build $$(sed -n 's/^triple=//p' $(FLASHES:%=qemu/%/machine))
+	@qemu/run --pulls $(or $(PULLS),200) $(if $(SEED),--seed $(SEED)) $(FLASHES)
 
 packages: ## what people install, into target/packages: of each target of cross/ that is built
 	$(ALONE) tests/setup/packages pack
@@ -142,4 +151,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test test-cas check deny sbom fuzz coverage mutants bench load sim soak sizes cross-setup cross-all reproducible test-devices packages test-packages clean
+.PHONY: help demo test test-cas check deny sbom fuzz coverage mutants bench load sim soak sizes cross-setup cross-all reproducible test-devices power packages test-packages clean

@@ -108,7 +108,7 @@ impl Site {
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;
         let (mut store, _) = Store::open(&self.folder.join("store"), None, &mut disk).expect("a store");
-        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1], chain: vec![vec![2]] }).expect("a disk");
+        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1].into(), chain: vec![vec![2]] }).expect("a disk");
     }
 
     fn mode(&self, name: &str) -> u32 {
@@ -607,6 +607,33 @@ fn a_stop_ends_a_hook_that_hangs_with_all_of_its_group() {
     until("the end of the hook's child", SOON, || (!alive()).then_some(()));
 }
 
+/// While one hook hangs, for as long as it may, whoever asks is answered, and a reload is in force.
+#[test]
+fn a_hook_that_hangs_keeps_nobody_waiting() {
+    let site = Site::new();
+    site.hold();
+    let begun = site.folder.join("begun");
+    let hook = site.folder.script("hook", &format!("trap '' TERM\necho $$ >>'{}'\nsleep 1000", begun.display()));
+    let text = format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display());
+    site.write(&text);
+    let mut daemon = site.daemon();
+    until("the hook", SOON, || begun.exists().then_some(()));
+    let mut slowest = Duration::ZERO;
+    site.write(&format!("{text}MDomain b.example\n"));
+    for (verb, part) in [("status", "a.example"), ("clock-set", "looked at"), ("reload", "reloaded: 2 MDs")] {
+        let start = Instant::now();
+        let (_, out, err) = site.run(verb, &[]);
+        assert!(out.contains(part), "{verb}: {out}{err}");
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert_eq!(fs::read_to_string(&begun).expect("begun").lines().count(), 1, "it hangs all the while");
+    let start = Instant::now();
+    assert_eq!(daemon.stop().code(), Some(0));
+    println!("a verb takes {slowest:?} at most, the stop {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
 /// Over a real wire: a date counts from the CA's own clock, however wrong ours is, and a changed configuration does not
 /// forgive what the CA asked for.
 #[test]
@@ -694,6 +721,43 @@ fn modes_do_not_depend_on_the_umask() {
         }
         assert_eq!(daemon.stop().code(), Some(0));
     }
+}
+
+/// What a hook makes is no more open than whoever started the daemon wants it.
+#[test]
+fn hooks_have_a_umask_that_is_no_laxer_than_ours() {
+    for (umask, seen) in [("000", "0022"), ("027", "0027"), ("077", "0077"), ("777", "0077")] {
+        let site = Site::new();
+        site.hold();
+        let file = site.folder.join("umask");
+        let hook = site.folder.script("hook", &format!("umask >'{0}.new'; mv '{0}.new' '{0}'", file.display()));
+        site.write(&format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display()));
+        let line = format!("umask {umask}; exec {} run -f {}", program().display(), site.conf());
+        let mut daemon = Child::start(&site.folder, "edgemd", Command::new("/bin/sh").args(["-c", &line]));
+        site.up(&mut daemon);
+        let said = until("the hook", SOON, || fs::read_to_string(&file).ok());
+        assert_eq!(said.trim(), seen, "under {umask}");
+    }
+}
+
+/// As ssh does with a key: what others could have read is nobody's secret any more.
+#[test]
+fn a_store_that_is_open_to_others_is_refused() {
+    let site = Site::new();
+    site.hold();
+    let store = site.folder.join("store");
+    for mode in [0o755, 0o710, 0o701, 0o770] {
+        fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("our own folder");
+        let remedy =
+            format!("opening the store {0}: it is open to others (mode {mode:04o}); chmod 700 {0}", store.display());
+        let (code, out, err) = site.run("run", &[]);
+        assert_eq!((code, out.as_str()), (Some(69), ""), "{err}");
+        assert!(err.contains(&remedy), "{err}");
+        let (code, out, err) = site.run("check", &[]);
+        assert!(code == Some(0) && (out + &err).contains(&format!("the daemon would not start: {remedy}")), "{mode:o}");
+    }
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).expect("our own folder");
+    assert_eq!(site.daemon().stop().code(), Some(0));
 }
 
 /// In every profile: a keeper that is gone while the rest goes on would let certificates run out in silence.

@@ -53,7 +53,7 @@ impl Bench {
     fn new(names: &[&str]) -> Self {
         let answers = Arc::new(Answers::default());
         let key = AccountKey::from_pkcs8(&AccountKey::generate().unwrap()).unwrap();
-        let certificate_key = keys::generate(KeyKind::P256).unwrap();
+        let certificate_key = keys::generate(KeyKind::P256).unwrap().to_vec();
         let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
         let brief = Brief {
             directory: DIRECTORY.into(),

@@ -45,7 +45,7 @@ fn bundle() -> Bundle {
         Ok(bytes) => record::decode_cert(&bytes).expect("a frozen record").2,
         Err(_) => {
             let (chain, key) = TestCa::new("Frozen CA").issue("a.example", 7, None);
-            Bundle { key, chain }
+            Bundle { key: key.into(), chain }
         }
     });
     pair.clone()

@@ -11,14 +11,13 @@
 
 mod harness;
 
-use harness::ca::{Ca, Knobs, pem};
+use harness::ca::{Ca, Knobs};
 use harness::cert::Facts;
-use harness::machine::{Battery, Flash, HOST, Machine, Pace};
+use harness::firmware;
+use harness::machine::{Battery, Flash, Machine, Pace};
 use harness::{LATER, program, until};
-use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -50,10 +49,7 @@ impl Tour {
         // What is measured here shall not depend on dice.
         let ca = Ca::start(&Knobs { nonce_reject: Some(0), authz_reuse: Some(0), ..Knobs::default() });
         let device = Machine::new(name, &ca);
-        device.install("etc/edgemd/ca.pem", 0o644, &read(ca.root()));
-        device.install("etc/ssl/factory.pem", 0o600, factory_pair().as_bytes());
-        device.install("package/authority", 0o644, ca.directory_at(HOST).as_bytes());
-        ship(&device);
+        firmware::put(&device, &ca, NAME);
         let roots = ca.issuing_root();
         Self { name: name.to_owned(), device, ca, roots, asked: 0, row: Vec::new() }
     }
@@ -340,39 +336,4 @@ fn grouped(number: usize) -> String {
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits")).collect();
     groups.join(",")
-}
-
-/// Puts what the product's people install onto the device: its package, made of this daemon.
-fn ship(device: &Machine) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    device.install("package/S60edgemd", 0o755, &read(here.join("board/generic/S60edgemd")));
-    let (product, arch) = device.product();
-    let Some(arch) = arch else {
-        return device.install("package/edgemd", 0o755, &read(program()));
-    };
-    let mut pack = Command::new(here.join("board").join(&product).join("pack"));
-    pack.arg(program()).arg(arch).arg(device.folder.join("packages")).env("EDGEMD", env!("CARGO_BIN_EXE_edgemd"));
-    let packed = pack.output().expect("the product's packer");
-    assert!(packed.status.success(), "{packed:?}");
-    let names = String::from_utf8_lossy(&packed.stdout).into_owned();
-    let package = Path::new(names.lines().next().expect("a package"));
-    let ending = package.extension().expect("a kind of package").display();
-    device.install(&format!("package/edgemd.{ending}"), 0o644, &read(package.into()));
-    if product == "openwrt" {
-        let stubs = here.join("tests/board/openwrt");
-        device.install("lib/functions/uci.sh", 0o644, &read(stubs.join("functions.sh")));
-        device.install("usr/share/libubox/jshn.sh", 0o644, &read(stubs.join("jshn.sh")));
-    }
-}
-
-fn read(path: PathBuf) -> Vec<u8> {
-    std::fs::read(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
-}
-
-/// What the web UI has before there is anything better.
-fn factory_pair() -> String {
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec![NAME.to_owned()]).expect("a good name");
-    let cert = params.self_signed(&key).expect("a certificate");
-    pem("PRIVATE KEY", &key.serialize_der()) + &pem("CERTIFICATE", cert.der())
 }

@@ -82,6 +82,13 @@ impl Small {
     }
 }
 
+impl Drop for Small {
+    fn drop(&mut self) {
+        // The daemon still has its lock there.
+        let _ = Command::new("umount").arg("-l").arg(&self.store).status();
+    }
+}
+
 #[test]
 fn a_disk_that_is_full_or_turns_read_only() {
     if !net::inside("a_disk_that_is_full_or_turns_read_only", "") {

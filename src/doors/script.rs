@@ -119,6 +119,10 @@ impl SystemScript {
             watch.wait(GRACE, Until::Quiet, None);
             // Members of the group may have outlived the first one.
             self.ending.signal(Signal::KILL);
+            // Who still has the pipe is in no group that we know.
+            if !watch.wait(TICK, Until::Quiet, None) && !stopped {
+                over = over.map(|why| why + "; what it has put into a session of its own stays, and is yours to end");
+            }
         } else if !good {
             // What a hook that failed left behind is of no use to anybody; what one that succeeded left was meant to stay.
             self.ending.signal(Signal::TERM);
@@ -255,6 +259,9 @@ const MOST: usize = 100;
 impl Lines {
     fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut done = Vec::new();
+        if self.count > MOST {
+            return done;
+        }
         for byte in bytes {
             match byte {
                 b'\n' => done.extend(self.finish()),
@@ -314,6 +321,7 @@ fn unstarted(program: &str, error: &io::Error) -> String {
         }
         io::ErrorKind::NotFound if program.contains('/') => "not found".into(),
         io::ErrorKind::NotFound => "not found in PATH; give its full path".into(),
+        io::ErrorKind::PermissionDenied if Path::new(program).is_dir() => "a folder, not a program".into(),
         io::ErrorKind::PermissionDenied => "not executable; chmod +x makes it so".into(),
         _ if Errno::from_io_error(error) == Some(Errno::NOEXEC) => {
             "not a program: a script needs a first line like #!/bin/sh".into()

@@ -15,6 +15,7 @@ use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
 use crate::words::fault::{Failure, Trouble};
+use crate::words::secret::Secret;
 use crate::words::sorted::Set;
 use std::path::PathBuf;
 
@@ -135,7 +136,7 @@ impl Keeper<'_> {
         self.put_account(account, "it is found out again by the next order");
     }
 
-    fn another_key(&mut self, place: &str) -> Result<Vec<u8>, Trouble> {
+    fn another_key(&mut self, place: &str) -> Result<Secret, Trouble> {
         let key = AccountKey::generate()?;
         if let Some(account) = self.lives.account(place) {
             log::info!("the account at {} was ended there; a new one is made, with a new key", account.ca);
@@ -146,14 +147,12 @@ impl Keeper<'_> {
     }
 
     fn put_account(&mut self, account: Account, then: &str) {
-        match self.store.put_account(self.doors.disk, &account) {
-            Ok(()) => _ = self.unsaved_accounts.remove(&account.place()),
-            Err(trouble) => {
-                log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
-                self.unsaved_accounts.insert(account.place());
-                self.save_later();
-            }
+        let saved = self.store.put_account(self.doors.disk, &account);
+        if let Err(trouble) = &saved {
+            log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
+            self.save_later();
         }
+        self.lives.saved_account(&account.place(), saved);
         self.lives.keep_account(account);
     }
 
@@ -208,7 +207,7 @@ impl Keeper<'_> {
 
     /// The key that the account is to have. It is in the store before the CA hears of it: should the power go, it is known
     /// that the CA may have either.
-    fn next_key(&mut self, account: &Account) -> Result<Vec<u8>, String> {
+    fn next_key(&mut self, account: &Account) -> Result<Secret, String> {
         if let Some(next) = &account.next {
             return Ok(next.clone());
         }
@@ -245,7 +244,6 @@ impl Keeper<'_> {
         let line = match failure {
             Some(failure) => format!("the account at {ca} is not deactivated: {failure}"),
             None => {
-                self.unsaved_accounts.remove(place);
                 self.lives.forget_account(place);
                 match self.store.remove_account(self.doors.disk, place) {
                     Ok(()) => format!("the account at {ca} is deactivated; the next order there makes a new one"),

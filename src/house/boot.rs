@@ -90,6 +90,7 @@ pub fn end_on_panic() {
 pub fn run(path: &str, stay: Stay) -> u8 {
     end_on_panic();
     disk::plain_umask();
+    keys::keep_from_dumps();
     let config = match config(path) {
         Ok(config) => config,
         Err(faults) => {
@@ -224,6 +225,7 @@ fn keep_still(config: &mut Config) {
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.
 pub(super) fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
     let state = config.state();
+    disk::keeps_others_out(&config.store)?;
     let (lock, (store, loaded)) = if config.only_reads() {
         (None, Store::look(&config.store, state.as_deref(), disk)?)
     } else {

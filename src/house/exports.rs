@@ -8,7 +8,7 @@ use crate::rules::export::{self, PemFile};
 use crate::rules::plan;
 use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::{Export, Md};
-use crate::words::fault::Trouble;
+use crate::words::fault::{Hook, Trouble};
 use crate::words::sorted::Set;
 use crate::words::time::Unix;
 use log::Level;
@@ -120,6 +120,16 @@ impl Keeper<'_> {
         let (_, bundle) = self.pair(slot, held)?;
         let files = export::files(export.layout, &md.name, extra, &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
+    }
+
+    /// Whether those who were told of the files have left them there.
+    pub(super) fn still_exported(&self, md: &Md, slot: &Slot) -> Result<(), Trouble> {
+        let gone = |path: &String| matches!(self.doors.disk.access(Path::new(path)), Ok(None));
+        let why = "it is gone again, since a command was run; it is put back";
+        match self.paths(md, slot).into_iter().find(gone) {
+            Some(path) => Err(Trouble::new(format!("looking after {path}"), why).with(Hook::Notify)),
+            None => Ok(()),
+        }
     }
 
     /// The paths of one certificate's export.

@@ -59,13 +59,13 @@ pub struct Keeper<'a> {
     pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
+    /// Nobody is told of anything before this one.
+    pub(super) tells_from: Span,
     /// What was thrown for the start, while that waits for a clock.
     thrown: Option<Span>,
-    /// The places of the accounts that the disk did not take yet.
-    pub(super) unsaved_accounts: Set<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
-    look_by: Span,
+    pub(super) look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
     /// The time by both clocks, when it was last looked at.
@@ -111,8 +111,8 @@ impl<'a> Keeper<'a> {
             jobs: Jobs::default(),
             revocations: Jobs::default(),
             quiet_until: Span::ZERO,
+            tells_from: Span::ZERO,
             thrown: None,
-            unsaved_accounts: Set::new(),
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
@@ -257,7 +257,11 @@ impl<'a> Keeper<'a> {
                     self.look_by = self.look_by.min(self.quiet_until)
                 }
                 Step::Order { .. } => orders.push(slot.clone()),
-                Step::Tell => tells.push(slot.clone()),
+                Step::Tell => {
+                    tells.push(slot.clone());
+                    // It may wait for the one that comes after it.
+                    next = [next, self.lives.activates_at(slot, now)].into_iter().flatten().min();
+                }
                 Step::Ask if self.inquiry_about(slot).is_some() => {}
                 Step::Ask => _ = self.curious.insert(slot.clone()),
                 Step::Wait { until } => next = Some(next.map_or(until, |next| next.min(until))),

@@ -12,6 +12,7 @@
 
 mod leftovers;
 mod reader;
+mod unseen;
 
 use crate::doors::disk::{Access, Disk};
 use crate::rules::acme::proving::SETUP_FAILURE;
@@ -20,6 +21,7 @@ use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::secret::Secret;
 use crate::words::sorted::{Map, Set};
 use crate::words::staple::Stored;
 use reader::Reader;
@@ -133,27 +135,10 @@ impl Store {
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
         let newest = self.certs.get(slot).copied().or_else(|| self.unseen(disk, slot));
         let next = Newest::after(newest.as_ref());
-        let bytes = record::encode_cert(next.sequence, held, bundle);
+        let bytes = Secret::from(record::encode_cert(next.sequence, held, bundle));
         disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
-    }
-
-    /// The newest of the records that could not be read when the store was opened. One that still can't may have any number,
-    /// and is not to win against what comes now.
-    fn unseen(&self, disk: &dyn Disk, slot: &Slot) -> Option<Newest> {
-        let mut newest: Option<Newest> = None;
-        for side in [Side::Zero, Side::One] {
-            let sequence = match disk.read(&self.cert_path(slot, side)) {
-                Ok(None) => continue,
-                Ok(Some(bytes)) => record::decode_cert(&bytes).map_or(0, |(sequence, ..)| sequence),
-                Err(_) => u32::MAX / 2,
-            };
-            if newest.is_none_or(|newest| newest.sequence <= sequence) {
-                newest = Some(Newest { side, sequence });
-            }
-        }
-        newest
     }
 
     /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
@@ -162,7 +147,7 @@ impl Store {
         let mut pairs = vec![];
         for side in [newest.side, newest.side.other()] {
             let path = self.cert_path(slot, side);
-            let Some(bytes) = disk.read(&path)? else { continue };
+            let Some(bytes) = disk.read(&path)?.map(Secret::from) else { continue };
             match record::decode_cert(&bytes) {
                 Ok((_, held, bundle)) => pairs.push((held, bundle)),
                 Err(why) if side == newest.side => {
@@ -202,7 +187,7 @@ impl Store {
         // The newest goes first: should the power go too, nothing older stands in its place.
         let (first, second) = (Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 });
         for (place, (held, bundle)) in [first, second].into_iter().zip(&pairs) {
-            let bytes = record::encode_cert(place.sequence, held, bundle);
+            let bytes = Secret::from(record::encode_cert(place.sequence, held, bundle));
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
         }
         if !pairs.is_empty() {
@@ -229,35 +214,17 @@ impl Store {
         flash.and(state)
     }
 
-    /// The account there, if it has come since the store was opened. One that can't be read is not taken for none: another
-    /// one would be made in its place.
-    pub fn find_account(&mut self, disk: &dyn Disk, place: &str) -> Result<Option<Account>, Trouble> {
-        let stem = record::file_stem(place);
-        let mut found: Option<(Newest, Account)> = None;
-        for side in [Side::Zero, Side::One] {
-            let Some(bytes) = disk.read(&self.account_path(&stem, side))? else { continue };
-            let Ok((sequence, account)) = record::decode_account(&bytes) else { continue };
-            if account.place() == place && found.as_ref().is_none_or(|(newest, _)| newest.sequence < sequence) {
-                found = Some((Newest { side, sequence }, account));
-            }
-        }
-        Ok(found.map(|(newest, account)| {
-            self.accounts.insert(stem, newest);
-            account
-        }))
-    }
-
     pub fn put_account(&mut self, disk: &mut dyn Disk, account: &Account) -> Result<(), Trouble> {
         let stem = record::file_stem(&account.place());
         let newest = self.accounts.get(&stem).copied();
         if let Some(newest) = newest
-            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
+            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?.map(Secret::from)
             && record::decode_account(&bytes).is_ok_and(|(_, stored)| stored == *account)
         {
             return Ok(());
         }
         let next = Newest::after(newest.as_ref());
-        let bytes = record::encode_account(next.sequence, account);
+        let bytes = Secret::from(record::encode_account(next.sequence, account));
         disk.replace(&self.account_path(&stem, next.side), &bytes, disk.private_in(&self.root))?;
         self.accounts.insert(stem, next);
         Ok(())

@@ -5,6 +5,7 @@ use super::power::each_cut;
 use super::{ONE, World, asked, config};
 use edgemd::doors::clock::{Clock, Knock, Push};
 use edgemd::doors::disk::Disk;
+use edgemd::rules::control::Say;
 use edgemd::rules::{pem, status};
 use edgemd::words::time::{Span, Unix};
 use serde_json::Value;
@@ -162,6 +163,26 @@ fn a_changed_delay_is_in_force_at_once() {
     assert_eq!(world.issued(), 3);
     assert!(world.served().starts_with(&leaf(&world, 1)));
     assert_eq!(serial(&json(&world)["renewal"]["cert"]), format!("{:04X}", 1002));
+}
+
+/// Two that were asked for one after the other: neither is in use yet, and what was before them is gone. The newest is
+/// when its time has come.
+#[test]
+fn two_that_are_staged_are_told_of_at_the_activation_of_the_newer_one() {
+    let world = World::new();
+    let conf = delayed("5mi");
+    world.live(&conf, Span::hours(1));
+    // As a CA does that dates nothing back.
+    world.ca.weather(|weather| weather.backdate = Span::ZERO);
+    let (ended, ends) = smol::channel::unbounded();
+    for at in [1, 61] {
+        world.hands.knock_in(Span::secs(at), Knock::Renew { names: vec![], push: Push::Force, ended: ended.clone() });
+    }
+    world.live(&conf, Span::mins(7));
+    assert_eq!(world.issued(), 3);
+    assert!(world.served().starts_with(&leaf(&world, 2)), "{}", world.status().0);
+    let said: Vec<Say> = std::iter::from_fn(|| ends.try_recv().ok()).collect();
+    assert_eq!(said.iter().filter(|said| **said == Say::End(0)).count(), 2, "{said:?}");
 }
 
 /// A first name that goes takes both certificates along.

@@ -168,7 +168,24 @@ fn a_disk_of_every_size_is_full_at_some_point() {
     println!("{sizes} disks were full at some point");
 }
 
-/// One of a device's files.
+/// An account that is in memory alone is a thing to be said: with the power it would be gone.
+#[test]
+fn an_account_that_is_not_stored_is_said() {
+    let world = World::new();
+    world.disk.fail_below("/store/accounts", DENIED);
+    let (board, disk) = (world.board.clone(), world.disk.clone());
+    world.hands.do_in(TROUBLE, move || {
+        let (lines, well) = board.read(|reports| status::text(&reports[0]));
+        assert!(!well && lines[1].contains("not stored yet: ") && lines[1].contains("/store/accounts"), "{lines:?}");
+        disk.mend();
+    });
+    world.live(ONE, LIFE);
+    assert!(world.status().1, "{}", world.status().0);
+    world.live(&ONE.replace("b.example", "c.example"), Span::hours(1));
+    assert_eq!((world.issued(), world.ca.accounts()), (2, 1));
+}
+
+/// Its files, but for what it exports.
 fn records(world: &World) -> Vec<PathBuf> {
     world
         .disk

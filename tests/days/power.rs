@@ -11,9 +11,10 @@ use edgemd::doors::keys;
 use edgemd::house::import;
 use edgemd::house::store::Store;
 use edgemd::rules::control::{Accounts, Say};
-use edgemd::rules::{pem, x509};
+use edgemd::rules::{pem, record, x509};
 use edgemd::words::cert::Slot;
 use edgemd::words::time::{Span, Unix};
+use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -119,7 +120,7 @@ fn do_import(world: &World, conf: &str, _: Span) {
 }
 
 /// Every deed that writes to flash.
-pub const DEEDS: [Deed; 13] = [
+pub const DEEDS: [Deed; 14] = [
     Deed {
         name: "first issuance",
         before: World::new,
@@ -144,6 +145,25 @@ pub const DEEDS: [Deed; 13] = [
         name: "renewal with exports in flash",
         before: || due(&in_flash("/etc/tls")),
         conf: || in_flash("/etc/tls"),
+        act: live,
+        again: nothing,
+        after: fine,
+        orders: 1,
+        ops: 15,
+    },
+    Deed {
+        name: "renewal in a store of the first version",
+        before: || {
+            let world = due(ONE);
+            let path = Path::new("/store/certs/a.example/secp256r1.0");
+            let (sequence, held, bundle) = record::decode_cert(&world.disk.read(path).unwrap().unwrap()).unwrap();
+            // As tests/formats has it.
+            let body = postcard::to_allocvec(&(sequence, held, bundle)).unwrap();
+            let bytes = [b"C\x01", body.as_slice()].concat();
+            world.disk.plant(path, &[&bytes, &digest(&SHA256, &bytes).as_ref()[..8]].concat());
+            world
+        },
+        conf: one,
         act: live,
         again: nothing,
         after: fine,
@@ -500,6 +520,7 @@ cut! {
     a_first_issuance: "first issuance",
     a_renewal: "renewal",
     a_renewal_with_exports_in_flash: "renewal with exports in flash",
+    a_renewal_in_an_old_store: "renewal in a store of the first version",
     an_account_made_anew: "renewal with an account that the CA has ended",
     an_account_at_another_ca: "account at another CA",
     stapling: "stapling",

@@ -94,6 +94,10 @@ fn process(count: usize, leak: usize) -> Option<i32> {
     let mut life = Command::new(std::env::current_exe().unwrap());
     life.args(["--exact", "soak::life", "--nocapture"]);
     life.env("EDGEMD_TEST_SOAK", count.to_string()).env("EDGEMD_TEST_LEAK", leak.to_string());
+    if std::env::var_os("SOAK").is_some() {
+        // Somebody looks on for minutes.
+        return life.status().unwrap().code();
+    }
     let output = life.output().unwrap();
     println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     output.status.code()

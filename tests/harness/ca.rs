@@ -158,6 +158,15 @@ impl Ca {
         self.pebble.log().matches("Issued certificate serial").count()
     }
 
+    /// The serials of all of them in their order, as status shows them.
+    pub fn serials(&self) -> Vec<String> {
+        let log = self.pebble.log();
+        let said = log.lines().filter_map(|line| line.split_once("Issued certificate serial ")?.1.split(' ').next());
+        // It leaves out a leading zero, status only a byte of them.
+        said.map(|serial| format!("{}{serial}", if serial.len() % 2 == 0 { "" } else { "0" }).to_ascii_uppercase())
+            .collect()
+    }
+
     /// How many accounts it knows.
     pub fn accounts(&self) -> usize {
         let log = self.pebble.log();

@@ -4,6 +4,7 @@
 use super::ca::Ca;
 use super::cert::{self, Facts};
 use super::child::{Child, Port};
+use super::volatile::Volatile;
 use super::{Folder, SOON, until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustls::pki_types::CertificateDer;
@@ -56,12 +57,16 @@ pub struct Machine {
     made: PathBuf,
     http: u16,
     https: Port,
+    disk: Option<Volatile>,
     pub folder: Folder,
 }
 
 struct Running {
     emulator: Child,
     console: UnixStream,
+    since: Instant,
+    /// The beginning of a line.
+    heard: Vec<u8>,
 }
 
 impl Machine {
@@ -71,7 +76,14 @@ impl Machine {
         let (home, made) = (root.join("qemu").join(name), root.join(".cache/qemu").join(name));
         assert!(made.join("ready").exists(), "{name} is not set up; run qemu/setup {name}, or make qemu-{name}");
         let (http, https, folder) = (ca.http.number(), Port::reserve(), Folder::new(name));
-        Self { running: None, name: name.to_owned(), home, made, http, https, folder }
+        Self { running: None, name: name.to_owned(), home, made, http, https, disk: None, folder }
+    }
+
+    /// From here on its disk, where it has one, loses in [`Machine::cut`] what was not flushed.
+    pub fn forget_what_is_not_flushed(&mut self) {
+        if self.fact("volatile").is_some() {
+            self.disk = Some(Volatile::over(self.flash(), self.folder.join("disk")));
+        }
     }
 
     /// Puts a file into its firmware, where it is from the next boot on.
@@ -85,8 +97,19 @@ impl Machine {
     /// Switches it on, and says how long it took to start its programs. What is in its flash stays from boot to boot.
     #[track_caller]
     pub fn boot(&mut self, battery: Battery, pace: Pace) -> Duration {
+        self.switch_on(battery, pace);
+        self.hear("its programs run", BOOTED, |line| {
+            assert!(!line.starts_with("init: "), "{line}");
+            (line == "<ready>").then_some(())
+        });
+        self.running.as_ref().expect("it is on").since.elapsed()
+    }
+
+    /// The same without waiting for its programs.
+    #[track_caller]
+    pub fn switch_on(&mut self, battery: Battery, pace: Pace) {
         assert!(self.running.is_none(), "it is on");
-        let begun = Instant::now();
+        let since = Instant::now();
         self.write_initramfs();
         let socket = self.folder.join("console");
         let console = self.folder.join("console.log");
@@ -94,6 +117,9 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(self.home.join("boot")).process_group(0);
         command.env("KERNEL", self.made.join("kernel")).env("TREE", self.made.join("tree")).env("FLASH", self.flash());
+        if let Some(disk) = &self.disk {
+            command.env("DISK", disk.url());
+        }
         command.arg("-initrd").arg(self.folder.join("initramfs")).args(["-display", "none", "-no-reboot"]);
         command.arg("-chardev").arg(format!(
             "socket,id=console,path={},server=on,wait=on,logfile={},logappend=on",
@@ -115,12 +141,7 @@ impl Machine {
             Some(status) => panic!("the emulator ended at once: {status}\n{}", emulator.log()),
             None => UnixStream::connect(&socket).ok(),
         });
-        self.running = Some(Running { emulator, console: stream });
-        self.hear("its programs run", BOOTED, |line| {
-            assert!(!line.starts_with("init: "), "{line}");
-            (line == "<ready>").then_some(())
-        });
-        begun.elapsed()
+        self.running = Some(Running { emulator, console: stream, since, heard: Vec::new() });
     }
 
     /// One line of shell on it, which has to succeed; what it said.
@@ -141,6 +162,13 @@ impl Machine {
         (code, said.trim().to_owned())
     }
 
+    /// The lines that one line of shell on it has said by then; what becomes of it is not waited for.
+    #[track_caller]
+    pub fn attempt_until(&mut self, line: &str, end: Instant) -> Vec<String> {
+        self.say(line);
+        std::iter::from_fn(|| self.line_before(end)).collect()
+    }
+
     /// Ends its programs in good order and switches it off.
     #[track_caller]
     pub fn shut_down(&mut self) {
@@ -155,17 +183,22 @@ impl Machine {
         self.cut();
     }
 
-    /// Pulls the plug.
+    /// Pulls the plug. A disk that could forget does not.
     pub fn cut(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            if running.emulator.ended().is_none()
-                && let Some(pid) = i32::try_from(running.emulator.pid()).ok().and_then(Pid::from_raw)
-            {
-                // It is the leader of a group of its own.
-                let _ = kill_process_group(pid, Signal::KILL);
-            }
-            running.emulator.kill();
+        self.cut_and_lose(|| true);
+    }
+
+    /// Pulls the plug. Which of the sectors that a disk has not flushed are kept all the same; how many were, of how many.
+    pub fn cut_and_lose(&mut self, keep: impl FnMut() -> bool) -> (usize, usize) {
+        let Some(mut running) = self.running.take() else { return (0, 0) };
+        if running.emulator.ended().is_none()
+            && let Some(pid) = i32::try_from(running.emulator.pid()).ok().and_then(Pid::from_raw)
+        {
+            // It is the leader of a group of its own.
+            let _ = kill_process_group(pid, Signal::KILL);
         }
+        running.emulator.kill();
+        self.disk.as_ref().map_or((0, 0), |disk| disk.cut(keep))
     }
 
     /// Whether its clock is within a day of ours.
@@ -287,25 +320,40 @@ impl Machine {
     /// Waits for a line on its console, and returns what it means and the lines before it.
     #[track_caller]
     fn hear<T>(&mut self, what: &str, limit: Duration, end: impl Fn(&str) -> Option<T>) -> (T, String) {
+        let (last, mut before) = (Instant::now() + limit, String::new());
+        while let Some(line) = self.line_before(last) {
+            if let Some(seen) = end(&line) {
+                return (seen, before);
+            }
+            before += &(line + "\n");
+        }
         let running = self.running.as_mut().expect("it is on");
-        let (begun, mut before, mut line) = (Instant::now(), String::new(), Vec::new());
-        running.console.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        match running.emulator.ended() {
+            Some(_) => panic!("{what}: the emulator has ended; heard:\n{before}\n{}", running.emulator.log()),
+            None => panic!("{what}: not within {} s; heard:\n{before}", limit.as_secs()),
+        }
+    }
+
+    /// The next line on its console, if there is one by then.
+    fn line_before(&mut self, end: Instant) -> Option<String> {
+        let running = self.running.as_mut().expect("it is on");
         loop {
-            assert!(begun.elapsed() < limit, "{what}: not within {} s; heard:\n{before}", limit.as_secs());
-            let mut byte = [0];
-            match running.console.read(&mut byte) {
-                Ok(1) if byte == *b"\n" => {
-                    let text = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-                    line.clear();
-                    if let Some(seen) = end(&text) {
-                        return (seen, before);
-                    }
-                    before += &(text + "\n");
+            if let Some(length) = running.heard.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = running.heard.drain(..=length).collect();
+                return Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned());
+            }
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            running.console.set_read_timeout(Some(left)).expect("a socket");
+            let mut part = [0; 4096];
+            match running.console.read(&mut part) {
+                Ok(0) => {
+                    // Its end is a moment after that of its console.
+                    let _ = running.emulator.wait(SOON);
+                    return None;
                 }
-                Ok(1) => line.push(byte[0]),
-                Ok(_) => panic!("{what}: the emulator has ended; heard:\n{before}\n{}", running.emulator.log()),
+                Ok(count) => running.heard.extend_from_slice(&part[..count]),
                 Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                Err(why) => panic!("{what}: {why}; heard:\n{before}"),
+                Err(why) => panic!("its console: {why}"),
             }
         }
     }

@@ -7,12 +7,14 @@ pub mod cert;
 pub mod chaos;
 pub mod child;
 pub mod device;
+pub mod firmware;
 pub mod growth;
 pub mod machine;
 pub mod measure;
 pub mod net;
 pub mod tee;
 pub mod ui;
+pub mod volatile;
 
 use std::fs;
 use std::path::{Path, PathBuf};

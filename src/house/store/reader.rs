@@ -4,6 +4,7 @@ use super::{Newest, Side};
 use crate::doors::disk::{Disk, Op, is_temp};
 use crate::rules::record;
 use crate::words::fault::Trouble;
+use crate::words::secret::Secret;
 use std::path::{Path, PathBuf};
 
 /// Reads what may be damaged.
@@ -56,7 +57,7 @@ impl<'a> Reader<'a> {
 
     /// What can't be read stays where it is: it may be readable once somebody has set it right.
     pub fn record<T>(&mut self, path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> Option<T> {
-        let why = match self.disk.read(path) {
+        let why = match self.disk.read(path).map(|bytes| bytes.map(Secret::from)) {
             Ok(None) => return None,
             Ok(Some(bytes)) => match decode(&bytes) {
                 Ok(value) => return Some(value),

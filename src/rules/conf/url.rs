@@ -71,6 +71,7 @@ pub fn ca(text: &str) -> Result<Ca, String> {
         ));
     }
     match url(text) {
+        Ok(parts) if parts.userinfo => Err("a user or password in the URL of a CA is not supported".into()),
         Ok(parts) if parts.scheme == "https" || (parts.scheme == "http" && is_loopback(parts.host)) => {
             Ok(Ca::Url(text.into()))
         }

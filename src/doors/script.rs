@@ -1,5 +1,6 @@
 //! Hooks: an operator's program, run without a shell and within its time.
 
+use crate::rules::acme::problem::is_odd;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -286,7 +287,7 @@ impl Lines {
         }
         let mut shown = String::with_capacity(text.len());
         for c in text.chars() {
-            if c.is_control() && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
+            if is_odd(c) && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
         }
         if cut {
             shown.push('…');
@@ -307,8 +308,8 @@ pub fn fuzz(bytes: &[u8]) {
     assert_eq!(shown, again);
     assert!(shown.len() <= MOST + 1);
     for line in shown {
-        assert!(!line.contains(|c: char| c.is_control() && c != '\t') && !line.is_empty(), "{line:?}");
-        // The longest that a byte becomes is `\u{7f}`.
+        assert!(!line.contains(|c: char| is_odd(c) && c != '\t') && !line.is_empty(), "{line:?}");
+        // The longest that a byte becomes is `\u{7f}`; three of them, `\u{2028}`.
         assert!(line.len() <= 6 * LONGEST + '…'.len_utf8());
     }
 }
@@ -348,6 +349,7 @@ mod tests {
         assert_eq!(lines.feed(b"o\r\n\n  \n\x1b[1mthree\x00\xff"), ["two"]);
         assert_eq!(lines.finish(), ["\\u{1b}[1mthree\\u{0}\u{fffd}"]);
         assert_eq!(lines.finish(), [""; 0]);
+        assert_eq!(lines.feed("four\u{202e}\u{2028}\tfive\n".as_bytes()), ["four\\u{202e}\\u{2028}\tfive"]);
     }
 
     #[test]

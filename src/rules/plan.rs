@@ -679,6 +679,22 @@ mod tests {
         let fresh = Held { since: NOW.minus(Span::mins(10)), ..old };
         assert_eq!(why(&revoked, Some(&fresh), &told, NOW), Some(Why::Revoked));
         assert_eq!(step(&fresh), Step::Wait { until: NOW.plus(Span::mins(50)) });
+        // For one that we had revoked ourselves nobody waits.
+        let ours = Tried { revoked: Some(fresh.sha256), ..told };
+        let step = decide(&want(), core::slice::from_ref(&fresh), &ours, None, Some(NOW));
+        assert_eq!(step, Step::Order { why: Why::Revoked });
+    }
+
+    #[test]
+    fn what_was_heard_of_one_certificate_is_no_reason_not_to_ask_about_the_next() {
+        let held = Held { authority: vec![1], ..held(day(-1), day(89)) };
+        let again = NOW.plus(Span::hours(3));
+        for (sha256, asks) in [(held.sha256, false), ([8; 32], true)] {
+            let advice = Advice { sha256, window: None, again, failures: 0, hurried: false };
+            let tried = Tried { told: Some(held.sha256), advice: Some(advice), ..Tried::default() };
+            let step = decide(&want(), core::slice::from_ref(&held), &tried, None, Some(NOW));
+            assert_eq!(step == Step::Ask, asks, "{step:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ FLASHES = malta ast2600 x86_64
 # What every change is taken through; the other targets and machines take more time than it has.
 ROUTERS = mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf
 TARGETS = $(patsubst cross/%/target,%,$(wildcard cross/*/target))
-SCRIPTS = .ci/run tests/setup/apt tests/setup/packages $(addprefix cross/,setup build link test sizes reproducible) \
+SCRIPTS = .ci/run tests/setup/apt tests/setup/packages tests/setup/sbom tests/setup/coverage tests/fuzz/run $(addprefix cross/,setup build link test sizes reproducible) \
 	qemu/setup qemu/run $(wildcard qemu/*/boot) board/packages $(wildcard board/*/pack board/*/test board/*/test-inside) \
 	board/raspberrypi/root/usr/share/bash-completion/completions/edgemd
 # Two runs side by side fetch one after the other.
@@ -46,14 +46,32 @@ check: ## formatting, lints, shell scripts
 	$(ALONE) tests/setup/packages check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test demo --test bench --test many --test sim --test serving --test machines --test power -- -D warnings
+	cargo clippy --locked --test demo --test bench --test many --test sim --test soak --test serving --test machines --test power -- -D warnings
 	shellcheck -x $(SCRIPTS)
 	shellcheck -x -s sh $(DEVICE_SCRIPTS)
 	@for script in $(DEVICE_SCRIPTS); do busybox ash -n $$script || exit 1; done
 
-deny: ## licences, sources and banned crates of the tree
+deny: ## known holes, licences, sources and banned crates of the tree
 	$(ALONE) tests/setup/packages deny
-	cargo deny check bans licenses sources
+	PATH="$(abspath .cache/tools/bin):$$PATH" cargo deny check
+
+sbom: ## what the program is made of, for each target: target/edgemd.cdx.json (CycloneDX), target/sbom
+	$(ALONE) tests/setup/packages sbom
+	@tests/setup/sbom x86_64-unknown-linux-musl $(filter-out x86_64-unknown-linux-musl,$(TARGETS))
+
+fuzz: ## each target of tests/fuzz for a minute, or SECONDS=1800, or only TARGET="conf http1"
+	$(ALONE) tests/setup/packages fuzz
+	@tests/fuzz/run $(or $(SECONDS),60) $(TARGET)
+
+coverage: ## lines and branches of src/ that the tests reach, those against a real CA included: target/coverage
+	$(ALONE) tests/setup/packages coverage
+	@tests/setup/coverage
+
+mutants: ## changes to src/rules that no test would see; or only those in MUTATE="src/rules/plan.rs src/rules/crowd.rs"
+	$(ALONE) tests/setup/packages mutants
+	@PATH="$(abspath .cache/tools/bin):$$PATH" CARGO_PROFILE_DEV_DEBUG=0 cargo mutants -o target/mutants -E fuzz --timeout 120 \
+		$(foreach path,$(or $(MUTATE),src/rules/**),-f '$(path)') --cargo-arg=--locked --cargo-arg=--lib \
+		$(foreach test,flow conf ocsp crowds days,--cargo-arg=--test --cargo-arg=$(test))
 
 bench: ## what renewals, a thousand MDs, handshakes and requests cost, beside the other programs that are installed
 	$(ALONE) tests/setup/packages bench
@@ -70,6 +88,12 @@ load: ## a minute of two hundred https requests a second, while ten renewals hap
 sim: ## a hundred thousand devices and one CA: what it sees after an outage, a revocation, a blackout; target/sim.svg
 	$(ALONE) tests/setup/packages sim
 	@cargo test --locked --quiet --test sim
+
+soak: ## a long life: 100,000 renewals on the fakes, 500 from Pebble; memory, descriptors, threads and files don't grow
+	$(ALONE) tests/setup/packages test
+	@SOAK=100000 cargo test --locked --quiet --test days soak::thousands -- --nocapture
+	@cargo build --release --locked --quiet
+	@SOAK=500 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test soak
 
 sizes: ## what devices get, against board/*/budget: x86_64, and each target that is built
 	$(ALONE) tests/setup/packages sizes
@@ -127,4 +151,4 @@ test-packages: ## the .deb in a Debian with systemd at work: run, upgraded, purg
 clean: ## what was built; what was downloaded stays (.cache)
 	cargo clean
 
-.PHONY: help demo test test-cas check deny bench load sim sizes cross-setup cross-all reproducible test-devices power packages test-packages clean
+.PHONY: help demo test test-cas check deny sbom fuzz coverage mutants bench load sim soak sizes cross-setup cross-all reproducible test-devices power packages test-packages clean

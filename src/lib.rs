@@ -58,6 +58,7 @@ pub mod words {
     pub mod fault;
     pub mod message;
     pub mod name;
+    pub mod secret;
     pub mod sorted;
     pub mod staple;
     pub mod time;

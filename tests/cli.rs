@@ -10,7 +10,9 @@ use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use harness::child::{Child, Port};
 use harness::{Folder, SOON, program, until};
+use rtime_clock::adjtime::{Timex, adjtimex};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -106,7 +108,7 @@ impl Site {
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;
         let (mut store, _) = Store::open(&self.folder.join("store"), None, &mut disk).expect("a store");
-        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1], chain: vec![vec![2]] }).expect("a disk");
+        store.put_cert(&mut disk, &slot, &held, &Bundle { key: vec![1].into(), chain: vec![vec![2]] }).expect("a disk");
     }
 
     fn mode(&self, name: &str) -> u32 {
@@ -344,6 +346,35 @@ fn md_820_002_a_node_that_only_reads_stands_beside_the_one_that_writes() {
     assert_eq!(reader.stop().code(), Some(0));
 }
 
+/// Each verb that would change something says why it does not; the others are answered.
+#[test]
+fn a_daemon_that_only_reads_changes_nothing() {
+    let site = Site::new();
+    site.hold();
+    site.write("MDStoreLocks off\nMDDriveMode manual\nMDCAChallenges dns-persist-01\nMDomain a.example\n");
+    let mut daemon = site.daemon();
+    let refused = (1, "the store is only read here (MDStoreLocks off); do it where the store is written");
+    for (verb, args, (code, says)) in [
+        ("revoke", &["a.example"][..], refused),
+        ("revoke", &["a.example", "--reason", "superseded"], refused),
+        ("account", &["roll"], refused),
+        ("account", &["deactivate"], refused),
+        ("prune", &["--yes"], refused),
+        ("dns", &[], refused),
+        ("dns", &["other.example"], (1, "there is no MD \"other.example\"")),
+        ("dns", &["other..example"], (1, "other..example")),
+        ("account", &[], (0, "there is no account")),
+        ("clock-set", &[], (0, "the clock is looked at again")),
+        ("link-up", &[], (0, "what waits for the net is tried again")),
+    ] {
+        let (found, out, err) = site.run(verb, args);
+        assert!(found == Some(code) && out.contains(says), "{verb} {args:?}: {found:?} {out}{err}");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+    let log = daemon.log();
+    assert!(!log.contains("ERROR") && site.folder.join("store/certs/a.example").exists(), "{log}");
+}
+
 #[test]
 fn a_store_that_can_t_be_is_69() {
     let site = Site::new();
@@ -396,6 +427,46 @@ fn a_faulty_file_does_not_hide_the_daemon_that_runs() {
     assert_eq!(site.run("status", &[]).0, Some(0));
     assert_eq!(daemon.stop().code(), Some(0));
     assert_eq!(site.run("status", &[]).0, Some(78), "with nobody to ask, the faults are the answer");
+}
+
+/// In a machine that has booted just now as far as it can tell, by a clock that nobody keeps.
+#[test]
+fn after_a_boot_the_clock_is_doubted_until_somebody_sets_it() {
+    const TEST: &str = "after_a_boot_the_clock_is_doubted_until_somebody_sets_it";
+    let up = clock_gettime(ClockId::Boottime).tv_sec;
+    let mut young = Command::new("unshare");
+    young.args(["--time", "--boottime", &(10 - up).to_string()]);
+    let mut probe = Command::new(young.get_program());
+    let allowed = probe.args(young.get_args()).arg("true").output().is_ok_and(|ran| ran.status.success());
+    let kept = !adjtimex(&mut Timex::new()).is_ok_and(|state| state == 5);
+    if !allowed || kept {
+        return harness::net::skipped(TEST, "it takes root, and a kernel that says that its clock is kept by nobody");
+    }
+    let site = Site::new();
+    site.write("MDomain a.example\n");
+    let start = |site: &Site| {
+        let mut command = Command::new(young.get_program());
+        command.args(young.get_args()).arg(program()).args(["run", "-f", &site.conf()]);
+        let mut child = Child::start(&site.folder, "edgemd", &mut command);
+        site.up(&mut child);
+        child
+    };
+    let shown = |site: &Site| site.run("status", &[]).1;
+    const DOUBTED: &str = "waiting for the clock to be set";
+    // An operator who says how long to wait after a start has thought of it.
+    let mut daemon = start(&site);
+    assert!(!shown(&site).contains(DOUBTED), "{}", shown(&site));
+    daemon.stop();
+    let text = fs::read_to_string(site.conf()).expect("a file").replace("MDInitialDelay 0\n", "");
+    for ends_it in ["clock-set", "renew"] {
+        site.folder.put("conf", &text);
+        let mut daemon = start(&site);
+        assert!(shown(&site).contains(DOUBTED), "{}", shown(&site));
+        let asked = Child::start(&site.folder, ends_it, Command::new(program()).args([ends_it, "-f", &site.conf()]));
+        until("the clock", SOON, || (!shown(&site).contains(DOUBTED)).then_some(()));
+        drop(asked);
+        daemon.stop();
+    }
 }
 
 #[test]
@@ -536,6 +607,33 @@ fn a_stop_ends_a_hook_that_hangs_with_all_of_its_group() {
     until("the end of the hook's child", SOON, || (!alive()).then_some(()));
 }
 
+/// While one hook hangs, for as long as it may, whoever asks is answered, and a reload is in force.
+#[test]
+fn a_hook_that_hangs_keeps_nobody_waiting() {
+    let site = Site::new();
+    site.hold();
+    let begun = site.folder.join("begun");
+    let hook = site.folder.script("hook", &format!("trap '' TERM\necho $$ >>'{}'\nsleep 1000", begun.display()));
+    let text = format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display());
+    site.write(&text);
+    let mut daemon = site.daemon();
+    until("the hook", SOON, || begun.exists().then_some(()));
+    let mut slowest = Duration::ZERO;
+    site.write(&format!("{text}MDomain b.example\n"));
+    for (verb, part) in [("status", "a.example"), ("clock-set", "looked at"), ("reload", "reloaded: 2 MDs")] {
+        let start = Instant::now();
+        let (_, out, err) = site.run(verb, &[]);
+        assert!(out.contains(part), "{verb}: {out}{err}");
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert_eq!(fs::read_to_string(&begun).expect("begun").lines().count(), 1, "it hangs all the while");
+    let start = Instant::now();
+    assert_eq!(daemon.stop().code(), Some(0));
+    println!("a verb takes {slowest:?} at most, the stop {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
 /// Over a real wire: a date counts from the CA's own clock, however wrong ours is, and a changed configuration does not
 /// forgive what the CA asked for.
 #[test]
@@ -623,6 +721,43 @@ fn modes_do_not_depend_on_the_umask() {
         }
         assert_eq!(daemon.stop().code(), Some(0));
     }
+}
+
+/// What a hook makes is no more open than whoever started the daemon wants it.
+#[test]
+fn hooks_have_a_umask_that_is_no_laxer_than_ours() {
+    for (umask, seen) in [("000", "0022"), ("027", "0027"), ("077", "0077"), ("777", "0077")] {
+        let site = Site::new();
+        site.hold();
+        let file = site.folder.join("umask");
+        let hook = site.folder.script("hook", &format!("umask >'{0}.new'; mv '{0}.new' '{0}'", file.display()));
+        site.write(&format!("MDDriveMode manual\nMDNotifyCmd {}\nMDomain a.example\n", hook.display()));
+        let line = format!("umask {umask}; exec {} run -f {}", program().display(), site.conf());
+        let mut daemon = Child::start(&site.folder, "edgemd", Command::new("/bin/sh").args(["-c", &line]));
+        site.up(&mut daemon);
+        let said = until("the hook", SOON, || fs::read_to_string(&file).ok());
+        assert_eq!(said.trim(), seen, "under {umask}");
+    }
+}
+
+/// As ssh does with a key: what others could have read is nobody's secret any more.
+#[test]
+fn a_store_that_is_open_to_others_is_refused() {
+    let site = Site::new();
+    site.hold();
+    let store = site.folder.join("store");
+    for mode in [0o755, 0o710, 0o701, 0o770] {
+        fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("our own folder");
+        let remedy =
+            format!("opening the store {0}: it is open to others (mode {mode:04o}); chmod 700 {0}", store.display());
+        let (code, out, err) = site.run("run", &[]);
+        assert_eq!((code, out.as_str()), (Some(69), ""), "{err}");
+        assert!(err.contains(&remedy), "{err}");
+        let (code, out, err) = site.run("check", &[]);
+        assert!(code == Some(0) && (out + &err).contains(&format!("the daemon would not start: {remedy}")), "{mode:o}");
+    }
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).expect("our own folder");
+    assert_eq!(site.daemon().stop().code(), Some(0));
 }
 
 /// In every profile: a keeper that is gone while the rest goes on would let certificates run out in silence.

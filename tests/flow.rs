@@ -53,7 +53,7 @@ impl Bench {
     fn new(names: &[&str]) -> Self {
         let answers = Arc::new(Answers::default());
         let key = AccountKey::from_pkcs8(&AccountKey::generate().unwrap()).unwrap();
-        let certificate_key = keys::generate(KeyKind::P256).unwrap();
+        let certificate_key = keys::generate(KeyKind::P256).unwrap().to_vec();
         let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
         let brief = Brief {
             directory: DIRECTORY.into(),
@@ -630,6 +630,7 @@ fn odd_answers_get_a_clear_sentence() {
     let mut brief = Bench::new(&["router.example.org"]).brief;
     brief.account = Some("https://ca/account".into());
     let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
+    let crowd = order.replace("\"https://ca/z\"", &vec!["\"https://ca/z\""; 201].join(","));
     let located = |at: &str| Reply { location: Some(at.into()), ..json(201, order) };
     let token = |token: &str| {
         format!(
@@ -645,6 +646,10 @@ fn odd_answers_get_a_clear_sentence() {
         (vec![json(200, PLAIN), located("/order/1")], "\"/order/1\" as the address of the order"),
         (vec![json(200, PLAIN), located("http://ca/order/1")], "which is no absolute https URL"),
         (vec![json(200, PLAIN), located("https://ca/order\r\n1")], "\"https://ca/order\\r\\n1\""),
+        (
+            vec![json(200, PLAIN), Reply { location: Some("https://ca/o/1".into()), ..json(201, &crowd) }],
+            "more than 200",
+        ),
         (with_token("a/b"), "token for http-01 is not 1 to 128 characters of base64url"),
         (with_token(""), "token for http-01 is not 1 to 128"),
         (with_token(&"x".repeat(129)), "token for http-01 is not 1 to 128"),

@@ -53,7 +53,7 @@ fn pair(kind: KeyKind, names: &[&str]) -> Bundle {
     }
     let key = keys::generate(kind).unwrap();
     let algorithm = if kind == KeyKind::P384 { &rcgen::PKCS_ECDSA_P384_SHA384 } else { &rcgen::PKCS_RSA_SHA256 };
-    let der = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key.as_slice().into(), algorithm).unwrap();
+    let der = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&(&key[..]).into(), algorithm).unwrap();
     let params = rcgen::CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     Bundle { key, chain: vec![params.self_signed(&der).unwrap().der().to_vec()] }
 }

@@ -126,7 +126,7 @@ impl Made {
         let key = match algorithm == &rcgen::PKCS_RSA_SHA256 {
             true => {
                 let der = keys::generate(KeyKind::Rsa(2048)).expect("a key");
-                KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), algorithm).expect("the same")
+                KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(&der[..]), algorithm).expect("the same")
             }
             false => KeyPair::generate_for(algorithm).expect("a key"),
         };

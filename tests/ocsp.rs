@@ -1,4 +1,4 @@
-//! OCSP by value: the question, every kind of answer, and noise.
+//! OCSP by value: the question, and every kind of answer.
 
 mod fake;
 
@@ -79,9 +79,11 @@ fn good_answers() {
 #[test]
 fn what_is_wrong_is_said() {
     let nobody = "it is signed by nobody who may speak for the CA";
-    let changes: [(Change, &str); 15] = [
+    let changes: [(Change, &str); 17] = [
         (|mood| mood.says = Says::Not(1), "the responder says malformedRequest"),
+        (|mood| mood.says = Says::Not(2), "the responder says internalError"),
         (|mood| mood.says = Says::Not(3), "the responder says tryLater"),
+        (|mood| mood.says = Says::Not(5), "the responder says sigRequired"),
         (|mood| mood.says = Says::Not(6), "the responder says unauthorized"),
         (|mood| mood.says = Says::Not(9), "the responder says something unknown"),
         (|mood| mood.says = Says::Not(0), "it is not DER of RFC 6960"),
@@ -135,15 +137,7 @@ fn an_answer_of_another_ca_is_none() {
 }
 
 #[test]
-fn no_bytes_do_harm() {
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut dice = move || {
-        // The xorshift of George Marsaglia.
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+fn a_part_of_an_answer_is_none() {
     for signer in [Signer::Ca, Signer::Delegate] {
         let (responder, query) = world();
         responder.mood(|mood| mood.signer = signer);
@@ -153,22 +147,5 @@ fn no_bytes_do_harm() {
         }
         assert!(ocsp::read(&query, &[&whole[..], &[0]].concat(), None).is_err());
         assert_eq!(ocsp::read(&query, &vec![0x30; 20_000], None), Err("it is too long".into()));
-        for _ in 0..3000 {
-            let mut bytes = whole.clone();
-            for _ in 0..=dice() % 4 {
-                let place = (dice() % bytes.len() as u64) as usize;
-                match dice() % 4 {
-                    0 => bytes[place] = dice() as u8,
-                    1 => bytes[place] ^= 1 << (dice() % 8),
-                    2 => bytes.insert(place, 0xff),
-                    _ => bytes.truncate(place.max(1)),
-                }
-            }
-            ocsp::fuzz(&query, &bytes);
-        }
-    }
-    let (_, query) = world();
-    for length in 0..256 {
-        ocsp::fuzz(&query, &(0..length).map(|_| dice() as u8).collect::<Vec<_>>());
     }
 }

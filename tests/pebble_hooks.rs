@@ -144,6 +144,39 @@ esac",
     until("it is gone", LATER, || (!alive() || is_zombie(pid.trim())).then_some(()));
 }
 
+/// A command that takes the exports away and breaks what it finds in the store: the files are put back, and what it broke
+/// is seen at the next start, set aside and ordered anew.
+#[test]
+fn a_hook_that_breaks_what_it_finds() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    let export = device.folder.join("export");
+    let thief = device.folder.script("thief", &format!("rm -r '{}'", export.display()));
+    let records = device.folder.join("store/certs").join(A);
+    let vandal =
+        device.folder.script("vandal", &format!("for file in '{}'/*; do echo broken >$file; done", records.display()));
+    device.start_with(&format!("MDNotifyCmd {}\nMDomain {A}", thief.display()));
+    let md = device.errors(A, 1);
+    let last = &md["renewal"]["last"];
+    assert_eq!(last["problem"], "urn:org:apache:httpd:log:AH10108:", "{md}");
+    assert_eq!(last["detail"], "it is gone again, since a command was run; it is put back", "{md}");
+    device.complete(A);
+    let facts = device.exported(A);
+    assert_eq!(ca.issued(), 1);
+    device.reload_with(&format!("MDNotifyCmd {}\nMDomain {A}", vandal.display()));
+    assert_eq!(device.run(&["renew", "--force", A]).code, Some(0));
+    assert_ne!(device.exported(A), facts);
+    let facts = device.exported(A);
+    let ear = device.ear(0);
+    let text = format!("MDNotifyCmd {}\nMDomain {A}", ear.program.display());
+    assert!(device.stop().success());
+    device.start_with(&text);
+    device.complete(A);
+    assert!(device.log().contains("set aside as"), "{}", device.log());
+    assert_ne!(device.exported(A), facts);
+    assert_eq!((ca.issued(), ear.heard().len()), (3, 1));
+}
+
 fn is_zombie(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'))

@@ -27,7 +27,7 @@ fn world() -> (Ca, Responder, Device) {
     let ca = Ca::start(&Knobs { ocsp: responder.serve(), ..Knobs::default() });
     let (cert, key) = ca.issuing_pair();
     let cert = pem::decode_chain(cert.as_bytes()).expect("an intermediate").remove(0);
-    responder.speaks_for(TestCa::of(cert, pem::decode_key(key.as_bytes()).expect("its key")));
+    responder.speaks_for(TestCa::of(cert, pem::decode_key(key.as_bytes()).expect("its key").to_vec()));
     let mut device = Device::new(&ca);
     device.set("MDPortMap", format!("http:- https:{}", ca.tls.number()));
     let root: String = ca.issuing_root().iter().map(|der| pem::encode("CERTIFICATE", der)).collect();

@@ -883,12 +883,15 @@ fn back_ends_that_fail() {
         let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
         assert_eq!(status(&server.raw(post)), "502", "{said:?}");
     }
-    let endless = Back::new(|mut stream| {
-        head(&mut stream);
-        stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-        while stream.write_all(b"X: y\r\n").is_ok() {}
-    });
-    assert_eq!(status(&Server::new(endless.backend()).get("/")), "502");
+    // Lines without end, and a line without one.
+    for piece in [&b"X: y\r\n"[..], b"yyyyyyyyyyyyyyyy"] {
+        let endless = Back::new(move |mut stream| {
+            head(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
+            while stream.write_all(piece).is_ok() {}
+        });
+        assert_eq!(status(&Server::new(endless.backend()).get("/")), "502");
+    }
 }
 
 #[test]

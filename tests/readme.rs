@@ -89,6 +89,23 @@ fn the_differences_are_those_of_the_table() {
     assert_eq!(found, expected);
 }
 
+/// Whoever reads that something holds can run what shows it.
+#[test]
+fn what_is_said_to_hold_is_shown_by_tests_that_there_are() {
+    let (_, section) = README.split_once("## Security").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let named = section.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::"));
+    let mut seen = 0;
+    for (file, test) in named {
+        let path = format!("{}/tests/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path}: {why}"));
+        let listed = format!("    {test}: edgemd::");
+        assert!(text.contains(&format!("fn {test}()")) || text.contains(&listed), "{file} has no {test}");
+        seen += 1;
+    }
+    assert!(seen > 15, "only {seen}");
+}
+
 const MISSPELT: &str = "MDRenewWindwo";
 
 #[test]

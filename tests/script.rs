@@ -117,6 +117,8 @@ fn a_program_that_can_t_be_run_is_said_in_a_sentence() {
     assert!(said(&lost).ends_with(": its interpreter was not found: see its first line"), "{}", said(&lost));
     let text = file("text", r"\001\002\003\004", "755");
     assert!(said(&text).ends_with(": not a program: a script needs a first line like #!/bin/sh"), "{}", said(&text));
+    let said_of_dir = said(fresh.path());
+    assert!(said_of_dir.ends_with(": a folder, not a program"), "{said_of_dir}");
     let said = run(&event(&["edgemd-no-such-program"], Span::secs(60))).unwrap_err();
     assert_eq!(said, "running edgemd-no-such-program: not found in PATH; give its full path");
 }
@@ -201,6 +203,49 @@ fn a_hook_that_forks_and_stays_counts_at_once_and_is_left_alone() {
     let child = pid_in(&file);
     assert!(alive(&child), "a daemon that a good hook started stays");
     end(&child);
+}
+
+/// A session of its own is a group of its own, which the kernel shows nobody the way to.
+#[test]
+fn what_has_left_the_group_is_owned_up_to() {
+    let fresh = Fresh::new();
+    let file = fresh.path().join("pid");
+    let hangs = |line: &str| {
+        let script = format!("{line}; sleep 1000");
+        run(&event(&["/bin/sh", "-c", &script], Span::millis(300))).unwrap_err()
+    };
+    let start = Instant::now();
+    let said = hangs(&format!(
+        "setsid sh -c 'echo $$ > {0}; exec sleep 1000' & while ! test -s {0}; do :; done",
+        file.display()
+    ));
+    assert!(said.ends_with("; what it has put into a session of its own stays, and is yours to end"), "{said}");
+    let child = pid_in(&file);
+    assert!(alive(&child));
+    end(&child);
+    // One that ignores what is asked of it, and one that has forked twice, are in the group.
+    for line in ["trap '' TERM", "(trap '' TERM; sleep 1000 & sleep 1000 &)", "exec >&- 2>&-"] {
+        let said = hangs(line);
+        assert!(said.ends_with("still running after 300ms, so it was ended; MDHookTimeout sets its time"), "{said}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A gigabyte, in a time in which nobody could log it, and none of it kept.
+#[test]
+fn a_gigabyte_of_output_is_read_and_dropped() {
+    collect();
+    let fresh = Fresh::new();
+    let shell = shell_named(&fresh, "gusher");
+    let start = Instant::now();
+    let script = "yes 'a line of some length, as they come from a program that has lost its way' | head -c 1000000000";
+    run(&event(&[&shell, "-c", script], Span::secs(60))).unwrap();
+    let peak = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    println!("a gigabyte in {:?}, {peak}", start.elapsed());
+    assert_eq!(logged("gusher").len(), 101);
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 60_000, "{peak}");
 }
 
 #[test]

@@ -4,6 +4,9 @@ use crate::rules::control::{Accounts, Say};
 use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
+use core::cell::Cell;
+use rtime_clock::adjtime::{Timex, adjtimex};
+use rustix::time::ClockId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -78,6 +81,8 @@ pub trait Clock {
 pub struct SystemClock {
     mailbox: Receiver<Knock>,
     pulse: Arc<Pulse>,
+    /// Whether what it shows may be anything, as long as that may be.
+    doubt: Cell<Option<fn() -> bool>>,
 }
 
 /// The signs of life of whoever has the clock: between any two things that it does it asks for the time.
@@ -94,7 +99,20 @@ impl SystemClock {
     pub fn new(mailbox: Receiver<Knock>) -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
         let start = Instant::now();
-        Self { mailbox, pulse: Arc::new(Pulse { start, heard: AtomicU32::new(0) }) }
+        Self { mailbox, pulse: Arc::new(Pulse { start, heard: AtomicU32::new(0) }), doubt: Cell::new(None) }
+    }
+
+    /// The clock of a machine that may have booted just now: it counts for nothing until the kernel knows the time from
+    /// elsewhere, somebody says so or asks for something, or some minutes are over; many a kernel never says it.
+    pub fn doubted(self) -> Self {
+        self.doubt.set(Some(|| rustix::time::clock_gettime(ClockId::Boottime).tv_sec < DOUBT && !is_synchronised()));
+        self
+    }
+
+    fn is_doubtful(&self) -> bool {
+        let doubt = self.doubt.get().filter(|doubt| doubt());
+        self.doubt.set(doubt);
+        doubt.is_some()
     }
 
     pub fn pulse(&self) -> Arc<Pulse> {
@@ -120,6 +138,15 @@ impl Pulse {
     }
 }
 
+/// How many seconds after a boot nobody doubts the clock any more.
+const DOUBT: i64 = 300;
+
+/// Whether something keeps the kernel's clock right (adjtimex(2)).
+fn is_synchronised() -> bool {
+    const TIME_ERROR: i32 = 5;
+    adjtimex(&mut Timex::new()).is_ok_and(|state| state != TIME_ERROR)
+}
+
 /// The wall clock as the machine has it; `None` before 1970.
 pub fn wall() -> Option<Unix> {
     #[allow(clippy::disallowed_methods, reason = "this is the door to it")]
@@ -130,7 +157,7 @@ pub fn wall() -> Option<Unix> {
 impl Clock for SystemClock {
     fn now(&self) -> Option<Unix> {
         self.pulse.beat(Span::ZERO);
-        wall()
+        wall().filter(|_| !self.is_doubtful())
     }
 
     fn steady(&self) -> Span {
@@ -144,7 +171,12 @@ impl Clock for SystemClock {
         let knock = self.mailbox.recv_timeout(span.duration());
         self.pulse.beat(Span::ZERO);
         match knock {
-            Ok(knock) => knock,
+            Ok(knock) => {
+                if matches!(knock, Knock::ClockSet | Knock::Renew { .. }) {
+                    self.doubt.set(None);
+                }
+                knock
+            }
             Err(RecvTimeoutError::Timeout) => Knock::Nobody,
             // Nobody is left who could ever knock: the program is ending.
             Err(RecvTimeoutError::Disconnected) => Knock::Stop,
@@ -187,6 +219,23 @@ mod tests {
         assert!(clock.pulse.silence() < Span::secs(1));
         clock.nap(Span::millis(1));
         assert!(clock.pulse.silence() < Span::secs(1), "{:?}", clock.pulse.silence());
+    }
+
+    #[test]
+    fn a_doubted_clock_shows_nothing_until_somebody_knows_better() {
+        let (sender, mailbox) = channel();
+        let mut clock = SystemClock::new(mailbox);
+        clock.doubt.set(Some(|| true));
+        assert_eq!((clock.now(), clock.now()), (None, None));
+        sender.send(Knock::LinkUp).unwrap();
+        assert!(matches!(clock.nap(Span::ZERO), Knock::LinkUp));
+        assert_eq!(clock.now(), None);
+        sender.send(Knock::ClockSet).unwrap();
+        assert!(matches!(clock.nap(Span::ZERO), Knock::ClockSet));
+        assert!(clock.now().is_some());
+        clock.doubt.set(Some(|| false));
+        assert!(clock.now().is_some());
+        assert!(clock.doubt.get().is_none(), "once known to be right it is not doubted again");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The control socket: a Unix socket of mode 0660 where one line is asked and one answer is given, in parts as they
-//! come. The last line, `= 0`, is the exit code. To a GET it speaks HTTP/1.0.
+//! come. The last line, `= 0`, is the exit code. To a GET it speaks HTTP/1.0. Root, the daemon's user and the socket's
+//! group may ask for anything, and nobody else for anything.
 
 use crate::rules::control::{self, Asked, NO_SUCH_MD, Request, Say};
 use crate::streams::duplex::{Duplex, within};
@@ -8,14 +9,14 @@ use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use async_io::{Async, Timer};
 use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use smol::channel::Receiver;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -28,6 +29,8 @@ pub type Answer = Rc<dyn Fn(Request) -> Receiver<Say>>;
 const LINE_MAX: usize = 1024;
 /// How long the asking may take.
 const PATIENCE: Span = Span::secs(5);
+/// How long one who asked may leave a part of the answer unread.
+const READING: Span = Span::mins(1);
 /// Those who ask at a time; `renew` may stay for long.
 const SEATS: usize = 32;
 
@@ -46,7 +49,7 @@ impl Control {
             |why: &dyn core::fmt::Display| Trouble::new(format!("opening the control socket {}", path.display()), why);
         clear(path).map_err(|why| trouble(&why))?;
         let socket = open(path).and_then(Async::new_nonblocking).map_err(|error| trouble(&error))?;
-        let task = executor.spawn(accept(executor.clone(), socket, answer));
+        let task = executor.spawn(accept(executor.clone(), (socket, path.into()), answer));
         Ok(Self { path: path.into(), file: identity(path), _task: task })
     }
 
@@ -72,8 +75,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 fn clear(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-            return folder.map_err(|error| error.to_string());
+            return path.parent().map_or(Ok(()), make_folder).map_err(|error| error.to_string());
         }
         Err(error) => return Err(error.to_string()),
         Ok(file) if !file.file_type().is_socket() => return Err("there is a file that is no socket".into()),
@@ -88,6 +90,15 @@ fn clear(path: &Path) -> Result<(), String> {
     }
 }
 
+/// For whoever may use the socket, whatever the umask.
+fn make_folder(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
+}
+
 /// Bound, then given its mode, then listening: nobody gets in between.
 fn open(path: &Path) -> io::Result<UnixListener> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -98,7 +109,7 @@ fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener>, answer: Answer) {
+async fn accept(executor: Rc<LocalExecutor<'static>>, (socket, path): (Async<UnixListener>, PathBuf), answer: Answer) {
     const PAUSE: Span = Span::millis(250);
     let seats = Arc::new(Semaphore::new(SEATS));
     loop {
@@ -106,9 +117,10 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener
         match socket.accept().await {
             Ok((mut stream, _)) => {
                 let answer = answer.clone();
+                let may = may(&stream, &path);
                 let serving = async move {
                     // Whoever asked has left; the daemon goes on with what it does.
-                    let _ = serve(&mut stream, &answer).await;
+                    let _ = serve(&mut stream, &answer, may).await;
                     drop(seat);
                 };
                 executor.spawn(serving).detach();
@@ -121,7 +133,20 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, socket: Async<UnixListener
     }
 }
 
-async fn serve(stream: &mut Async<UnixStream>, answer: &Answer) -> io::Result<()> {
+/// While the mode is ours, the kernel lets in nobody else. Where it was widened, it is seen who asks; that is not known of
+/// one from outside of our container.
+fn may(stream: &Async<UnixStream>, path: &Path) -> bool {
+    let file = fs::metadata(path).ok();
+    if file.as_ref().is_some_and(|file| file.mode() & 0o007 == 0) {
+        return true;
+    }
+    sockopt::socket_peercred(stream).is_ok_and(|peer| {
+        let is_of_group = file.is_some_and(|file| file.gid() == peer.gid.as_raw());
+        peer.uid.is_root() || peer.uid == rustix::process::geteuid() || is_of_group
+    })
+}
+
+async fn serve(stream: &mut Async<UnixStream>, answer: &Answer, may: bool) -> io::Result<()> {
     let mut inlet = Inlet::default();
     let asked = match within(PATIENCE, ask_line(stream, &mut inlet)).await {
         Some(Ok(asked)) => asked,
@@ -129,14 +154,25 @@ async fn serve(stream: &mut Async<UnixStream>, answer: &Answer) -> io::Result<()
         None => Err("no request line came".to_owned()),
     };
     match asked {
+        Ok(_) if !may => put(stream, format!("{NOT_FOR_YOU}\n= 1\n")).await,
         Ok(Asked::Command(request)) => say(stream, &answer(request)).await,
         Ok(Asked::Page(Some(request))) => {
             let parts = answer(request);
             page(stream, &parts).await
         }
         Ok(Asked::Page(None)) => reply(stream, "404 Not Found", "there are /md-status and /md-status/<name>\n").await,
-        Err(why) => stream.write_all(format!("{why}\n= 2\n").as_bytes()).await,
+        Err(why) => put(stream, format!("{why}\n= 2\n")).await,
     }
+}
+
+const NOT_FOR_YOU: &str = "this socket is for root, the daemon's user and its group; its mode was 0660";
+
+async fn put(stream: &mut Async<UnixStream>, text: String) -> io::Result<()> {
+    put_within(READING, stream, text).await
+}
+
+async fn put_within(limit: Span, stream: &mut Async<UnixStream>, text: String) -> io::Result<()> {
+    within(limit, stream.write_all(text.as_bytes())).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The line, and for a GET the rest of its head, which nobody reads but everybody sends.
@@ -179,8 +215,7 @@ async fn say(stream: &mut Async<UnixStream>, parts: &Receiver<Say>) -> io::Resul
             Ok(Say::End(code)) => (format!("= {code}"), true),
             Err(_) => ("= 1".to_owned(), true),
         };
-        stream.write_all(line.as_bytes()).await?;
-        stream.write_all(b"\n").await?;
+        put(stream, line + "\n").await?;
         if last {
             return Ok(());
         }
@@ -216,7 +251,7 @@ async fn reply(stream: &mut Async<UnixStream>, status: &str, body: &str) -> io::
     let kind = if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let length = body.len();
     let text = format!("HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
-    stream.write_all(text.as_bytes()).await?;
+    put(stream, text).await?;
     stream.end();
     Ok(())
 }
@@ -237,6 +272,9 @@ pub fn ask(path: &Path, request: &Request, hear: &mut dyn FnMut(&str)) -> Result
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             trouble(&format_args!("no daemon at {}", path.display()))
+        }
+        io::ErrorKind::PermissionDenied => {
+            trouble(&format_args!("{}: root, the daemon's user and its group may ask there", path.display()))
         }
         _ => trouble(&format_args!("{}: {error}", path.display())),
     })?;
@@ -373,6 +411,15 @@ mod tests {
         let long = [b"status ".as_slice(), &[b'x'; 1100]].concat();
         assert_eq!(daemon.raw(&long), "the request line is over 1 KiB\n= 2\n");
         assert!(daemon.raw(b"status").ends_with("= 0\n"), "a line without its end");
+    }
+
+    /// Who does not read keeps no seat for ever.
+    #[test]
+    fn an_answer_that_nobody_reads_is_given_up() {
+        let (mut ours, theirs) = Async::<UnixStream>::pair().unwrap();
+        let said = async_io::block_on(put_within(Span::millis(50), &mut ours, "x".repeat(10 << 20)));
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, fcntl_getlk};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use rustix::process::{Flock, FlockType, fcntl_getlk, geteuid};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Who may touch a file.
@@ -101,6 +105,14 @@ pub trait Disk {
         self.act(Op::SyncDir(dir))
     }
 
+    /// Removes what a power cut has left of a file that was being written; a disk that can't be written may keep it.
+    fn sweep(&mut self, path: &Path) {
+        let temp = temp_of(path);
+        if matches!(self.access(&temp), Ok(Some(_))) {
+            let _ = self.act(Op::Unlink(&temp));
+        }
+    }
+
     fn remove(&mut self, path: &Path) -> Result<(), Trouble> {
         self.act(Op::Unlink(path))?;
         self.act(Op::SyncDir(folder_of(path)))
@@ -161,12 +173,12 @@ impl Disk for SystemDisk {
                     _ => said("writing", path, &error),
                 })
             }
-            Op::Sync(path) => {
-                File::open(path).and_then(|file| file.sync_all()).map_err(|error| said("syncing", path, &error))
-            }
-            Op::Rename { from, to } => fs::rename(from, to).map_err(|error| said("replacing", to, &error)),
-            Op::Unlink(path) => absent(fs::remove_file(path)).map_err(|error| said("removing", path, &error)),
-            Op::RemoveDir(path) => match absent(fs::remove_dir(path)) {
+            Op::Sync(path) => open(path, OFlags::RDONLY)
+                .and_then(|file| file.sync_all())
+                .map_err(|error| said("syncing", path, &error)),
+            Op::Rename { from, to } => rename(from, to).map_err(|error| said("replacing", to, &error)),
+            Op::Unlink(path) => remove(path, AtFlags::empty()).map_err(|error| said("removing", path, &error)),
+            Op::RemoveDir(path) => match remove(path, AtFlags::REMOVEDIR) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
                 removed => removed.map_err(|error| said("removing", path, &error)),
             },
@@ -188,7 +200,7 @@ impl Disk for SystemDisk {
 
     fn private_in(&self, dir: &Path) -> Access {
         match fs::metadata(dir) {
-            Ok(about) if rustix::process::geteuid().is_root() => {
+            Ok(about) if geteuid().is_root() => {
                 Access { owner: Some(about.uid()), group: Some(about.gid()), ..Access::PRIVATE }
             }
             _ => Access::PRIVATE,
@@ -200,7 +212,7 @@ impl Disk for SystemDisk {
     }
 
     fn access(&self, path: &Path) -> Result<Option<Access>, Trouble> {
-        match fs::metadata(path) {
+        match fs::symlink_metadata(path) {
             Ok(about) => {
                 let (owner, group) = (Some(about.uid()), Some(about.gid()));
                 Ok(Some(Access { mode: about.mode() & 0o7777, owner, group }))
@@ -211,21 +223,81 @@ impl Disk for SystemDisk {
     }
 }
 
+/// The folder that this path leads to. What others put in the way does not lead us, who may write where they may not: a
+/// symbolic link counts only if it is root's or our own. From here on nobody can exchange the folder for another one.
+fn enter(mut at: OwnedFd, way: &Path, links: u8) -> io::Result<OwnedFd> {
+    for part in way.components() {
+        let part = part.as_os_str();
+        at = match openat(&at, part, FOLDER | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) if links > 0 => {
+                let link = openat(&at, part, FOLDER, Mode::empty())?;
+                let about = fstat(&link)?;
+                if FileType::from_raw_mode(about.st_mode) != FileType::Symlink {
+                    return Err(Errno::NOTDIR.into());
+                }
+                if about.st_uid != 0 && about.st_uid != geteuid().as_raw() {
+                    return Err(io::Error::other(
+                        "a symbolic link that another user has made is on the way, and is not followed",
+                    ));
+                }
+                let to = readlinkat(&link, "", Vec::new())?;
+                enter(at, Path::new(OsStr::from_bytes(to.as_bytes())), links - 1)?
+            }
+            found => found?,
+        };
+    }
+    Ok(at)
+}
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn folder(path: &Path) -> io::Result<OwnedFd> {
+    enter(rustix::fs::open(".", FOLDER, Mode::empty())?, path, 40)
+}
+
+/// A folder, and a name in it.
+fn place(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    Ok((folder(folder_of(path))?, path.file_name().unwrap_or(OsStr::new("."))))
+}
+
+/// Opens what has this name itself: no link there is followed, and no pipe is waited for.
+fn open(path: &Path, how: OFlags) -> io::Result<File> {
+    let (at, name) = place(path)?;
+    let how = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat(at, name, how, Mode::from_raw_mode(0o600))?.into())
+}
+
+const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
+
 fn make_dir(path: &Path, access: Access) -> io::Result<()> {
-    match DirBuilder::new().mode(access.mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+    let (at, name) = place(path)?;
+    match mkdirat(&at, name, Mode::from_raw_mode(access.mode)) {
+        Err(Errno::EXIST) if path.is_dir() => return Ok(()),
         made => made?,
     }
-    hand_over(&File::open(path)?, access)
+    hand_over(&open(path, OFlags::DIRECTORY)?, access)
 }
 
 /// The leftover is unlinked and the new file must not be there yet: so no link, and no program that holds the old file
 /// open, gets at the new bytes.
 fn write_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
-    absent(fs::remove_file(path))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    remove(path, AtFlags::empty())?;
+    let mut file = open(path, NEW)?;
     hand_over(&file, access)?;
     file.write_all(bytes)
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let ((at, name), (there, new)) = (place(from)?, place(to)?);
+    Ok(renameat(at, name, there, new)?)
+}
+
+fn remove(path: &Path, what: AtFlags) -> io::Result<()> {
+    let removed = place(path).and_then(|(at, name)| Ok(unlinkat(at, name, what)?));
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The owner first: a changed mode would let the old group in for a moment.
@@ -237,7 +309,8 @@ fn hand_over(file: &File, access: Access) -> io::Result<()> {
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
-    match File::open(path)?.sync_all() {
+    let dir = File::from(openat(folder(path)?, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+    match dir.sync_all() {
         // A file system that knows no such thing for folders.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         done => done,
@@ -253,8 +326,12 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !about.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    // It may hold a key, and what grows leaves what it was behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(LONGEST)).unwrap_or(0) + 32);
+    // In the meantime it may have become one.
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
         return Err(io::Error::other("longer than 1 MB"));
     }
@@ -273,13 +350,6 @@ fn list_dir(dir: &Path) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-fn absent(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 /// The reason, and what a person can do about it.
@@ -303,7 +373,7 @@ fn reason(error: &io::Error) -> String {
 
 /// How much is free, without the part of the file that got there, says whether a person has to tidy up a little or a lot.
 fn full(path: &Path, needed: usize) -> Trouble {
-    let _ = fs::remove_file(path);
+    let _ = remove(path, AtFlags::empty());
     let free = rustix::fs::statvfs(folder_of(path)).map_or(0, |about| about.f_bavail.saturating_mul(about.f_frsize));
     Trouble::new(
         format!("writing {}", path.display()),
@@ -311,9 +381,25 @@ fn full(path: &Path, needed: usize) -> Trouble {
     )
 }
 
-/// New folders and sockets are no more open than usual, whatever the program was started with; files say their mode.
+/// What is made without saying its mode is no more open than usual, nor than whoever started the program wants it, hooks'
+/// files among it; files and folders of ours say their mode.
 pub fn plain_umask() {
-    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o022));
+    let others = Mode::RWXG | Mode::RWXO;
+    let wanted = rustix::process::umask(others);
+    rustix::process::umask(wanted & others | Mode::WGRP | Mode::WOTH);
+}
+
+/// Refuses a folder with secrets that is open to others.
+pub fn keeps_others_out(dir: &Path) -> Result<(), Trouble> {
+    let mode = fs::metadata(dir).map_or(0, |about| about.mode() & 0o7777);
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(Trouble::new(
+        format!("opening the store {dir}"),
+        format!("it is open to others (mode {mode:04o}); chmod 700 {dir}"),
+    ))
 }
 
 /// The store is ours until this is dropped.
@@ -326,13 +412,11 @@ pub struct Lock(#[expect(dead_code, reason = "held, not read: closing the file e
 pub fn lock(path: &Path, patience: Span) -> Result<Lock, Trouble> {
     const STEP: Span = Span::millis(100);
     SystemDisk.make_dirs(folder_of(path), Access::PRIVATE.of_folder())?;
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = match opened {
+    let file = match lock_file(path) {
         // Two daemons can do no harm where neither can write, and what is held can still be served.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Lock(None)),
         opened => opened.map_err(|error| said("locking", path, &error))?,
     };
-    hand_over(&file, SystemDisk.private_in(folder_of(path))).map_err(|error| said("locking", path, &error))?;
     let mut left = patience;
     loop {
         match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -358,5 +442,14 @@ pub fn lock(path: &Path, patience: Span) -> Result<Lock, Trouble> {
         #[allow(clippy::disallowed_methods, reason = "the lock has no other way to be waited for with a limit")]
         std::thread::sleep(STEP.min(left).duration());
         left = left.minus(STEP);
+    }
+}
+
+/// Only what was made just now is handed over to the store's user: what he had put there could be somebody else's.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match open(path, NEW) {
+        Ok(file) => hand_over(&file, SystemDisk.private_in(folder_of(path))).map(|()| file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(path, OFlags::WRONLY),
+        Err(error) => Err(error),
     }
 }

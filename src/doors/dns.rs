@@ -404,9 +404,14 @@ mod tests {
 
     #[test]
     fn packets_are_sent_again_strangers_are_not_heard_and_what_is_cut_off_comes_by_tcp() {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A port that is free for both.
+        let (socket, listener) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()) {
+                break (socket, listener);
+            }
+        };
         let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).unwrap();
         let server = spawn(move || {
             let mut packet = [0; 512];
             let mut hear = || {

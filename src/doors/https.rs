@@ -686,6 +686,8 @@ mod tests {
             write(garbage);
             assert!(dial(&file).ends_with("there is no usable certificate in it"), "{garbage}");
         }
+        write("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+        assert!(dial(&file).ends_with("it is not PEM"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

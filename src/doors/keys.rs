@@ -8,6 +8,7 @@ use crate::words::cert::{Bundle, KeyKind};
 use crate::words::config::Binding;
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
+use crate::words::secret::Secret;
 use crate::words::time::{Span, Unix};
 use core::fmt;
 use crypto_primes::{Flavor, is_prime};
@@ -24,9 +25,19 @@ use ring::signature::{
 use rsa::BoxedUint;
 use rsa::pkcs8::EncodePrivateKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroizing;
+
+/// From here on the kernel writes no core of us, and lets nobody but root look into our memory: hooks have our user.
+pub fn keep_from_dumps() {
+    if rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).is_err() {
+        log::warn!(
+            "the kernel can't be kept from writing keys into a core dump; ulimit -c 0 before the start does that"
+        );
+    }
+}
 
 /// A fresh private key, PKCS#8 DER.
-pub fn generate(kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+pub fn generate(kind: KeyKind) -> Result<Secret, Trouble> {
     match kind {
         KeyKind::P256 => generate_ec(&ECDSA_P256_SHA256_ASN1_SIGNING, kind),
         KeyKind::P384 => generate_ec(&ECDSA_P384_SHA384_ASN1_SIGNING, kind),
@@ -106,7 +117,7 @@ pub struct AccountKey {
     pair: AccountPair,
     jwk: Jwk,
     /// What a new account is bound to: the key id at the CA's own site, and the key.
-    bond: Option<(String, Vec<u8>)>,
+    bond: Option<(String, Secret)>,
     /// The one that is to take its place.
     next: Option<Box<AccountKey>>,
 }
@@ -118,7 +129,7 @@ enum AccountPair {
 
 impl AccountKey {
     /// A fresh one, PKCS#8 DER.
-    pub fn generate() -> Result<Vec<u8>, Trouble> {
+    pub fn generate() -> Result<Secret, Trouble> {
         generate(KeyKind::P256)
     }
 
@@ -143,7 +154,7 @@ impl AccountKey {
 
     /// A new account with this key is bound so (RFC 8555 §7.3.4); whether that can be done.
     pub fn bind(&mut self, binding: &Binding) -> bool {
-        self.bond = jws::mac_key(&binding.hmac).map(|key| (binding.kid.clone(), key));
+        self.bond = jws::mac_key(&binding.hmac).map(|key| (binding.kid.clone(), key.into()));
         self.bond.is_some()
     }
 
@@ -211,12 +222,12 @@ fn making(kind: KeyKind) -> String {
     format!("making a key of kind {kind}")
 }
 
-fn generate_ec(algorithm: &'static EcdsaSigningAlgorithm, kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+fn generate_ec(algorithm: &'static EcdsaSigningAlgorithm, kind: KeyKind) -> Result<Secret, Trouble> {
     let document = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new());
-    document.map(|document| document.as_ref().to_vec()).map_err(|_| Trouble::new(making(kind), NO_DICE))
+    document.map(|document| document.as_ref().to_vec().into()).map_err(|_| Trouble::new(making(kind), NO_DICE))
 }
 
-fn generate_rsa(bits: u16, kind: KeyKind) -> Result<Vec<u8>, Trouble> {
+fn generate_rsa(bits: u16, kind: KeyKind) -> Result<Secret, Trouble> {
     if !matches!(bits, 2048 | 3072 | 4096) {
         return Err(Trouble::new(making(kind), "RSA keys have 2048, 3072 or 4096 bits here"));
     }
@@ -224,7 +235,7 @@ fn generate_rsa(bits: u16, kind: KeyKind) -> Result<Vec<u8>, Trouble> {
     let key = rsa::PrivateKey::from_p_q(prime(half, kind)?, prime(half, kind)?, u64::from(EXPONENT).into())
         .map_err(|why| Trouble::new(making(kind), why))?;
     let document = key.to_pkcs8_der().map_err(|why| Trouble::new(making(kind), why))?;
-    Ok(document.as_bytes().to_vec())
+    Ok(document.as_bytes().to_vec().into())
 }
 
 /// What everybody takes: the fourth of Fermat's primes.
@@ -234,7 +245,7 @@ const EXPONENT: u32 = 65_537;
 /// a table of 49 KB.
 fn prime(length: usize, kind: KeyKind) -> Result<BoxedUint, Trouble> {
     let dice = SystemRandom::new();
-    let mut bytes = vec![0; length];
+    let mut bytes = Zeroizing::new(vec![0; length]);
     let bits = u32::try_from(length * 8).unwrap_or(u32::MAX);
     loop {
         dice.fill(&mut bytes).map_err(|_| Trouble::new(making(kind), NO_DICE))?;
@@ -333,10 +344,10 @@ mod tests {
     fn a_key_wrapped_again_is_the_same_key() {
         let key = |kind| generate(kind).unwrap();
         for (key, inner) in [(key(KeyKind::P256), 29), (key(KeyKind::P384), 27)] {
-            assert_eq!(pkcs8::from_ec(&key[inner..]), Ok(key));
+            assert_eq!(pkcs8::from_ec(&key[inner..]).unwrap()[..], key[..]);
         }
         let rsa = key(KeyKind::Rsa(2048));
-        assert_eq!(pkcs8::from_rsa(&rsa[26..]), rsa);
+        assert_eq!(pkcs8::from_rsa(&rsa[26..])[..], rsa[..]);
         assert_eq!(identify(&pkcs8::from_rsa(&rsa[26..])).unwrap().0, KeyKind::Rsa(2048));
     }
 

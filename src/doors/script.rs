@@ -118,6 +118,10 @@ impl SystemScript {
             watch.wait(GRACE, Until::Quiet, None);
             // Members of the group may have outlived the first one.
             self.ending.signal(Signal::KILL);
+            // Who still has the pipe is in no group that we know.
+            if !watch.wait(TICK, Until::Quiet, None) && !stopped {
+                over = over.map(|why| why + "; what it has put into a session of its own stays, and is yours to end");
+            }
         } else if !good {
             // What a hook that failed left behind is of no use to anybody; what one that succeeded left was meant to stay.
             self.ending.signal(Signal::TERM);
@@ -254,6 +258,9 @@ const MOST: usize = 100;
 impl Lines {
     fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut done = Vec::new();
+        if self.count > MOST {
+            return done;
+        }
         for byte in bytes {
             match byte {
                 b'\n' => done.extend(self.finish()),
@@ -288,6 +295,24 @@ impl Lines {
     }
 }
 
+/// The body of a fuzz target: however output comes in pieces, it is logged as the same lines, each of them one.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let (cut, bytes) = bytes.split_first().map_or((0, bytes), |(cut, rest)| (usize::from(*cut), rest));
+    let [mut whole, mut pieces] = [Lines::default(), Lines::default()];
+    let mut shown = whole.feed(bytes);
+    shown.extend(whole.finish());
+    let (one, other) = bytes.split_at_checked(cut).unwrap_or((bytes, &[]));
+    let again = [pieces.feed(one), pieces.feed(other), pieces.finish()].concat();
+    assert_eq!(shown, again);
+    assert!(shown.len() <= MOST + 1);
+    for line in shown {
+        assert!(!line.contains(|c: char| c.is_control() && c != '\t') && !line.is_empty(), "{line:?}");
+        // The longest that a byte becomes is `\u{7f}`.
+        assert!(line.len() <= 6 * LONGEST + '…'.len_utf8());
+    }
+}
+
 fn unstarted(program: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound if Path::new(program).exists() => {
@@ -295,6 +320,7 @@ fn unstarted(program: &str, error: &io::Error) -> String {
         }
         io::ErrorKind::NotFound if program.contains('/') => "not found".into(),
         io::ErrorKind::NotFound => "not found in PATH; give its full path".into(),
+        io::ErrorKind::PermissionDenied if Path::new(program).is_dir() => "a folder, not a program".into(),
         io::ErrorKind::PermissionDenied => "not executable; chmod +x makes it so".into(),
         _ if Errno::from_io_error(error) == Some(Errno::NOEXEC) => {
             "not a program: a script needs a first line like #!/bin/sh".into()

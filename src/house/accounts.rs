@@ -6,6 +6,7 @@ use crate::house::errand::{Errand, Task};
 use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
+use crate::house::prune::ONLY_READ;
 use crate::house::webroot;
 use crate::rules::account;
 use crate::rules::acme::turns::{Bond, Brief};
@@ -14,6 +15,7 @@ use crate::rules::control::{Accounts, Say};
 use crate::words::cert::Account;
 use crate::words::config::Md;
 use crate::words::fault::{Failure, Trouble};
+use crate::words::secret::Secret;
 use crate::words::sorted::Set;
 use std::path::PathBuf;
 
@@ -23,6 +25,10 @@ impl Keeper<'_> {
     pub(super) fn account_for(&mut self, ca: &str, md: &Md) -> Result<(Account, bool), Trouble> {
         if let Some(account) = self.lives.account(&md.account_at(ca)) {
             return Ok((account.clone(), false));
+        }
+        if let Some(account) = self.store.find_account(self.doors.disk, &md.account_at(ca))? {
+            self.lives.keep_account(account.clone());
+            return Ok((account, false));
         }
         let account = Account {
             ca: ca.into(),
@@ -130,7 +136,7 @@ impl Keeper<'_> {
         self.put_account(account, "it is found out again by the next order");
     }
 
-    fn another_key(&mut self, place: &str) -> Result<Vec<u8>, Trouble> {
+    fn another_key(&mut self, place: &str) -> Result<Secret, Trouble> {
         let key = AccountKey::generate()?;
         if let Some(account) = self.lives.account(place) {
             log::info!("the account at {} was ended there; a new one is made, with a new key", account.ca);
@@ -141,14 +147,12 @@ impl Keeper<'_> {
     }
 
     fn put_account(&mut self, account: Account, then: &str) {
-        match self.store.put_account(self.doors.disk, &account) {
-            Ok(()) => _ = self.unsaved_accounts.remove(&account.place()),
-            Err(trouble) => {
-                log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
-                self.unsaved_accounts.insert(account.place());
-                self.save_later();
-            }
+        let saved = self.store.put_account(self.doors.disk, &account);
+        if let Err(trouble) = &saved {
+            log::error!("the account at {} is not stored: {trouble}; {then}", account.ca);
+            self.save_later();
         }
+        self.lives.saved_account(&account.place(), saved);
         self.lives.keep_account(account);
     }
 
@@ -172,7 +176,7 @@ impl Keeper<'_> {
     /// Sets an errand going for the account's own sake.
     fn visit(&mut self, ca: Option<&str>, purpose: Purpose, ended: &Ended) -> Result<(), String> {
         if self.config.only_reads() {
-            return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
+            return Err(ONLY_READ.into());
         }
         let account = account::pick(self.lives.accounts(), ca)?.clone();
         let ca = &account.ca;
@@ -203,7 +207,7 @@ impl Keeper<'_> {
 
     /// The key that the account is to have. It is in the store before the CA hears of it: should the power go, it is known
     /// that the CA may have either.
-    fn next_key(&mut self, account: &Account) -> Result<Vec<u8>, String> {
+    fn next_key(&mut self, account: &Account) -> Result<Secret, String> {
         if let Some(next) = &account.next {
             return Ok(next.clone());
         }
@@ -240,7 +244,6 @@ impl Keeper<'_> {
         let line = match failure {
             Some(failure) => format!("the account at {ca} is not deactivated: {failure}"),
             None => {
-                self.unsaved_accounts.remove(place);
                 self.lives.forget_account(place);
                 match self.store.remove_account(self.doors.disk, place) {
                     Ok(()) => format!("the account at {ca} is deactivated; the next order there makes a new one"),

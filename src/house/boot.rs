@@ -90,6 +90,7 @@ pub fn end_on_panic() {
 pub fn run(path: &str, stay: Stay) -> u8 {
     end_on_panic();
     disk::plain_umask();
+    keys::keep_from_dumps();
     let config = match config(path) {
         Ok(config) => config,
         Err(faults) => {
@@ -112,9 +113,10 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     if matches!(stay, Stay::Visit(_)) {
         keep_still(&mut config);
     }
+    let stays = matches!(stay, Stay::Daemon);
     let mut disk = SystemDisk;
     let (lock, store, mut loaded) = unlock(&config, &mut disk)?;
-    if matches!(stay, Stay::Daemon) {
+    if stays {
         // Who starts the daemon wants to know how things stand now; one pass after the other is no such news.
         loaded.tried.values_mut().for_each(Tried::ask_anew);
     }
@@ -136,7 +138,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     // The desk has the lock: it stays for as long as the house does.
     let _desk = desk.clone();
     let (stop, stopped) = channel::unbounded();
-    let supervisor = Rc::new(if matches!(stay, Stay::Daemon) { Supervisor::from_env() } else { Supervisor::default() });
+    let supervisor = Rc::new(if stays { Supervisor::from_env() } else { Supervisor::default() });
     desk.borrow_mut().supervised_by(supervisor.clone());
     let _control = match stay {
         Stay::Daemon => {
@@ -165,6 +167,9 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
     let keeper = (shared.0.clone(), shared.1.clone(), shelf.clone());
     let bell = knocks.clone();
     let mut clock = SystemClock::new(mailbox);
+    if stays && config.initial_delay.is_none() {
+        clock = clock.doubted();
+    }
     let pulse = clock.pulse();
     let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let bell: Bell = Arc::new(move || drop(bell.send(Knock::Answer)));
@@ -220,6 +225,7 @@ fn keep_still(config: &mut Config) {
 /// The store, which nobody else may have while the lock is held; or another's, which is only read.
 pub(super) fn unlock(config: &Config, disk: &mut SystemDisk) -> Result<(Option<Lock>, Store, Loaded), Trouble> {
     let state = config.state();
+    disk::keeps_others_out(&config.store)?;
     let (lock, (store, loaded)) = if config.only_reads() {
         (None, Store::look(&config.store, state.as_deref(), disk)?)
     } else {

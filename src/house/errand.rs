@@ -18,6 +18,7 @@ use crate::words::cert::{Slot, Want, Why};
 use crate::words::config::Challenge;
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
+use crate::words::secret::Secret;
 use crate::words::time::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub struct Revocation {
     pub slot: Slot,
     pub sha256: [u8; 32],
     /// The certificate's own, PKCS#8.
-    pub key: Vec<u8>,
+    pub key: Secret,
 }
 
 pub struct Order {
@@ -75,7 +76,7 @@ pub struct Order {
     /// The want as it was when the order began.
     pub want: Want,
     /// The new certificate's key, PKCS#8.
-    pub key: Vec<u8>,
+    pub key: Secret,
 }
 
 /// What keeps an errand from its next turn; moments are those of the steady clock.

@@ -8,9 +8,10 @@ use crate::rules::export::{self, PemFile};
 use crate::rules::plan;
 use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::{Export, Md};
-use crate::words::fault::Trouble;
+use crate::words::fault::{Hook, Trouble};
 use crate::words::sorted::Set;
 use crate::words::time::Unix;
+use log::Level;
 use std::path::Path;
 
 impl Keeper<'_> {
@@ -37,12 +38,16 @@ impl Keeper<'_> {
         let now = self.now();
         for slot in self.lives.wanted() {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
+            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
+            // A file system may know one file by its old name and its new one when the power goes; it may be a key.
+            for path in self.paths(&md, &slot).iter().chain(&tried.exported) {
+                self.doors.disk.sweep(Path::new(path));
+            }
             let Some(held) = self.lives.active(&slot, now) else { continue };
             let disk = &*self.doors.disk;
             let there = |(path, access, file): &(String, Access, PemFile)| is_there(disk, path, file, *access);
             let in_place = self.files(&md, &slot, now).is_ok_and(|files| files.iter().all(there));
             // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
-            let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
             let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
             if in_place && (owed || tried.exported == self.paths(&md, &slot)) {
                 continue;
@@ -58,9 +63,10 @@ impl Keeper<'_> {
         }
     }
 
-    /// Removes what this certificate's export consisted of before and does no longer. The result is what it consists of.
-    pub(super) fn clear_exports(&mut self, md: &Md, slot: &Slot) -> Vec<String> {
-        let expected = self.paths(md, slot);
+    /// Removes what this certificate's export consisted of before and does no longer. The result is what it consists of,
+    /// with what could not be removed yet: that may be a key.
+    pub(super) fn clear_exports(&mut self, md: &Md, slot: &Slot, level: Level) -> Vec<String> {
+        let mut expected = self.paths(md, slot);
         let mut left = self.lives.tried(slot).map(|tried| tried.exported.clone()).unwrap_or_default();
         left.retain(|path| !expected.contains(path));
         if left.is_empty() {
@@ -76,10 +82,34 @@ impl Keeper<'_> {
         for path in ours(self.doors.disk, &left, &bundles) {
             match self.doors.disk.remove(Path::new(path)) {
                 Ok(()) => log::info!("{}: removed {path}, which is no longer exported", slot.md),
-                Err(trouble) => log::error!("{}: {path} is no longer exported, but stays: {trouble}", slot.md),
+                Err(trouble) => {
+                    log::log!(level, "{}: {path} is no longer exported, but stays for now: {trouble}", slot.md);
+                    expected.push(path.clone());
+                    self.save_later();
+                }
             }
         }
         expected
+    }
+
+    /// Tries again to remove what could not be removed when everybody was told. Whether all is gone.
+    pub(super) fn clear_again(&mut self) -> bool {
+        let now = self.now();
+        let mut is_clear = true;
+        for slot in self.lives.wanted() {
+            let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
+            let (Some(tried), Some(held)) = (self.lives.tried(&slot), self.lives.active(&slot, now)) else { continue };
+            if plan::is_owed(held, tried) || tried.exported == self.paths(&md, &slot) {
+                continue;
+            }
+            let exported = self.clear_exports(&md, &slot, Level::Debug);
+            is_clear &= exported == self.paths(&md, &slot);
+            if let Some(life) = self.lives.life(&slot) {
+                life.exported(exported);
+            }
+            self.save_tried(&slot);
+        }
+        is_clear
     }
 
     /// The files of one certificate's export, each with its path and who may touch it.
@@ -90,6 +120,16 @@ impl Keeper<'_> {
         let (_, bundle) = self.pair(slot, held)?;
         let files = export::files(export.layout, &md.name, extra, &bundle);
         Ok(files.into_iter().map(|file| (whole(export, &file.name), access(export, &file), file)).collect())
+    }
+
+    /// Whether those who were told of the files have left them there.
+    pub(super) fn still_exported(&self, md: &Md, slot: &Slot) -> Result<(), Trouble> {
+        let gone = |path: &String| matches!(self.doors.disk.access(Path::new(path)), Ok(None));
+        let why = "it is gone again, since a command was run; it is put back";
+        match self.paths(md, slot).into_iter().find(gone) {
+            Some(path) => Err(Trouble::new(format!("looking after {path}"), why).with(Hook::Notify)),
+            None => Ok(()),
+        }
     }
 
     /// The paths of one certificate's export.

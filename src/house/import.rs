@@ -12,6 +12,7 @@ use crate::words::cert::{Account, Bundle, Held, Tried, Want};
 use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use crate::words::name::Name;
+use crate::words::secret::Secret;
 use crate::words::time::Unix;
 use layouts::{Form, Login, Pair};
 use std::path::Path;
@@ -186,7 +187,7 @@ fn account(disk: &dyn Disk, login: &Login, ca: &str, md: &Md) -> Result<Account,
     let text = disk.read(&login.key)?.unwrap_or_default();
     let key = match login.form {
         Form::Pem => pem::decode_key(&text),
-        Form::Jwk => import::key_of_jwk(&text),
+        Form::Jwk => import::key_of_jwk(&text).map(Secret::from),
     };
     let key = key.map_err(|why| Trouble::new(doing(), why))?;
     AccountKey::from_pkcs8(&key)?;

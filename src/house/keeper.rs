@@ -59,13 +59,13 @@ pub struct Keeper<'a> {
     pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
+    /// Nobody is told of anything before this one.
+    pub(super) tells_from: Span,
     /// What was thrown for the start, while that waits for a clock.
     thrown: Option<Span>,
-    /// The places of the accounts that the disk did not take yet.
-    pub(super) unsaved_accounts: Set<String>,
     /// The next look, by the wall clock and by the steady one.
     look_at: Option<Unix>,
-    look_by: Span,
+    pub(super) look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
     /// The time by both clocks, when it was last looked at.
@@ -111,8 +111,8 @@ impl<'a> Keeper<'a> {
             jobs: Jobs::default(),
             revocations: Jobs::default(),
             quiet_until: Span::ZERO,
+            tells_from: Span::ZERO,
             thrown: None,
-            unsaved_accounts: Set::new(),
             look_at: None,
             look_by: Span::ZERO,
             had_clock: None,
@@ -389,10 +389,19 @@ impl<'a> Keeper<'a> {
             match self.store.rename(self.doors.disk, &old, &new) {
                 Ok(()) => {
                     log::info!("{}: goes on with the certificate of {}, which is no longer configured", new.md, old.md);
-                    self.lives.inherit(&new, &old);
+                    self.lives.inherit(&new, &old, None);
                     self.save_tried(&new);
                 }
-                Err(trouble) => log::error!("{}: can't go on with the certificate of {}: {trouble}", new.md, old.md),
+                Err(trouble) => {
+                    log::error!("{}: can't take over the certificate of {} yet: {trouble}", new.md, old.md);
+                    // It is used from memory, and moved when the store can be written; it is no reason to order.
+                    let held = self.lives.newest(&old);
+                    let bundle = held.map(|held| self.store.read_bundle(self.doors.disk, &old, &held.sha256));
+                    if let Some(Ok(Some(bundle))) = bundle {
+                        self.lives.inherit(&new, &old, Some((bundle, trouble)));
+                        self.save_later();
+                    }
+                }
             }
         }
     }
@@ -480,7 +489,11 @@ impl<'a> Keeper<'a> {
         let had_clock = self.had_clock.replace(now.is_some());
         match (had_clock, now) {
             (None | Some(true), None) => {
-                let shown = self.doors.clock.now().map_or("a time before 1970".into(), Unix::rfc3339);
+                let shown = self
+                    .doors
+                    .clock
+                    .now()
+                    .map_or("before 1970, or after a boot and kept by nobody".into(), Unix::rfc3339);
                 log::warn!(
                     "the clock can't be believed ({shown}): what is held is served, and work waits for the time"
                 );

@@ -31,6 +31,8 @@ pub struct Lives {
     certs: Map<Slot, Life>,
     /// By their places.
     accounts: Map<String, Account>,
+    /// Those that the disk did not take yet, and why.
+    unsaved_accounts: Vec<(String, Trouble)>,
     /// What the MDs that may use each of them give as their contacts.
     contacts: Map<String, Set<String>>,
     diaries: Map<Name, Diary>,
@@ -90,6 +92,11 @@ impl Life {
     pub fn newest(&self) -> Option<&Held> {
         self.held.first()
     }
+
+    /// What its export consists of.
+    pub fn exported(&mut self, paths: Vec<String>) {
+        self.tried.exported = paths;
+    }
 }
 
 impl Lives {
@@ -107,6 +114,7 @@ impl Lives {
             floor: plan::floor(certs.values().filter_map(Life::newest)),
             certs,
             accounts: loaded.accounts,
+            unsaved_accounts: vec![],
             contacts: Map::new(),
             diaries: Map::new(),
             said: loaded.said,
@@ -225,7 +233,18 @@ impl Lives {
 
     pub fn forget_account(&mut self, place: &str) {
         self.accounts.remove(place);
+        self.saved_account(place, Ok(()));
+    }
+
+    /// Whether the disk took it.
+    pub fn saved_account(&mut self, place: &str, saved: Result<(), Trouble>) {
+        self.unsaved_accounts.retain(|(unsaved, _)| unsaved != place);
+        self.unsaved_accounts.extend(saved.err().map(|trouble| (place.into(), trouble)));
         self.touched.extend(self.order.iter().cloned());
+    }
+
+    pub fn unsaved_accounts(&self) -> Vec<String> {
+        self.unsaved_accounts.iter().map(|(place, _)| place.clone()).collect()
     }
 
     pub fn keep_account(&mut self, account: Account) {

@@ -13,6 +13,7 @@ use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
 use crate::words::config::{Chain, Challenge, Md};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
+use crate::words::secret::Secret;
 
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
@@ -81,7 +82,7 @@ impl Keeper<'_> {
 
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
-    fn key_for(&self, want: &Want, md: &Md) -> Result<Vec<u8>, Trouble> {
+    fn key_for(&self, want: &Want, md: &Md) -> Result<Secret, Trouble> {
         let revoked = self.lives.tried(&want.slot()).and_then(|tried| tried.revoked);
         match self.lives.newest(&want.slot()) {
             Some(held) if md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256) => {
@@ -163,14 +164,14 @@ impl Keeper<'_> {
 
     /// Tries again what the disk did not take; whether all is there now.
     pub(super) fn save_again(&mut self) -> bool {
-        self.unsaved_accounts.retain(|place| {
-            let Some(account) = self.lives.account(place) else { return false };
+        for place in self.lives.unsaved_accounts() {
+            let Some(account) = self.lives.account(&place) else { continue };
             let saved = self.store.put_account(self.doors.disk, account);
             if saved.is_ok() {
                 log::info!("the account at {} is stored now", account.ca);
             }
-            saved.is_err()
-        });
+            self.lives.saved_account(&place, saved);
+        }
         for slot in self.lives.unsaved() {
             let Some(life) = self.lives.life(&slot) else { continue };
             if let (Some((bundle, _)), Some(held)) = (life.unsaved.take(), life.newest().cloned()) {
@@ -183,6 +184,7 @@ impl Keeper<'_> {
             }
             self.save_tried(&slot);
         }
-        self.unsaved_accounts.is_empty() && self.lives.unsaved().is_empty()
+        let is_clear = self.clear_again();
+        is_clear && self.lives.unsaved_accounts().is_empty() && self.lives.unsaved().is_empty()
     }
 }

@@ -2,7 +2,7 @@
 //! accounts in it, for when there is no daemon to be asked.
 
 use crate::doors::clock;
-use crate::doors::disk::{Access, Disk, Op, SystemDisk};
+use crate::doors::disk::{self, Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::own;
 use crate::house::store::{Loaded, Store};
@@ -23,6 +23,7 @@ pub fn lines(config: &Config) -> Vec<String> {
         Ok((_, loaded)) => (loaded, vec![]),
         Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
     };
+    lines.extend(disk::keeps_others_out(&config.store).err().map(|why| format!("the daemon would not start: {why}")));
     // Behind the glass nothing was moved; the daemon will.
     let damage = loaded.set_aside.iter().map(|line| line.rsplit_once("; ").map_or(line.as_str(), |(what, _)| what));
     lines.extend(damage.map(|what| format!("{what}; the daemon will set it aside")));

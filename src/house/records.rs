@@ -6,6 +6,7 @@ use crate::house::errand::{Errand, Task};
 use crate::house::inquiries::route;
 use crate::house::jobs;
 use crate::house::keeper::Keeper;
+use crate::house::prune::ONLY_READ;
 use crate::rules::acme::flow::{Brief, Flow};
 use crate::words::config::{Challenge, Md};
 use crate::words::fault::{Failure, Trouble};
@@ -43,7 +44,7 @@ impl Keeper<'_> {
 
     fn ask_for_records(&mut self, md: &Md, ca: &str, name: Option<Name>, ended: &Ended) -> Result<(), String> {
         if self.config.only_reads() {
-            return Err("this daemon only reads the store (MDStoreLocks off); ask the one that writes it".into());
+            return Err(ONLY_READ.into());
         }
         if self.errands.iter().any(|errand| errand.ca == ca) {
             return Err(format!("the CA {ca} is being talked to just now; ask again when that is over"));

@@ -7,19 +7,21 @@
 //! <store>/accounts/<hash>.0 .1        our account whose place (the CA's URL, and what it is bound to) has this hash
 //! <state>                             in RAM: all that was tried, and said
 //! ```
-//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held. Names that are not
-//! ours are left alone.
+//! A record that does not decode is set aside as `<name>.bad`, is reported, and counts as not held; but where a newer
+//! program has written, nothing is touched. Names that are not ours are left alone.
 
 mod leftovers;
 mod reader;
+mod unseen;
 
-use crate::doors::disk::{Access, Disk, Op, temp_of};
+use crate::doors::disk::{Access, Disk};
 use crate::rules::acme::proving::SETUP_FAILURE;
 use crate::rules::record::{self, State};
 use crate::words::cert::{Account, Backoff, Bundle, Held, Slot, Tried};
 use crate::words::fault::{Failure, Trouble};
 use crate::words::message::Said;
 use crate::words::name::{Labels, Name};
+use crate::words::secret::Secret;
 use crate::words::sorted::{Map, Set};
 use crate::words::staple::Stored;
 use reader::Reader;
@@ -71,7 +73,8 @@ enum Side {
 }
 
 impl Store {
-    /// Loads all that decodes. Only a store that can't be looked into at all is trouble: what is in it may be good.
+    /// Loads all that decodes. Only a store that can't be looked into at all, or that only a newer program can read, is
+    /// trouble: what is in it may be good.
     pub fn open(root: &Path, state: Option<&Path>, disk: &mut dyn Disk) -> Result<(Self, Loaded), Trouble> {
         Self::load(root, state, disk, false)
     }
@@ -103,7 +106,7 @@ impl Store {
             state: State::default(),
         };
         let mut loaded = Loaded::default();
-        let mut reader = Reader { disk, only_read, set_aside: Vec::new() };
+        let mut reader = Reader::new(disk, only_read);
         for text in reader.disk.list(&root.join("certs"))? {
             match Name::parse(&text, Labels::One) {
                 Ok(md) if md.as_str() == text => store.load_md(&mut reader, &md, &mut loaded),
@@ -116,7 +119,7 @@ impl Store {
             store.flash.clear();
         }
         store.load_state(&mut reader);
-        loaded.set_aside = reader.set_aside;
+        loaded.set_aside = reader.finish()?;
         loaded.tried = store.merge(&loaded.certs);
         loaded.said.clone_from(&store.state.said);
         Ok((store, loaded))
@@ -130,8 +133,9 @@ impl Store {
 
     /// The one commit point of a certificate. The one before stays beside it until the next.
     pub fn put_cert(&mut self, disk: &mut dyn Disk, slot: &Slot, held: &Held, bundle: &Bundle) -> Result<(), Trouble> {
-        let next = Newest::after(self.certs.get(slot));
-        let bytes = record::encode_cert(next.sequence, held, bundle);
+        let newest = self.certs.get(slot).copied().or_else(|| self.unseen(disk, slot));
+        let next = Newest::after(newest.as_ref());
+        let bytes = Secret::from(record::encode_cert(next.sequence, held, bundle));
         disk.replace(&self.cert_path(slot, next.side), &bytes, disk.private_in(&self.root))?;
         self.certs.insert(slot.clone(), next);
         Ok(())
@@ -143,7 +147,7 @@ impl Store {
         let mut pairs = vec![];
         for side in [newest.side, newest.side.other()] {
             let path = self.cert_path(slot, side);
-            let Some(bytes) = disk.read(&path)? else { continue };
+            let Some(bytes) = disk.read(&path)?.map(Secret::from) else { continue };
             match record::decode_cert(&bytes) {
                 Ok((_, held, bundle)) => pairs.push((held, bundle)),
                 Err(why) if side == newest.side => {
@@ -181,11 +185,13 @@ impl Store {
     pub fn rename(&mut self, disk: &mut dyn Disk, old: &Slot, new: &Slot) -> Result<(), Trouble> {
         let pairs = self.pairs(disk, old)?;
         // The newest goes first: should the power go too, nothing older stands in its place.
-        let places = [Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 }];
-        for (place, (held, bundle)) in places.into_iter().zip(&pairs) {
-            let bytes = record::encode_cert(place.sequence, held, bundle);
+        let (first, second) = (Newest { side: Side::One, sequence: 2 }, Newest { side: Side::Zero, sequence: 1 });
+        for (place, (held, bundle)) in [first, second].into_iter().zip(&pairs) {
+            let bytes = Secret::from(record::encode_cert(place.sequence, held, bundle));
             disk.replace(&self.cert_path(new, place.side), &bytes, disk.private_in(&self.root))?;
-            self.certs.or_insert(new.clone(), place);
+        }
+        if !pairs.is_empty() {
+            self.certs.insert(new.clone(), first);
         }
         if let Some(stored) = self.staple(disk, old) {
             self.put_staple(disk, new, &stored)?;
@@ -194,7 +200,11 @@ impl Store {
         if !exported.is_empty() {
             self.put_flash(disk, new, &Tried { exported, ..Tried::default() })?;
         }
-        self.remove(disk, old)
+        // What can't be removed just now is held twice: that is seen to by the next start, or by `prune`.
+        if let Err(trouble) = self.remove(disk, old) {
+            log::warn!("{old}: its record was moved, but stays there for now: {trouble}");
+        }
+        Ok(())
     }
 
     /// Writes to each of the two places only what belongs there and is not there yet.
@@ -208,13 +218,13 @@ impl Store {
         let stem = record::file_stem(&account.place());
         let newest = self.accounts.get(&stem).copied();
         if let Some(newest) = newest
-            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?
+            && let Some(bytes) = disk.read(&self.account_path(&stem, newest.side))?.map(Secret::from)
             && record::decode_account(&bytes).is_ok_and(|(_, stored)| stored == *account)
         {
             return Ok(());
         }
         let next = Newest::after(newest.as_ref());
-        let bytes = record::encode_account(next.sequence, account);
+        let bytes = Secret::from(record::encode_account(next.sequence, account));
         disk.replace(&self.account_path(&stem, next.side), &bytes, disk.private_in(&self.root))?;
         self.accounts.insert(stem, next);
         Ok(())
@@ -334,10 +344,7 @@ impl Store {
     fn load_state(&mut self, reader: &mut Reader<'_>) {
         let Some(path) = &self.state_path else { return };
         // The folder may be one that is shared with others: only our own leftover is looked for.
-        let temp = temp_of(path);
-        if matches!(reader.disk.read(&temp), Ok(Some(_))) {
-            let _ = reader.disk.act(Op::Unlink(&temp));
-        }
+        reader.disk.sweep(path);
         self.state = reader.record(path, record::decode_state).unwrap_or_default();
     }
 

@@ -15,6 +15,10 @@ use crate::words::time::{Span, Unix};
 /// Certificates of one MD that were ordered together come into use within this time of one another.
 const TOGETHER: Span = Span::mins(10);
 
+/// After commands that took so long all other work has this time to itself, before the next MD's are run.
+const HELD_UP: Span = Span::secs(5);
+const BREATH: Span = Span::secs(10);
+
 impl Keeper<'_> {
     /// Tells of these certificates, MD by MD, each MD once for all of its kinds; one of which another kind is still to
     /// come waits for it.
@@ -33,11 +37,21 @@ impl Keeper<'_> {
             if kinds.into_iter().any(|slot| coming(&slot)) {
                 continue;
             }
+            let begin = self.doors.clock.steady();
+            if begin < self.tells_from {
+                self.look_by = self.look_by.min(self.tells_from);
+                continue;
+            }
             let owed: Vec<&Slot> = slots.iter().filter(|slot| slot.md == name).collect();
-            match self.tell_md(&md, &owed, now) {
+            let came = self.tell_md(&md, &owed, now);
+            let end = self.doors.clock.steady();
+            if end.minus(begin) >= HELD_UP {
+                self.tells_from = end.plus(BREATH);
+            }
+            match came {
                 Ok(()) => {
                     for slot in owed {
-                        let exported = self.clear_exports(&md, slot);
+                        let exported = self.clear_exports(&md, slot, log::Level::Error);
                         if let Some(sha256) = self.lives.active(slot, now).map(|held| held.sha256) {
                             self.succeeded(slot, &Outcome::Told { sha256, exported });
                         }
@@ -73,10 +87,10 @@ impl Keeper<'_> {
             }
         }
         self.look_whether_served(md, now).map_err(Outcome::Unseen)?;
-        if slots.iter().all(|slot| slot.is_own()) {
-            return Ok(());
+        if !slots.iter().all(|slot| slot.is_own()) {
+            self.say(md, Topic::Renewed).and_then(|()| self.say(md, Topic::Installed)).map_err(Outcome::TellFailed)?;
         }
-        self.say(md, Topic::Renewed).and_then(|()| self.say(md, Topic::Installed)).map_err(Outcome::TellFailed)
+        slots.iter().try_for_each(|slot| self.still_exported(md, slot)).map_err(Outcome::TellFailed)
     }
 
     /// MDNotifyServed: whether what is in use is what is shown there. Which of several kinds it is lies with the server.

@@ -99,7 +99,7 @@ mod tests {
         Account {
             ca: ca.into(),
             url: url.map(Into::into),
-            key: vec![7],
+            key: vec![7].into(),
             contacts: list(contacts),
             ..Account::default()
         }

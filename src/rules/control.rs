@@ -193,6 +193,15 @@ fn unknown(verb: &str, word: &str) -> String {
     format!("{verb} does not know \"{word}\"")
 }
 
+/// A part of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Say {
+    /// Written at once; may itself be several lines.
+    Line(String),
+    /// The last part: the exit code of the verb.
+    End(u8),
+}
+
 impl Request {
     /// The line that [`read`] understands as this request, without its end.
     pub fn line(&self) -> Result<String, String> {
@@ -225,6 +234,24 @@ impl Request {
             line.push_str(name);
         }
         Ok(line)
+    }
+}
+
+/// The body of a fuzz target: what is understood can be said, and is then understood as the same.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let request = match read(bytes) {
+        Ok(Asked::Command(request)) => request,
+        // A page's name is text that somebody else chose.
+        Ok(Asked::Page(page)) => return assert!(page.is_none_or(|page| matches!(page, Request::Status { .. }))),
+        Err(why) => return assert!(!why.is_empty()),
+    };
+    match request.line() {
+        Ok(line) => {
+            assert!(!line.contains(char::is_control));
+            assert_eq!(read(line.as_bytes()), Ok(Asked::Command(request)));
+        }
+        Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
     }
 }
 
@@ -371,13 +398,4 @@ mod tests {
             assert!(renew(&[name], false).line().unwrap_err().ends_with("is no name"), "{name:?}");
         }
     }
-}
-
-/// A part of an answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Say {
-    /// Written at once; may itself be several lines.
-    Line(String),
-    /// The last part: the exit code of the verb.
-    End(u8),
 }

@@ -167,4 +167,27 @@ mod tests {
         assert_eq!(later(until), None);
         assert_eq!(later(NOW.minus(Span::millis(1))), None, "the clock was set back");
     }
+
+    #[test]
+    fn a_start_holds_a_first_order_back_and_no_longer_wait_ends_with_it() {
+        use crate::words::config::Md;
+        use crate::words::fault::Place;
+        use crate::words::name::{Labels, Name};
+        let name = Name::parse("a.example", Labels::Two).unwrap();
+        let md = Md { tls_arrives: true, ..Md::plain(name, Place { file: "f".into(), line: 1, column: 1 }) };
+        let want = Want { driven: true, ..md.wants([1; 8]).next().unwrap() };
+        let start = Some(Start { at: NOW, thrown: Span::secs(15) });
+        let until = |imposed: Option<Unix>, start: Option<Start>, now: Option<Unix>| {
+            wait(&want, &[], &Tried::default(), imposed, start, now)
+        };
+        let (soon, late) = (NOW.plus(Span::secs(1)), NOW.plus(Span::hours(1)));
+        assert_eq!(until(None, start, Some(NOW)), Some(NOW.plus(Span::secs(15))));
+        assert_eq!(until(None, None, Some(NOW)), None);
+        assert_eq!(until(None, start, None), None, "nothing is ordered without a clock");
+        // While the CA wants to be left alone there is no order to be held back.
+        for imposed in [soon, late] {
+            assert_eq!(until(Some(imposed), start, Some(NOW)), Some(imposed));
+            assert_eq!(until(Some(imposed), None, Some(NOW)), Some(imposed));
+        }
+    }
 }

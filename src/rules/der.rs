@@ -62,6 +62,25 @@ pub fn only(der: &[u8], tag: u8) -> Option<&[u8]> {
     take(&mut der, tag).filter(|_| der.is_empty())
 }
 
+/// The body of a fuzz target: what is cut off is all there was, and put together again it is in DER's own form.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    if let Some((tag, content, rest)) = split(bytes) {
+        let head = bytes.len() - content.len() - rest.len();
+        assert!((2..=6).contains(&head) && bytes.ends_with(rest));
+        assert_eq!(split(&tlv(tag, content)), Some((tag, content, &[][..])));
+        assert!(tlv(tag, content).len() <= head + content.len(), "the shortest form");
+        let mut left = bytes;
+        assert_eq!(whole(&mut left).map(<[u8]>::len), Some(head + content.len()));
+        assert_eq!(left, rest);
+        assert_eq!(only(bytes, tag), rest.is_empty().then_some(content));
+        assert_eq!(take(&mut left, tag).is_some(), split(rest).is_some_and(|(next, ..)| next == tag));
+    }
+    if let Ok(key) = crate::rules::pkcs8::from_ec(bytes) {
+        assert!(key.ends_with(bytes) && only(&key, SEQUENCE).is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use crate::rules::pem;
 use crate::words::cert::{Bundle, KeyKind};
 use crate::words::config::{Layout, Md};
 use crate::words::name::Name;
+use zeroize::Zeroize as _;
 
 /// One file of an export.
 pub struct PemFile {
@@ -12,6 +13,12 @@ pub struct PemFile {
     pub text: String,
     /// Whether the key is in it.
     pub secret: bool,
+}
+
+impl Drop for PemFile {
+    fn drop(&mut self) {
+        self.text.zeroize();
+    }
 }
 
 /// What can stand in a file.
@@ -126,10 +133,10 @@ mod tests {
     #[test]
     fn each_layout_has_its_files() {
         let md = Name::parse("a.example", Labels::Two).unwrap();
-        let bundle = Bundle { key: vec![1], chain: vec![vec![2], vec![3]] };
+        let bundle = Bundle { key: vec![1].into(), chain: vec![vec![2], vec![3]] };
         let names = |layout, extra| {
             let mut names: Vec<_> =
-                files(layout, &md, extra, &bundle).into_iter().map(|f| (f.name, f.secret)).collect();
+                files(layout, &md, extra, &bundle).iter().map(|f| (f.name.clone(), f.secret)).collect();
             names.sort();
             names
         };
@@ -169,7 +176,7 @@ mod tests {
             [Some(1), Some(1), Some(2)]
         );
         assert!(
-            files(Layout::Live, &md, None, &Bundle { key: vec![1], chain: vec![] }).len() == 4,
+            files(Layout::Live, &md, None, &Bundle { key: vec![1].into(), chain: vec![] }).len() == 4,
             "no chain, no harm"
         );
     }
@@ -177,13 +184,13 @@ mod tests {
     #[test]
     fn what_is_ours_is_told_from_what_is_not() {
         let md = Name::parse("a.example", Labels::Two).unwrap();
-        let bundle = |key: u8| Bundle { key: vec![key], chain: vec![vec![2], vec![3]] };
+        let bundle = |key: u8| Bundle { key: vec![key].into(), chain: vec![vec![2], vec![3]] };
         for layout in [Layout::Pair, Layout::Combined, Layout::Acme, Layout::Live] {
             let files = files(layout, &md, None, &bundle(1));
             assert!(files.iter().all(|file| is_of(file.text.as_bytes(), &bundle(1))));
             assert!(files.iter().all(|file| !file.secret || !is_of(file.text.as_bytes(), &bundle(9))));
             let listed: Vec<_> = names(layout, &md, None).collect();
-            assert_eq!(listed, files.into_iter().map(|file| file.name).collect::<Vec<_>>());
+            assert_eq!(listed, files.iter().map(|file| file.name.clone()).collect::<Vec<_>>());
         }
         for text in ["", "x", "-----BEGIN CERTIFICATE-----"] {
             assert!(!is_of(text.as_bytes(), &bundle(1)), "{text:?}");

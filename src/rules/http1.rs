@@ -353,7 +353,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() <= TOKEN_MAX && text.bytes().all(base64url)
 }
 
-/// Any bytes: nothing panics, what is left out of a head cannot complete it, and what follows it cannot change it.
+/// The body of a fuzz target: what is left out of a head cannot complete it, and what follows it cannot change it.
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     if let Reading::Complete(head) = read(bytes) {
@@ -758,51 +758,5 @@ mod tests {
         // A long Host is just that.
         let host = "h".repeat(7000);
         assert_eq!(complete(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).host, Some(host.as_str()));
-    }
-
-    #[test]
-    fn any_bytes() {
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut below = |bound: usize| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            usize::try_from(seed % u64::try_from(bound).unwrap()).unwrap()
-        };
-        let parts: [&[u8]; 20] = [
-            b"GET ",
-            b"POST ",
-            b"/",
-            CHALLENGES.as_bytes(),
-            b"http://h",
-            b" HTTP/1.1",
-            b" HTTP/1.0",
-            b"\r\n",
-            b"\r\n\r\n",
-            b"Host: ",
-            b"h",
-            b"[::1]:80",
-            b"Content-Length: ",
-            b"5",
-            b"Transfer-Encoding: ",
-            b"chunked",
-            b"Connection: close",
-            b"\n",
-            b"\0",
-            b"\xff: ",
-        ];
-        for _ in 0..50_000 {
-            let mut bytes = Vec::new();
-            for _ in 0..below(24) {
-                bytes.extend_from_slice(parts[below(parts.len())]);
-            }
-            fuzz(&bytes);
-            let mut whole = b"GET /x?y HTTP/1.1\r\nHost: r.example\r\nConnection: close\r\n\r\n".to_vec();
-            for _ in 0..below(4) {
-                let at = below(whole.len());
-                whole[at] = u8::try_from(below(256)).unwrap();
-            }
-            fuzz(&whole);
-        }
     }
 }

@@ -77,6 +77,30 @@ pub fn folders_of(ca: &str) -> Vec<String> {
     folders
 }
 
+/// The body of a fuzz target: what is found in other clients' files is text of theirs, a key is in the form of ours, and no
+/// folder leads up.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for key in ["server", "account", "Le_API", "ACCOUNT_URL"] {
+        assert!(
+            setting(bytes, key).is_none_or(|value| !value.is_empty() && text.contains(&value) && !value.contains('\n'))
+        );
+    }
+    for path in [&["uri"][..], &["ca", "url"], &["kty"]] {
+        let _ = text_at(bytes, path);
+    }
+    match key_of_jwk(bytes) {
+        Ok(key) => assert!(crate::rules::der::only(&key, crate::rules::der::SEQUENCE).is_some()),
+        Err(why) => assert!(why.len() < 100),
+    }
+    for folder in folders_of(&text) {
+        assert!(!std::path::Path::new("x").join(&folder).components().any(|part| part.as_os_str() == ".."), "{folder}");
+    }
+    let (url, _) = giver(&text, "https://ca.example/dir", KeyKind::P256);
+    assert!(url.starts_with("https://"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

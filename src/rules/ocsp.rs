@@ -276,11 +276,22 @@ fn is_signed_by(signed: &Signed<'_>, cert: &X509Certificate<'_>) -> bool {
     })
 }
 
-/// For a fuzzer: no bytes may do harm, as an answer to this question; what is taken is kept as it is.
+/// The body of a fuzz target: a certificate, its issuer's and an answer, one DER after the other. What is asked is DER that
+/// holds the serial number, and what is taken of the answer is kept as it is.
 #[doc(hidden)]
-pub fn fuzz(query: &Query, bytes: &[u8]) {
-    if let Ok(response) = read(query, bytes, None) {
-        assert!(response.der == bytes && response.verdict.from < response.verdict.until);
+pub fn fuzz(bytes: &[u8]) {
+    let mut rest = bytes;
+    let (Some(leaf), Some(issuer)) = (whole(&mut rest), whole(&mut rest)) else { return };
+    let Ok(Some(query)) = query(&[leaf.into(), issuer.into()]) else { return };
+    assert!(only(&query.request, SEQUENCE).is_some() && query.url.starts_with("http"));
+    for now in [None, Some(Unix::from_secs(1_800_000_000))] {
+        match read(&query, rest, now) {
+            Ok(response) => {
+                assert!(response.der == rest && response.verdict.from < response.verdict.until);
+                assert!(now.is_none_or(|now| now < response.verdict.until));
+            }
+            Err(why) => assert!(!why.is_empty() && !why.contains(char::is_control)),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! PEM (RFC 7468): a CA's chain and the operator's own files in, our exports out.
 
 use crate::rules::pkcs8;
+use crate::words::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -40,7 +41,7 @@ pub fn decode_chain(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// The first private key, as PKCS#8 whichever of its forms it has; what else stands in the file is passed over.
-pub fn decode_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub fn decode_key(bytes: &[u8]) -> Result<Secret, String> {
     let text = core::str::from_utf8(bytes).map_err(|_| "the key is not PEM".to_string())?;
     for (label, wrap) in KEYS {
         let Some((_, after)) = text.split_once(&format!("-----BEGIN {label}-----")) else { continue };
@@ -48,8 +49,9 @@ pub fn decode_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
         if label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED") {
             return Err("the key is encrypted; store it without a passphrase".into());
         }
-        let digits: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        return wrap(STANDARD.decode(digits).map_err(|_| "the key is not base64")?);
+        let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let der = STANDARD.decode(&*Secret::from(digits)).map_err(|_| "the key is not base64")?;
+        return Ok(wrap(der)?.into());
     }
     Err("there is no private key in it".into())
 }
@@ -80,6 +82,27 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     text
 }
 
+/// The body of a fuzz target: a chain written again is read again, and a key is no longer than its text.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    match decode_chain(bytes) {
+        Ok(chain) => {
+            assert!((1..=MOST).contains(&chain.len()) && chain.iter().all(|der| !der.is_empty()));
+            let text: String = chain.iter().map(|der| encode("CERTIFICATE", der)).collect();
+            // Lines of 64 may be longer than what came.
+            assert!(text.len() > LARGEST || decode_chain(text.as_bytes()) == Ok(chain));
+        }
+        Err(why) => assert!(why.len() < 100 && !why.contains(char::is_control)),
+    }
+    match decode_key(bytes) {
+        Ok(der) => {
+            assert!(der.len() < bytes.len() + 64);
+            assert_eq!(decode_key(encode("PRIVATE KEY", &der).as_bytes()), Ok(der));
+        }
+        Err(why) => assert!(why.len() < 100 && !why.contains(char::is_control)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,12 +112,12 @@ mod tests {
     fn a_key_in_any_of_its_forms() {
         let digits = |der: &[u8]| encode("X", der).lines().nth(1).unwrap().to_string();
         let found = decode_key(encode("PRIVATE KEY", &[1, 2, 3]).as_bytes()).unwrap();
-        assert_eq!(found, [1, 2, 3]);
+        assert_eq!(found[..], [1, 2, 3]);
         let rsa = decode_key(encode("RSA PRIVATE KEY", &[0x30, 0]).as_bytes()).unwrap();
-        assert_eq!(rsa, pkcs8::from_rsa(&[0x30, 0]));
+        assert_eq!(rsa[..], pkcs8::from_rsa(&[0x30, 0]));
         // What stands before it is passed over, as OpenSSL writes the curve, or other programs the chain.
         let both = format!("{}{}", encode("CERTIFICATE", b"x"), encode("PRIVATE KEY", &[4]));
-        assert_eq!(decode_key(both.as_bytes()).unwrap(), [4]);
+        assert_eq!(decode_key(both.as_bytes()).unwrap()[..], [4]);
         let traditional = format!(
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n{}\n-----END RSA PRIVATE KEY-----\n",
             digits(b"x")

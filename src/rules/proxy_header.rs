@@ -38,6 +38,33 @@ fn binary((from, to): (IpAddr, IpAddr), ports: (u16, u16)) -> Vec<u8> {
     [&SIGNATURE[..], &[PROXIED, family], &length.to_be_bytes(), &addresses, &ports].concat()
 }
 
+/// The body of a fuzz target: of any two addresses a back end reads the same two again.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let mut left = bytes.iter().copied().chain(core::iter::repeat(0));
+    let mut next = || left.next().unwrap_or(0);
+    let wide = next() & 1 == 1;
+    let mut socket = || {
+        let four: [u8; 4] = core::array::from_fn(|_| next());
+        let six: [u8; 16] = core::array::from_fn(|_| next());
+        let ip = if wide { IpAddr::from(six) } else { IpAddr::from(four) };
+        SocketAddr::new(ip, u16::from_be_bytes([next(), next()]))
+    };
+    let (peer, local) = (socket(), socket());
+    let line = String::from_utf8(of(ProxyProtocol::V1, peer, local)).expect("version 1 is text");
+    let line = line.strip_suffix("\r\n").expect("a line");
+    assert!(line.len() <= 105, "107 bytes with its end, as the protocol says");
+    let words: Vec<&str> = line.split(' ').collect();
+    let [_, _, from, to, from_port, to_port] = words[..] else { unreachable!("{line}") };
+    let socket = |ip: &str, port: &str| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?));
+    let same = |socket: SocketAddr| SocketAddr::new(socket.ip().to_canonical(), socket.port());
+    assert_eq!([socket(from, from_port), socket(to, to_port)], [peer, local].map(|socket| Some(same(socket))));
+    let binary = of(ProxyProtocol::V2, peer, local);
+    let (head, rest) = binary.split_at(16);
+    assert_eq!(head.last().copied().map(usize::from), Some(rest.len()));
+    assert!(rest.ends_with(&[peer.port().to_be_bytes(), local.port().to_be_bytes()].concat()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

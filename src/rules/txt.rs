@@ -78,6 +78,23 @@ impl<'a> Statement<'a> {
     }
 }
 
+/// The body of a fuzz target: of two texts from a CA a record is made that says what it says, or none.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (issuer, account) = text.split_once('\n').unwrap_or((&text, "https://ca.example/acct/1"));
+    let name = Name::parse("*.a.example", crate::words::name::Labels::Two).expect("a name");
+    for wildcard in [false, true] {
+        let Some(txt) = Txt::persist(&name, issuer, account, wildcard) else { continue };
+        assert!(txt.value.is_ascii() && !txt.value.contains(|c: char| c.is_control() || c == '"' || c == '\\'));
+        assert!(txt.is_said_by(txt.value.as_bytes()) && txt.is_said_by(txt.value.replace("; ", ";").as_bytes()));
+        assert!(!txt.is_said_by(txt.value.replace("accounturi=", "accounturi=x").as_bytes()));
+    }
+    let ours = Txt::persist(&name, "ca.example", "https://ca.example/acct/1", false);
+    let said = ours.is_some_and(|ours| ours.is_said_by(bytes));
+    assert!(!said || text.contains("https://ca.example/acct/1"), "another account's");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -208,6 +208,45 @@ pub(super) fn moment(secs: i64) -> Unix {
     Unix::from_secs(u64::try_from(secs).unwrap_or(0))
 }
 
+/// The body of a fuzz target: what is read of a certificate is in it, and what is accepted has all that was asked for.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let now = Unix::from_secs(1_800_000_000);
+    assert!(authority(bytes).len() <= 255);
+    let _ = issuer(bytes);
+    let Ok(held) = facts(bytes, KeyKind::P256, "https://ca.example", now) else { return };
+    if let Some(theirs) = names_by_library(bytes) {
+        assert_eq!(held.names, theirs);
+    }
+    for name in &held.names {
+        crate::words::name::fuzz(name.as_str().as_bytes());
+        assert!(held.covers(core::slice::from_ref(name)));
+    }
+    assert!(bytes.windows(held.serial.len().max(1)).any(|part| part == held.serial) || held.serial.is_empty());
+    let chain = [bytes.to_vec()];
+    assert!(pleases(&chain, &Chain::Shortest) && linked(&chain).is_ok());
+    let key = parse(bytes).map(|leaf| leaf.public_key().raw.to_vec()).unwrap_or_default();
+    match accept(&chain, &key, &held.names, KeyKind::P256, "https://ca.example", Some(now)) {
+        Ok(held) => assert!(held.not_before < held.not_after && now < held.not_after && held.serial.len() <= 64),
+        Err(refusal) => assert!(!refusal.detail.contains(char::is_control), "{}", refusal.detail),
+    }
+    assert!(accept(&chain, &[1], &held.names, KeyKind::P256, "https://ca.example", Some(now)).is_err());
+}
+
+/// The names as x509-parser reads them, if it can read all extensions.
+fn names_by_library(bytes: &[u8]) -> Option<Vec<Name>> {
+    use x509_parser::extensions::GeneralName;
+    let (_, cert) = X509CertificateParser::new().parse(bytes).ok()?;
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_string()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    };
+    let extension = cert.subject_alternative_name().ok()??;
+    let text = extension.value.general_names.iter().filter_map(text);
+    Some(text.filter_map(|text| Name::parse(&text, Labels::One).ok()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +339,21 @@ mod tests {
         says(verdict(&broken, asked, None), "certificate 1 is not issued by certificate 2");
         let nothing = Made { chain: vec![], public_key: vec![] };
         says(verdict(&nothing, asked, None), "there is no certificate");
+    }
+
+    #[test]
+    fn a_serial_number_has_an_end() {
+        let key = KeyPair::generate().unwrap();
+        for (bytes, says) in
+            [(64, None), (65, Some("its serial number or its issuer's key id is longer than 64 bytes"))]
+        {
+            let mut params = CertificateParams::new(["a.example.org".to_string()]).unwrap();
+            params.serial_number = Some(vec![1; bytes].into());
+            let leaf = params.self_signed(&key).unwrap().der().to_vec();
+            let public_key = key.subject_public_key_info();
+            let said = verdict(&Made { chain: vec![leaf], public_key }, &["a.example.org"], None);
+            assert_eq!(said.err().as_deref(), says, "{bytes}");
+        }
     }
 
     #[test]

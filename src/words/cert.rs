@@ -2,6 +2,7 @@
 
 use crate::words::fault::{Failure, Trouble};
 use crate::words::name::Name;
+use crate::words::secret::Secret;
 use crate::words::time::{Span, Unix};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -163,7 +164,7 @@ impl Held {
 /// A private key (PKCS#8) and its certificate chain (leaf first), all DER.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
-    pub key: Vec<u8>,
+    pub key: Secret,
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -213,7 +214,7 @@ pub struct Account {
     /// `None` where it was never learnt: the key finds it again.
     pub url: Option<String>,
     /// PKCS#8.
-    pub key: Vec<u8>,
+    pub key: Secret,
     /// The `mailto:` URLs that the CA knows.
     pub contacts: Vec<String>,
     pub agreement: Option<String>,
@@ -222,7 +223,7 @@ pub struct Account {
     pub kid: Option<String>,
     /// The key that is to take the place of the other, PKCS#8; until the CA's answer is here it may know either.
     #[serde(skip)]
-    pub next: Option<Vec<u8>>,
+    pub next: Option<Secret>,
 }
 
 impl Account {

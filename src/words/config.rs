@@ -9,6 +9,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use zeroize::Zeroize as _;
 
 /// Everything that one configuration file says.
 #[derive(Clone, Debug)]
@@ -277,6 +278,12 @@ pub struct Binding {
     pub kid: String,
     /// As written: base64url, it is hoped.
     pub hmac: String,
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        self.hmac.zeroize();
+    }
 }
 
 impl fmt::Debug for Binding {

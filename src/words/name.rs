@@ -216,6 +216,25 @@ fn adapted(delta: u32, points: u32, first: bool) -> u32 {
     steps + 36 * delta / (delta + 38)
 }
 
+/// The body of a fuzz target: a name is one everywhere it goes, a file's name included, and is still itself when it is read
+/// again.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for labels in [Labels::Two, Labels::One] {
+        match Name::parse(&text, labels) {
+            Ok(name) => {
+                assert_eq!(Name::parse(name.as_str(), labels).as_ref(), Ok(&name));
+                let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*:".contains(&byte);
+                assert!(name.as_str().bytes().all(plain) && name.as_str().len() <= 253, "{name}");
+                assert!(!name.as_str().starts_with('.') && !name.as_str().contains(".."), "{name}");
+                assert!(name.covers(&name));
+            }
+            Err(why) => assert!(!why.is_empty() && !why.contains(char::is_control), "{why:?}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,6 @@
 //! Our accounts: shared, told of changes, made anew where they are gone, shown and ended.
 
 use super::fake::ca::Weather;
-use super::fake::disk::Keep;
 use super::{ONE, World, asked, config, journal};
 use edgemd::doors::clock::{Knock, Push};
 use edgemd::rules::control::{Accounts, Say};
@@ -86,26 +85,6 @@ fn an_account_that_is_gone_at_the_ca_is_made_anew() {
         world.hands.turn(Span::days(61));
         world.live(ONE, Span::hours(1));
         assert_eq!((world.issued(), world.ca.accounts()), (3, 1), "{ended}: it was kept");
-    }
-}
-
-#[test]
-fn the_plug_is_pulled_while_an_account_is_made_anew() {
-    for n in 1.. {
-        let world = World::new();
-        world.live(ONE, Span::hours(1));
-        world.hands.turn(Span::days(61));
-        world.ca.end_accounts();
-        world.disk.cut_at(n);
-        if !world.live_or_die(ONE, Span::hours(1)) {
-            assert!(n > 15, "only {n} cuts");
-            break;
-        }
-        world.disk.reboot(Keep::Synced);
-        world.live(ONE, Span::hours(1));
-        assert!(world.status().1, "cut in operation {n}: {}", world.status().0);
-        // A key that was not stored yet when the power went may have been shown to nobody.
-        assert_eq!(world.ca.accounts(), 1, "cut in operation {n}");
     }
 }
 

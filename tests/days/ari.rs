@@ -197,6 +197,7 @@ fn a_certificate_that_is_not_to_be_replaced_holds_up_no_order() {
         (400, "malformed"),
         (403, "unauthorized"),
         (404, "malformed"),
+        (500, "serverInternal"),
     ] {
         let world = world();
         world.live(ONE, Span::hours(1));

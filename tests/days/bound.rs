@@ -1,6 +1,6 @@
 //! Accounts that are bound to one at the CA's own site, over whole lives.
 
-use super::fake::disk::Keep;
+use super::power::each_cut;
 use super::{ONE, World, asked, journal};
 use edgemd::doors::clock::Push;
 use edgemd::rules::control::Say;
@@ -28,20 +28,12 @@ fn renewed(world: &World, conf: &str) -> bool {
 
 #[test]
 fn the_plug_is_pulled_while_a_binding_for_one_time_is_used() {
-    for keep in [Keep::Synced, Keep::All] {
-        for n in 1.. {
-            let world = strict();
-            world.disk.cut_at(n);
-            if !world.live_or_die(&bound(), Span::hours(1)) {
-                assert!(n > 25, "only {n} cuts");
-                break;
-            }
-            world.disk.reboot(keep);
-            world.live(&bound(), Span::hours(1));
-            assert!(world.status().1, "{keep:?}, cut in operation {n}: {}", world.status().0);
-            assert_eq!(world.ca.bound_to(), [Some("kid-1".into())], "{keep:?}, cut in operation {n}");
-        }
-    }
+    let cuts = each_cut(&strict, &|world| world.live(&bound(), Span::hours(1)), &mut |world, _, when| {
+        world.live(&bound(), Span::hours(1));
+        assert!(world.status().1, "{when}: {}", world.status().0);
+        assert_eq!(world.ca.bound_to(), [Some("kid-1".into())], "{when}");
+    });
+    assert!(cuts.cuts > 25, "only {cuts:?}");
 }
 
 /// The answer is lost, and with it whether the account exists: it is asked for by its key.

@@ -118,3 +118,26 @@ fn a_rate_limit_is_a_sentence_with_the_time_it_ends() {
     let line = "md001.example: order failed: placing the order: rateLimited: bad weather; next try 2027-01-15T13:00:0";
     assert!(said.iter().any(|said| said.contains(line)), "{said:#?}");
 }
+
+/// A command that hangs for all MDs, again and again: between two of its calls the others' work goes on.
+#[test]
+fn one_hook_that_hangs_is_waited_for_at_a_time() {
+    let world = World::new();
+    let conf = |names: &str, dir: &str| {
+        let mds: String = names.chars().map(|c| format!("MDomain {c}.example\n")).collect();
+        ONE.replace("MDomain a.example b.example", &mds).replace("/run/tls", dir)
+    };
+    world.live(&conf("abcdef", "/run/tls"), Span::hours(1));
+    assert_eq!((world.issued(), world.ear.heard().len()), (6, 6));
+    // Elsewhere the exports of all are missing, so all are owed their call; and there is one more MD.
+    world.ear.hang(6);
+    let begin = START.plus(Span::hours(1));
+    world.live(&conf("abcdefg", "/run/other"), Span::hours(1));
+    let heard = world.ear.heard().split_off(6);
+    let hung: Vec<Span> = heard.iter().take(6).map(|(at, _)| at.unwrap_or_default().since(begin)).collect();
+    // The fake CA's certificates begin an hour before they are given.
+    let issued = world.ca.issued().pop().map(|issued| issued.not_before.plus(Span::hours(1)).since(begin));
+    println!("called after {hung:?}; the other one's order was through after {issued:?}");
+    assert!(hung[5] >= Span::mins(5) && issued < Some(Span::mins(4)), "{hung:?} {issued:?}");
+    assert_eq!((world.issued(), heard.len()), (7, 13), "each is called again, until it answers");
+}

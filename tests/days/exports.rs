@@ -238,24 +238,3 @@ fn without_a_clock_the_exports_are_there_all_the_same() {
     world.live(ONE, Span::hours(3));
     assert_eq!(world.ear.heard().len(), 2);
 }
-
-/// The plug is pulled in every operation of a change of place: afterwards the new files are there, and the old ones gone.
-#[test]
-fn a_change_of_place_survives_the_plug() {
-    let (from, to) = (with("MDExport /etc/tls pair"), with("MDExport /etc/ssl pair"));
-    for keep in [Keep::Synced, Keep::All] {
-        for n in 1.. {
-            let world = World::new();
-            world.live(&from, Span::hours(1));
-            world.disk.cut_at(n);
-            if !world.live_or_die(&to, Span::hours(1)) {
-                assert!(n > 15, "only {n} operations");
-                break;
-            }
-            world.disk.reboot(keep);
-            world.live(&to, Span::hours(1));
-            assert_eq!(exported(&world), ["/etc/ssl/a.example.crt", "/etc/ssl/a.example.key"], "{keep:?} {n}");
-            assert!(world.ear.heard().len() >= 2, "{keep:?} {n}");
-        }
-    }
-}

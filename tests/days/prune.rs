@@ -1,11 +1,8 @@
 //! What is kept for nobody: listed first, then removed, record after record.
 
-use super::fake::disk::{Keep, RamDisk};
-use super::{ONE, World, config};
+use super::{ONE, World};
 use edgemd::doors::clock::Knock;
 use edgemd::doors::disk::Disk;
-use edgemd::house::prune::prune;
-use edgemd::house::store::Store;
 use edgemd::rules::control::Say;
 use edgemd::words::time::Span;
 use std::path::Path;
@@ -99,48 +96,4 @@ fn what_an_md_may_use_again_is_kept() {
         ONE.replace("MDomain a.example b.example\n", "")
     );
     assert_eq!(asked(&world, &own, true), ("there is nothing to prune\n".into(), 0));
-}
-
-/// The plug is pulled at every operation: what is left is whole, and the next time does the rest.
-#[test]
-fn a_power_cut_while_pruning_leaves_whole_records() {
-    let world = World::new();
-    let both = format!("{ONE}MDomain gone.example\n").replace("/run/tls", "/etc/tls");
-    world.live(&both, Span::hours(1));
-    world.live(&both, Span::days(62));
-    assert_eq!(world.issued(), 4);
-    let config = config(&both.replace("MDomain gone.example\n", ""));
-    let all = world.issued();
-    let newest = |disk: &RamDisk| {
-        let (store, loaded) = Store::open(Path::new("/store"), None, &mut disk.clone()).unwrap();
-        assert_eq!(loaded.set_aside, [""; 0]);
-        assert_eq!(
-            loaded.certs.len(),
-            loaded.certs.keys().filter(|slot| !store.pairs(disk, slot).unwrap().is_empty()).count()
-        );
-        let gone = loaded.certs.iter().find(|(slot, _)| slot.md.as_str() == "gone.example");
-        (store, loaded.accounts, gone.map(|(_, held)| held[0].not_after))
-    };
-    let until = newest(&world.disk).2.expect("it is held");
-    for keep in [Keep::Synced, Keep::All] {
-        let mut cuts = 0;
-        for n in 1.. {
-            let mut disk = world.disk.copy();
-            let (mut store, accounts, _) = newest(&disk);
-            disk.cut_at(n);
-            prune(&mut store, &mut disk, &config, accounts.values(), true);
-            if !disk.is_dead() {
-                break;
-            }
-            cuts += 1;
-            disk.reboot(keep);
-            let (mut store, accounts, left) = newest(&disk);
-            assert!(left.is_none_or(|left| left == until), "never an older one than there was: {n}");
-            let pruned = prune(&mut store, &mut disk, &config, accounts.values(), true);
-            assert!(!pruned.failed, "{:?}", pruned.lines);
-            assert!(disk.files().iter().all(|path| !path.display().to_string().contains("gone")), "{:?}", disk.files());
-        }
-        assert!(cuts >= 10, "{cuts}");
-    }
-    assert_eq!(world.issued(), all);
 }

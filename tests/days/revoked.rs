@@ -1,7 +1,6 @@
 //! What is held is revoked: it is due from then on, whatever happens to the power.
 
 use super::fake::ca::Weather;
-use super::fake::disk::Keep;
 use super::{ONE, World, asked, journal};
 use edgemd::doors::clock::{Knock, Push};
 use edgemd::doors::disk::Disk;
@@ -34,32 +33,6 @@ fn what_is_revoked_is_replaced_at_once() {
     assert!(journal::take().iter().any(|line| line.contains(": its CA has revoked the certificate")));
     world.live(ONE, Span::days(1));
     assert_eq!(world.issued(), 2);
-}
-
-#[test]
-fn the_plug_is_pulled_while_something_is_revoked() {
-    for keep in [Keep::Synced, Keep::All] {
-        for n in 1.. {
-            let world = World::new();
-            world.live(ONE, Span::hours(1));
-            let (ended, _ends) = smol::channel::unbounded();
-            world.hands.knock_in(Span::secs(1), Knock::Revoke { name: "a.example".into(), reason: None, ended });
-            world.disk.cut_at(n);
-            if !world.live_or_die(ONE, Span::mins(5)) {
-                assert!(n > 10, "only {n} cuts");
-                break;
-            }
-            world.disk.reboot(keep);
-            let context = format!("{keep:?}, cut in operation {n}");
-            // Before that was written down nobody was told that it is done: it is asked for once more.
-            let said = revoke(&world, ONE, "a.example", None, Span::mins(5));
-            assert_eq!(said.last(), Some(&Say::End(0)), "{context}");
-            world.live(ONE, Span::hours(1));
-            let revoked: Vec<Vec<u8>> = world.ca.revoked().into_iter().map(|(der, _)| der).collect();
-            let newest = world.ca.issued().last().unwrap().der.clone();
-            assert!(!revoked.contains(&newest) && world.served().starts_with(&world.newest_pem()), "{context}");
-        }
-    }
 }
 
 /// The CA gives no other one for now: what was revoked is known to be so after a reboot, too.

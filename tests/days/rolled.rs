@@ -2,9 +2,8 @@
 
 use super::accounts::accounts;
 use super::fake::ca::{Bad, Weather};
-use super::fake::disk::Keep;
 use super::{ONE, World, asked, journal};
-use edgemd::doors::clock::{Knock, Push};
+use edgemd::doors::clock::Push;
 use edgemd::rules::control::{Accounts, Say};
 use edgemd::words::time::Span;
 
@@ -40,39 +39,6 @@ fn an_account_gets_another_key_and_keeps_its_url() {
     assert_eq!((world.ca.requests() - requests, world.ca.accounts()), (12, 1), "as any other order");
     let manual = format!("MDDriveMode manual\n{ONE}");
     assert_eq!(accounts(&World::new(), &manual, roll()).last(), Some(&Say::End(1)), "there is none");
-}
-
-/// Whichever key the CA knows is found, by the next order or by another try, and the account stays the same.
-#[test]
-fn the_plug_is_pulled_while_the_key_is_changed() {
-    for keep in [Keep::Synced, Keep::All] {
-        for again in [false, true] {
-            for n in 1.. {
-                let world = World::new();
-                world.live(ONE, Span::hours(1));
-                let (ended, _ends) = smol::channel::unbounded();
-                world.hands.knock_in(Span::secs(1), Knock::Accounts { what: roll(), ended });
-                world.disk.cut_at(n);
-                if !world.live_or_die(ONE, Span::mins(5)) {
-                    assert!(n > 8, "only {n} cuts");
-                    break;
-                }
-                world.disk.reboot(keep);
-                let context = format!("{keep:?}, cut in operation {n}");
-                if again {
-                    assert_eq!(accounts(&world, ONE, roll()).last(), Some(&Say::End(0)), "{context}");
-                }
-                journal::take();
-                assert!(renewed(&world), "{context}: {:#?}", journal::take());
-                let requests = world.ca.requests();
-                assert!(renewed(&world), "{context}");
-                assert_eq!(world.ca.requests() - requests, 12, "it is found out once: {context}");
-                assert_eq!((world.ca.accounts(), world.ca.thumbprints().len()), (1, 1), "{context}");
-                assert_eq!(accounts(&world, ONE, roll()).last(), Some(&Say::End(0)), "{context}");
-                assert!(renewed(&world), "{context}");
-            }
-        }
-    }
 }
 
 /// A stop, a lost answer, a refusal: what is known of the two keys is found out, and until then nothing else is done with

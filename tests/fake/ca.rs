@@ -208,6 +208,8 @@ struct Ca {
     orders: Vec<Order>,
     authorizations: Vec<Authorization>,
     issued: Vec<Issued>,
+    /// How many it has issued and knows no more.
+    forgotten: usize,
     /// What was revoked, and why.
     revoked: Vec<(Vec<u8>, Value)>,
     log: Vec<String>,
@@ -298,6 +300,7 @@ impl FakeCa {
             orders: Vec::new(),
             authorizations: Vec::new(),
             issued: Vec::new(),
+            forgotten: 0,
             revoked: Vec::new(),
             log: Vec::new(),
             lines: 0,
@@ -346,6 +349,23 @@ impl FakeCa {
     /// Everything that was ever issued, the oldest first.
     pub fn issued(&self) -> Vec<Issued> {
         self.lock().issued.clone()
+    }
+
+    /// How many that were.
+    pub fn count(&self) -> usize {
+        let ca = self.lock();
+        ca.forgotten + ca.issued.len()
+    }
+
+    /// Between two orders it forgets those that are over, with all that belongs to them.
+    pub fn forget_orders(&self) {
+        let mut ca = self.lock();
+        let ca = &mut *ca;
+        (ca.orders, ca.authorizations, ca.log) = (vec![], vec![], vec![]);
+        ca.nonces.clear();
+        let over = ca.issued.len().saturating_sub(2);
+        ca.issued.drain(..over);
+        ca.forgotten += over;
     }
 
     pub fn accounts(&self) -> usize {
@@ -972,7 +992,7 @@ impl Ca {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.not_before = calendar(not_before);
         params.not_after = calendar(not_after);
-        params.serial_number = Some(SerialNumber::from(self.issued.len() as u64 + 1000));
+        params.serial_number = Some(SerialNumber::from((self.forgotten + self.issued.len()) as u64 + 1000));
         params.use_authority_key_identifier_extension = true;
         if must_staple && !self.weather.ignores_staple {
             let extension = CustomExtension::from_oid_content(&x509::TLS_FEATURE, x509::STATUS_REQUEST.into());

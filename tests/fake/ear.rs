@@ -72,6 +72,11 @@ impl Ear {
         locked(&self.0).takes = span;
     }
 
+    /// What was heard up to now is forgotten.
+    pub fn forget(&self) {
+        locked(&self.0).heard = vec![];
+    }
+
     /// Every call, refused ones too, and when it came.
     pub fn heard(&self) -> Vec<(Option<Unix>, Event)> {
         locked(&self.0).heard.clone()

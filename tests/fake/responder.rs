@@ -191,6 +191,11 @@ impl Responder {
         locked(&self.0).asked.len()
     }
 
+    /// It forgets what it was asked.
+    pub fn forget(&self) {
+        locked(&self.0).asked = vec![];
+    }
+
     /// Status, Retry-After and body; or nothing at all.
     pub fn answer(&self, request: &[u8]) -> Option<(u16, Option<Span>, Vec<u8>)> {
         let mut inner = locked(&self.0);

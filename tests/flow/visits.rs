@@ -53,7 +53,7 @@ fn settled() -> (Bench, Vec<u8>) {
     bench.key = AccountKey::from_pkcs8(&pkcs8).unwrap();
     bench.brief.thumbprint = bench.key.thumbprint();
     bench.accepted();
-    (bench, pkcs8)
+    (bench, pkcs8.to_vec())
 }
 
 fn rolling(old: &[u8], new: &[u8]) -> Keys {
@@ -128,7 +128,7 @@ fn a_change_that_the_ca_refuses_is_none() {
 /// One of a kind that answers to its own key.
 fn certified(kind: KeyKind) -> (Bench, Vec<u8>, Vec<u8>) {
     let (mut bench, old) = settled();
-    bench.certificate_key = keys::generate(kind).unwrap();
+    bench.certificate_key = keys::generate(kind).unwrap().to_vec();
     bench.brief.csr = keys::request(&bench.certificate_key, kind, &bench.brief.names, false).unwrap();
     let chain = bench.run().unwrap();
     (bench, old, chain[0].clone())
@@ -158,7 +158,7 @@ fn rfc_8555_7_6_a_certificate_is_revoked_by_its_own_key() {
         let mut account = bench.brief.account.clone();
         let mut first = AccountKey::generate().unwrap();
         match case {
-            "no account" => first.clone_from(&bench.certificate_key),
+            "no account" => first = bench.certificate_key.clone().into(),
             "its URL is lost and the CA forgot it" => account = None,
             _ => bench.ca.end_accounts(),
         }

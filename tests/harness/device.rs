@@ -85,8 +85,20 @@ impl Device {
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let mut command = self.command(&["run"]);
+        let daemon = Child::start(&self.folder, "edgemd", &mut command);
+        self.runs(daemon);
+    }
+
+    /// Takes a daemon that was started in another way, with its log in the same place, and waits until it answers.
+    #[track_caller]
+    pub fn adopt(&mut self, process: std::process::Child) {
+        let daemon = Child::adopt(&self.folder, "edgemd", process);
+        self.runs(daemon);
+    }
+
+    #[track_caller]
+    fn runs(&mut self, mut daemon: Child) {
         let socket = self.folder.join("control.sock");
-        let mut daemon = Child::start(&self.folder, "edgemd", &mut command);
         self.runs += 1;
         // Held by the device at once, so that a failure below shows its log.
         let ready = until("the daemon answers", SOON, || match daemon.ended() {

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod child;
 pub mod device;
 pub mod firmware;
+pub mod growth;
 pub mod machine;
 pub mod measure;
 pub mod net;

@@ -200,7 +200,7 @@ fn choose(pairs: &[Arc<CertifiedKey>], schemes: &[SignatureScheme]) -> Option<Ar
 }
 
 fn certified(kind: KeyKind, bundle: &Bundle) -> Result<Arc<CertifiedKey>, Error> {
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(bundle.key.as_slice()));
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&bundle.key[..]));
     let key: Arc<dyn SigningKey> = match kind {
         KeyKind::P256 | KeyKind::P384 => any_ecdsa_type(&der)?,
         KeyKind::Rsa(_) => Arc::new(RsaSigningKey::new(&der)?),

@@ -1,10 +1,11 @@
 //! What becomes of lives when the configuration changes, or when somebody tidies up.
 
-use super::Lives;
+use super::{Life, Lives};
 use crate::rules::kin::{self, Kin};
 use crate::rules::record;
-use crate::words::cert::{KeyKind, Slot, Want};
+use crate::words::cert::{Bundle, KeyKind, Slot, Want};
 use crate::words::config::Config;
+use crate::words::fault::Trouble;
 use crate::words::name::Name;
 use crate::words::sorted::Map;
 use std::sync::Arc;
@@ -47,23 +48,33 @@ impl Lives {
             });
             // What an MD that still is has no use for just now may be of use to it again.
             let homeless = lives().filter(|(slot, _)| !self.mds.contains_key(&slot.md));
-            let orphans = homeless.filter_map(|(slot, life)| match (&life.want, life.newest()) {
-                (None, Some(held)) => Some(Kin { md: &slot.md, names: &held.names }),
-                _ => None,
-            });
+            let mut orphans = vec![];
+            for (slot, life) in homeless {
+                let (None, Some(held)) = (&life.want, life.newest()) else { continue };
+                // A move that the power has broken off is ended: the same is held in both places.
+                let is_same = |life: &Life| life.newest().is_some_and(|newest| newest.sha256 == held.sha256);
+                match lives().find(|(_, life)| life.want.is_some() && is_same(life)) {
+                    Some((twin, _)) => pairs.push((twin.clone(), slot.clone())),
+                    None => orphans.push(Kin { md: &slot.md, names: &held.names }),
+                }
+            }
             let place = |md: &Name| Slot { md: md.clone(), family };
-            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans.collect::<Vec<_>>());
+            let found = kin::recognise(&heirs.collect::<Vec<_>>(), &orphans);
             pairs.extend(found.into_iter().map(|(heir, orphan)| (place(heir), place(orphan))));
         }
         pairs
     }
 
     /// What is held at the old place is from now on held at the new one; its news are owed under the new name.
-    pub fn inherit(&mut self, new: &Slot, old: &Slot) {
+    pub fn inherit(&mut self, new: &Slot, old: &Slot, unsaved: Option<(Bundle, Trouble)>) {
         let Some(orphan) = self.certs.remove(old) else { return };
         let life = self.certs.or_default(new.clone());
         life.held = orphan.held;
-        life.unsaved = orphan.unsaved;
+        if unsaved.is_some() {
+            // The one before stays where it is.
+            life.held.truncate(1);
+        }
+        life.unsaved = unsaved.or(orphan.unsaved);
         life.staple = orphan.staple;
         life.note_revoked();
         (life.tried.told, life.tried.notified) = (None, None);

@@ -53,8 +53,12 @@ impl Lives {
         let account = self.accounts.get(&md.account_at(&ca)).and_then(|account| account.url.clone());
         let trouble = lives.iter().find_map(|(_, life)| {
             let unsaved = life.unsaved.as_ref().map(|(_, trouble)| trouble);
-            unsaved.or(life.unsaved_tried.as_ref()).map(|trouble| format!("not stored yet: {trouble}"))
+            unsaved.or(life.unsaved_tried.as_ref())
         });
+        let place = md.account_at(&ca);
+        let account_trouble = self.unsaved_accounts.iter().find(|(unsaved, _)| *unsaved == place);
+        let trouble = trouble.or(account_trouble.map(|(_, trouble)| trouble));
+        let trouble = trouble.map(|trouble| format!("not stored yet: {trouble}"));
         Report {
             records: if md.proves_by(Challenge::DnsPersist01) { self.records(md) } else { vec![] },
             md: md.clone(),

@@ -2,17 +2,44 @@
 
 use super::{Newest, Side};
 use crate::doors::disk::{Disk, Op, is_temp};
+use crate::rules::record;
+use crate::words::fault::Trouble;
+use crate::words::secret::Secret;
 use std::path::{Path, PathBuf};
 
 /// Reads what may be damaged.
 pub(super) struct Reader<'a> {
     pub disk: &'a mut dyn Disk,
     /// Nothing is moved or removed.
-    pub only_read: bool,
+    only_read: bool,
     pub set_aside: Vec<String>,
+    /// What is damaged, and in which way.
+    damaged: Vec<(PathBuf, String)>,
+    /// What a power cut left half-written.
+    leftovers: Vec<PathBuf>,
+    newer: Option<Trouble>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub fn new(disk: &'a mut dyn Disk, only_read: bool) -> Self {
+        Self { disk, only_read, set_aside: vec![], damaged: vec![], leftovers: vec![], newer: None }
+    }
+
+    /// Only when all was read is anything moved or removed. Returns a sentence for each file that could not be used.
+    pub fn finish(mut self) -> Result<Vec<String>, Trouble> {
+        if let Some(newer) = self.newer {
+            return Err(newer);
+        }
+        for (path, why) in std::mem::take(&mut self.damaged) {
+            self.put_aside(&path, &why);
+        }
+        // A read-only disk may keep them.
+        for path in self.leftovers {
+            let _ = self.disk.act(Op::Unlink(&path));
+        }
+        Ok(self.set_aside)
+    }
+
     /// Those of the two that decode, the newer one first.
     pub fn both<T>(
         &mut self,
@@ -30,18 +57,24 @@ impl Reader<'_> {
 
     /// What can't be read stays where it is: it may be readable once somebody has set it right.
     pub fn record<T>(&mut self, path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> Option<T> {
-        let why = match self.disk.read(path) {
+        let why = match self.disk.read(path).map(|bytes| bytes.map(Secret::from)) {
             Ok(None) => return None,
             Ok(Some(bytes)) => match decode(&bytes) {
                 Ok(value) => return Some(value),
-                Err(why) => why,
+                Err(why) => match record::newer(&bytes) {
+                    None => why,
+                    Some(why) => {
+                        self.newer.get_or_insert_with(|| Trouble::new(format!("reading {}", path.display()), why));
+                        return None;
+                    }
+                },
             },
             Err(trouble) => {
                 self.set_aside.push(trouble.to_string());
                 return None;
             }
         };
-        self.put_aside(path, &why);
+        self.damaged.push((path.into(), why));
         None
     }
 
@@ -61,12 +94,12 @@ impl Reader<'_> {
         });
     }
 
-    /// Removes what a power cut left half-written; a read-only disk may keep it.
+    /// The names without those of what a power cut left half-written, which is to be removed.
     pub fn sweep(&mut self, dir: &Path, mut names: Vec<String>) -> Vec<String> {
         names.retain(|name| {
             let leftover = is_temp(name);
             if leftover && !self.only_read {
-                let _ = self.disk.act(Op::Unlink(&dir.join(name)));
+                self.leftovers.push(dir.join(name));
             }
             !leftover
         });

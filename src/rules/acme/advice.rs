@@ -141,6 +141,43 @@ fn share(span: Span, throw: u32) -> Span {
     Span::millis(u64::try_from(part).unwrap_or(0))
 }
 
+/// The body of a fuzz target: a window ends after it begins, its moment is in it unless it is open already, and the CA is
+/// asked again in a minute at the earliest.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let (head, body) = bytes.split_at_checked(6).unwrap_or((bytes, &[]));
+    let number = |at: usize| head.get(at).copied().map_or(0, u32::from);
+    let status = [200, 200, 404, 429, 503].get(number(0) as usize % 5).copied().unwrap_or(200);
+    let retry_after = (number(1) > 0).then(|| Span::secs(u64::from(number(1)) << (number(2) % 24)));
+    let hint = read(&Reply { status, retry_after, body: body.into(), ..Reply::default() });
+    let now = Unix::from_secs(1_735_790_400);
+    let held = Held {
+        names: vec![],
+        kind: crate::words::cert::KeyKind::P256,
+        ca: String::new(),
+        not_before: now.minus(Span::hours(1)),
+        not_after: now.plus(Span::days(6)),
+        since: now.minus(Span::mins(u64::from(number(3)))),
+        serial: vec![1],
+        sha256: [1; 32],
+        must_staple: false,
+        staple_asked: false,
+        authority: vec![1],
+        profile: None,
+    };
+    let throw = (number(4) << 24).wrapping_mul(number(5) | 1);
+    let advice = learn(&held, None, &hint, now, throw);
+    let again = learn(&held, Some(&advice), &hint, now, !throw);
+    assert!(advice.again >= now.plus(Span::secs(30)) && again.again >= now.plus(Span::secs(30)));
+    if let Some(window) = &advice.window {
+        assert!(window.start < window.end);
+        assert!(window.start <= now || (window.start <= window.at && window.at <= window.end));
+        assert_eq!(again.window.as_ref().map(|again| again.at), Some(window.at), "one throw, one window");
+    }
+    let news = news(None, &advice, &hint).unwrap_or_default();
+    assert!(!news.contains(char::is_control), "{news:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 mod account;
 mod chain;
+mod fuzz;
 mod placing;
 mod standing;
 
@@ -20,6 +21,9 @@ use serde::Serialize;
 use std::collections::VecDeque;
 
 use standing::Standing;
+
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 pub use crate::rules::acme::turns::{Ask, Bond, Brief, Granted, Heard, How, Mac, Proof, Signer, Turn, Turns};
 

@@ -79,6 +79,35 @@ fn split_outside_quotes(text: &str, mark: char) -> (&str, &str) {
     (text, "")
 }
 
+/// The body of a fuzz target: no wait is longer than a day, a link's target is text of the header, and what it says, said
+/// alone, is said again.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let now = Unix::from_secs(1_800_000_000);
+    for date in [None, Some(rest)] {
+        for now in [None, Some(now)] {
+            assert!(retry_after(first, date, now).is_none_or(|span| span <= LONGEST));
+        }
+    }
+    if let Some(moment) = Unix::from_http_date(first) {
+        assert_eq!(Unix::from_http_date(&moment.http_date()), Some(moment));
+        assert_eq!(Unix::from_rfc3339(&moment.rfc3339()), Some(moment));
+    }
+    if let Some(moment) = Unix::from_rfc3339(first) {
+        assert_eq!(Unix::from_rfc3339(&moment.rfc3339()).map(Unix::secs), Some(moment.secs()));
+    }
+    let values = [first.to_owned(), rest.to_owned()];
+    let found = links(&values, "alternate");
+    for target in &found {
+        assert!(text.contains(target) && !target.contains('>'));
+        assert_eq!(links(&[format!("<{target}>;rel=alternate")], "ALTERNATE"), [*target]);
+    }
+    let apart = values.iter().map(|value| links(core::slice::from_ref(value), "alternate").len());
+    assert_eq!(found.len(), apart.sum::<usize>());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! What a CA's no means: the problem document (RFC 7807, RFC 8555 §6.7), and how much patience it asks of us.
 
 use crate::rules::acme::headers::links;
-use crate::rules::acme::types::{Problem, Reply};
+use crate::rules::acme::types::{AccountState, Authorization, Directory, Order, Problem, Reply};
 use crate::words::fault::{ACME_ERROR, Failure, Refusal, Subproblem};
 use serde::de::DeserializeOwned;
 
@@ -152,7 +152,7 @@ pub fn tame(text: &str) -> String {
             tamed.push('…');
             break;
         }
-        if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_odd(c) {
             tamed.extend(c.escape_default());
         } else {
             tamed.push(c);
@@ -161,7 +161,48 @@ pub fn tame(text: &str) -> String {
     tamed
 }
 
+fn is_odd(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 const LONGEST: usize = 1000;
+
+/// The body of a fuzz target: whatever a CA sends, as any of the documents of RFC 8555, what is said of it is one line of
+/// bounded length that a terminal can be shown.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let html = bytes.len().is_multiple_of(2).then(|| "text/html\u{202e}\n".to_owned());
+    let mut reply = Reply { content_type: html, body: bytes.into(), ..Reply::default() };
+    for status in [200, 302, 400, 503] {
+        reply.status = status;
+        reply.location = Some(String::from_utf8_lossy(bytes).into_owned());
+        reply.links = vec![format!("<{}>;rel=\"terms-of-service\"", String::from_utf8_lossy(bytes))];
+        let refusal = refusal("asking", &reply);
+        assert!(refusal.subproblems.len() <= MOST_SUBPROBLEMS && !refusal.detail.is_empty());
+        is_presentable(&refusal.into());
+    }
+    reply.status = 200;
+    let _: Option<Directory> = read_any(&reply);
+    let _: Option<AccountState> = read_any(&reply);
+    if let Some(order) = read_any::<Order>(&reply) {
+        order.error.iter().for_each(|problem| is_presentable(&from_problem("asking", problem).into()));
+    }
+    if let Some(authorization) = read_any::<Authorization>(&reply) {
+        assert!(authorization.challenges.len() <= MOST_COMMAS + 1);
+    }
+}
+
+fn read_any<T: DeserializeOwned>(reply: &Reply) -> Option<T> {
+    json("asking", reply).map_err(|refusal| is_presentable(&refusal.into())).ok()
+}
+
+/// The bound is that of a refusal with all the subproblems it can have, escaped.
+#[doc(hidden)]
+pub fn is_presentable(failure: &Failure) {
+    let text = failure.to_string();
+    assert!(!text.contains(is_odd), "{text:?}");
+    assert!(text.len() < 4 * (LONGEST + 20) * (1 + MOST_SUBPROBLEMS), "{} bytes", text.len());
+}
 
 #[cfg(test)]
 mod tests {

@@ -296,6 +296,48 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text))
 }
 
+/// The body of a fuzz target: places go forward through the file, and words that are written again in quotes are read
+/// again as the same words.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let (file, env): (Arc<str>, _) = ("f".into(), |name: &str| (name != "NONE").then(|| format!("<{name}>")));
+    let mut faults = Vec::new();
+    let read = lines(&file, bytes, &env, &mut faults);
+    assert!(faults.iter().all(|fault| fault.place.line > 0 && fault.place.column > 0 && !fault.why.contains('\n')));
+    assert!(!faults.is_empty() || read.iter().all(|line| line.sound), "what is unsound is a fault");
+    let places = read.iter().flat_map(|line| [&line.name].into_iter().chain(&line.args)).map(|word| &word.place);
+    assert!(places.is_sorted_by(|a, b| a < b), "{read:?}");
+    let mut written = String::new();
+    for line in &read {
+        let (begin, end) = match line.form {
+            Form::Plain => ("", ""),
+            Form::Open => ("<", ">"),
+            Form::Close => ("</", ">"),
+        };
+        // A section's name is read as it stands.
+        let name = if line.form == Form::Plain { in_quotes(&line.name.text) } else { line.name.text.clone() };
+        let args: String = line.args.iter().map(|word| format!(" {}", in_quotes(&word.text))).collect();
+        written.extend([begin, &name, &args, end, "\n"]);
+    }
+    let is_text = |line: &Line| !line.args.iter().chain([&line.name]).any(|word| word.text.contains(is_unwritable));
+    if read.iter().all(is_text) {
+        let again = lines(&file, written.as_bytes(), &env, &mut Vec::new());
+        let plain =
+            |line: &Line| (line.form, [&line.name].into_iter().chain(&line.args).map(|w| w.text.clone()).collect());
+        let [read, again]: [Vec<(Form, Vec<String>)>; 2] = [read, again].map(|lines| lines.iter().map(plain).collect());
+        assert_eq!(read, again, "{written}");
+    }
+}
+
+fn in_quotes(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "$\\{"))
+}
+
+/// What no quotes can hold: the end of a line, which a variable may bring, and what begins one.
+fn is_unwritable(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '$' | '\0')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

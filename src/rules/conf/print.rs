@@ -165,3 +165,21 @@ fn roff(text: &str) -> String {
 fn line(out: &mut String, text: core::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes all text");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no row has today may stand in one tomorrow.
+    #[test]
+    fn text_is_not_taken_for_requests() {
+        for (text, page) in [
+            (".TH x", "\\&.TH x"),
+            ("'x'", "\\&\\(aqx\\(aq"),
+            ("a\\b \"c\" -d", "a\\eb \\(dqc\\(dq \\-d"),
+            ("ü…", "\\[u00FC]..."),
+        ] {
+            assert_eq!(roff(text), page);
+        }
+    }
+}

@@ -538,7 +538,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Rule("a random moment of up to 30s, before a renewal of up to 1h"),
         help: "how long to wait after a start before anything is asked of a CA",
         example: "MDInitialDelay 10s",
-        differs: So("unless it is written, a random moment of up to 30s, before a renewal of up to 1h"),
+        differs: So(
+            "unless it is written, a random moment of up to 30s, before a renewal of up to 1h; in the first 5 minutes after a boot not before something keeps the clock",
+        ),
         does: Set(set::initial_delay),
     },
     Directive {

@@ -71,6 +71,7 @@ pub fn ca(text: &str) -> Result<Ca, String> {
         ));
     }
     match url(text) {
+        Ok(parts) if parts.userinfo => Err("a user or password in the URL of a CA is not supported".into()),
         Ok(parts) if parts.scheme == "https" || (parts.scheme == "http" && is_loopback(parts.host)) => {
             Ok(Ca::Url(text.into()))
         }
@@ -253,6 +254,7 @@ mod tests {
             ("http://localhost:-443", Err("invalid port")),
             ("http://localhost:70000", Err("invalid port")),
             ("http://:80", Err("invalid host name")),
+            ("http://localhost:80/x", Err("nothing may follow the port")),
             ("http://user:secret@localhost:80", Err("a user or password in it is not supported")),
         ] {
             assert_eq!(proxy(text).as_deref(), meant.as_ref().map(|text| *text), "{text}");

@@ -60,7 +60,8 @@ impl Flow {
 }
 
 /// By what a CA refuses to replace a certificate: it was replaced already (RFC 9773 §5; boulder once had another word), it
-/// is not known, shares no name, or is another account's.
-const REPLACED: [&str; 4] = ["alreadyReplaced", "conflict", "malformed", "unauthorized"];
+/// is not known, shares no name, or is another account's; or, as Pebble says of one that it has issued this moment, is not
+/// filed yet.
+const REPLACED: [&str; 5] = ["alreadyReplaced", "conflict", "malformed", "serverInternal", "unauthorized"];
 
 const NO_PROFILE: &str = "invalidProfile";

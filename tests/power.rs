@@ -6,9 +6,10 @@
 //!     power MACHINE... [--pulls N] [--seed S]
 //!
 //! `make power` runs it for one machine of each flash file system, with the daemon for its processor in EDGEMD.
-//! What the machine's kernel had in its memory is lost. Beyond that, a disk (ext4) loses what was not flushed, sector by sector, as
-//! dice choose (`harness/volatile.rs`); of NOR flash (JFFS2, UBIFS), which has no cache, the last write or erasure may
-//! be missing, whole: bits that are half programmed are not modelled. The CA validates in earnest, and remembers.
+//! What the machine's kernel had in its memory is lost; of JFFS2 that is nothing, which writes through. Beyond that, a disk
+//! (ext4) loses what was not flushed, sector by sector, as dice choose (`harness/volatile.rs`). NOR flash (JFFS2, UBIFS) has
+//! no cache: there the last write or erasure is cut; bits that are half programmed are not modelled. The CA validates in
+//! earnest, by http-01, and remembers most of it.
 #![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
 mod harness;

@@ -491,13 +491,8 @@ fn a_power_cut_while_renaming_loses_nothing() {
         &start,
         |store, disk| {
             store.rename(disk, &slot(), &slot_of("new.example.org", KeyKind::P256))?;
-<<<<<<< HEAD
             // That the old one stays for now is no trouble, but the end of the power is.
             if disk.is_dead() { Err(trouble()) } else { Ok(()) }
-=======
-            // That the old records stay is no trouble to it.
-            disk.list(Path::new(ROOT)).map(drop)
->>>>>>> disks
         },
         |store, disk, (loaded, _)| {
             let place = if loaded.certs.contains_key(&new) { &new } else { &old };

@@ -5,7 +5,6 @@ use crate::words::config::Config;
 use crate::words::name::Name;
 use crate::words::time::{Span, Unix};
 use core::cell::Cell;
-use rustix::time::ClockId;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -105,7 +104,7 @@ impl SystemClock {
     /// The clock of a machine that may have booted just now: it counts for nothing until it is set from elsewhere, somebody
     /// says so or asks for something, or some minutes are over; many a machine never says it.
     pub fn doubted(self) -> Self {
-        self.doubt.set(Some(|| rustix::time::clock_gettime(ClockId::Boottime).tv_sec < DOUBT && !is_synchronised()));
+        self.doubt.set(Some(|| uptime().is_some_and(|up| up < DOUBT) && !is_synchronised()));
         self
     }
 
@@ -138,8 +137,14 @@ impl Pulse {
     }
 }
 
-/// How many seconds after a boot nobody doubts the clock any more.
-const DOUBT: i64 = 300;
+/// When nobody doubts the clock any more.
+const DOUBT: Span = Span::mins(5);
+
+/// How long ago the machine was booted (proc(5)). What `rustix` has for it is wrong on MIPS with musl.
+fn uptime() -> Option<Span> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    text.split('.').next()?.parse().ok().map(Span::secs)
+}
 
 /// Whether systemd-timesyncd has had the time from elsewhere. The kernel's own flag, adjtimex(2), is not to be had without
 /// unsafe code on machines of 32 bits.

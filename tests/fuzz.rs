@@ -1,9 +1,13 @@
 //! The bodies of the fuzz targets, each on its corpus and on ten thousand damages of it, the same at every run. `make
 //! fuzz` goes on from there, led by coverage (`tests/fuzz/`).
 
+#[path = "fake/xorshift.rs"]
+mod xorshift;
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use xorshift::Xorshift;
 
 macro_rules! targets {
     ($($name:ident: $body:path,)*) => {
@@ -56,7 +60,7 @@ const DAMAGES: u32 = 10_000;
 fn attack(name: &str, body: fn(&[u8])) {
     let corpus = corpus(name);
     corpus.iter().for_each(|bytes| survive(body, bytes));
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice(Xorshift(0x9e37_79b9_7f4a_7c15));
     for length in 0..256 {
         survive(body, &(0..length).map(|_| dice.byte()).collect::<Vec<_>>());
     }
@@ -121,15 +125,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The xorshift of George Marsaglia.
-struct Dice(u64);
+struct Dice(Xorshift);
 
 impl Dice {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
+        self.0.below(bound as u64) as usize
     }
 
     fn byte(&mut self) -> u8 {

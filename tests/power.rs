@@ -13,6 +13,8 @@
 #![allow(clippy::disallowed_methods, reason = "it drives the world from outside, and looks at its clock")]
 
 mod harness;
+#[path = "fake/xorshift.rs"]
+mod xorshift;
 
 use harness::ca::{Ca, Knobs};
 use harness::cert;
@@ -23,6 +25,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use std::thread;
 use std::time::{Duration, Instant};
+use xorshift::Xorshift;
 
 const NAME: &str = "router.example.org";
 /// Ends with the power only. What was done is said with its serial, by the daemon.
@@ -108,7 +111,7 @@ impl Campaign {
             device,
             ca,
             roots,
-            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            dice: Dice(Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)),
             account: String::new(),
             held: String::new(),
             renewal: Duration::ZERO,
@@ -308,15 +311,12 @@ impl Campaign {
     }
 }
 
-/// xorshift64*; a campaign is its seed, as far as the emulator's speed is the same.
-struct Dice(u64);
+/// A campaign is its seed, as far as the emulator's speed is the same.
+struct Dice(Xorshift);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+        self.0.below(bound)
     }
 
     fn upto(&mut self, limit: Duration) -> Duration {

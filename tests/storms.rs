@@ -1,5 +1,8 @@
 //! An order in 200,000 storms of half-honest replies: whatever a CA, a network and a house do, some things never happen.
 
+#[path = "fake/xorshift.rs"]
+mod xorshift;
+
 use edgemd::rules::acme::flow::{Ask, Bond, Brief, Flow, Heard, How, Proof, Signer, Turn, Turns};
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::pem;
@@ -7,6 +10,7 @@ use edgemd::words::config::{Chain, Challenge};
 use edgemd::words::fault::Trouble;
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::Span;
+use xorshift::Xorshift;
 
 const STORMS: u64 = 200_000;
 /// Two threads, because most machines that run tests have two cores.
@@ -64,7 +68,7 @@ struct Seen {
 }
 
 fn storm(seed: u64, sky: &Sky, seen: &mut Seen) {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice(Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
     let brief = sky.brief(&mut dice);
     let keys = 1 + u32::from(brief.between_keys);
     let mut run =
@@ -384,15 +388,12 @@ fn authorization(index: u32, dice: &mut Dice) -> String {
     )
 }
 
-/// xorshift64*; a storm is its seed.
-struct Dice(u64);
+/// A storm is its seed.
+struct Dice(Xorshift);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+        self.0.below(bound)
     }
 
     fn status(&mut self) -> &'static str {

@@ -3,6 +3,7 @@
 
 use super::fake::disk::Keep;
 use super::fake::hands::Hands;
+use super::fake::xorshift::Xorshift;
 use super::{ONE, START, World, journal};
 use edgemd::doors::clock::Clock;
 use edgemd::words::time::{Span, Unix};
@@ -12,15 +13,11 @@ fn time(hands: &Hands) -> Unix {
     START.plus(hands.steady())
 }
 
-/// The xorshift of George Marsaglia.
-struct Fate(u64);
+struct Fate(Xorshift);
 
 impl Fate {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
+        self.0.throw() % bound
     }
 
     /// Once in so many times.
@@ -86,7 +83,7 @@ fn five_years_of_six_day_certificates() {
     let world = World::telling_time_by(time);
     world.ca.weather(|weather| (weather.ari, weather.profiles) = (true, vec!["classic", "shortlived"]));
     let conf = format!("MDProfile shortlived\n{}", ONE.replace("MDInitialDelay 0\n", ""));
-    let mut fate = Fate(0x9e37_79b9_7f4a_7c15);
+    let mut fate = Fate(Xorshift(0x9e37_79b9_7f4a_7c15));
     let outages = outages(&mut fate);
     let mut absences: Vec<Absence> = vec![];
     let (mut cuts, mut late, mut looks, mut last) = (0, 0, 0, START);

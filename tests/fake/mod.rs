@@ -10,6 +10,7 @@ pub mod hands;
 pub mod report;
 pub mod responder;
 pub mod served;
+pub mod xorshift;
 pub mod zone;
 
 use std::path::{Path, PathBuf};

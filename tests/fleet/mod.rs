@@ -4,6 +4,8 @@
 
 pub mod ca;
 pub mod chart;
+#[path = "../fake/xorshift.rs"]
+mod xorshift;
 
 use ca::{Ca, Demand};
 use edgemd::rules::acme::advice::{self, Hint};
@@ -14,6 +16,7 @@ use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use xorshift::Xorshift;
 
 /// 2027-01-15T08:00:00Z.
 pub const BEGIN: Unix = Unix::from_secs(1_800_000_000);
@@ -154,7 +157,7 @@ impl Fleet {
             fingerprint: [0; 8],
         };
         let devices = Vec::with_capacity(devices as usize);
-        let (wakes, dice) = (BinaryHeap::new(), Dice(0x2545_f491_4f6c_dd1d));
+        let (wakes, dice) = (BinaryHeap::new(), Dice(Xorshift(0x2545_f491_4f6c_dd1d)));
         Self { want, devices, wakes, ca, dice, held_up: 0, made_up: until, off_from, up_from: until }
     }
 
@@ -294,15 +297,11 @@ impl PopIf for BinaryHeap<Reverse<(Unix, u32)>> {
     }
 }
 
-/// Dice that fall the same way each time (xorshift).
-struct Dice(u64);
+struct Dice(Xorshift);
 
 impl Dice {
     fn throw(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u32::try_from(self.0 >> 32).unwrap()
+        u32::try_from(self.0.throw() >> 32).unwrap()
     }
 
     fn below(&mut self, bound: u32) -> u32 {

@@ -87,6 +87,7 @@ pub mod rules {
     pub mod redirect;
     pub mod served;
     pub mod status;
+    pub mod tame;
     pub mod txt;
     pub mod x509;
     /// One order with a CA.

@@ -4,8 +4,8 @@ mod line;
 mod proxy;
 
 use crate::rules::acme::headers::retry_after;
-use crate::rules::acme::problem::tame;
 use crate::rules::acme::types::{Method, Reply, Request};
+use crate::rules::tame::tame;
 use crate::streams::tls;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;

@@ -1,6 +1,6 @@
 //! Hooks: an operator's program, run without a shell and within its time.
 
-use crate::rules::acme::problem::is_odd;
+use crate::rules::tame;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -287,7 +287,7 @@ impl Lines {
         }
         let mut shown = String::with_capacity(text.len());
         for c in text.chars() {
-            if is_odd(c) && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
+            if c == '\t' { shown.push(c) } else { tame::put(&mut shown, c) }
         }
         if cut {
             shown.push('…');
@@ -308,7 +308,7 @@ pub fn fuzz(bytes: &[u8]) {
     assert_eq!(shown, again);
     assert!(shown.len() <= MOST + 1);
     for line in shown {
-        assert!(!line.contains(|c: char| is_odd(c) && c != '\t') && !line.is_empty(), "{line:?}");
+        assert!(!line.contains(|c: char| tame::is_odd(c) && c != '\t') && !line.is_empty(), "{line:?}");
         // The longest that a byte becomes is `\u{7f}`; three of them, `\u{2028}`.
         assert!(line.len() <= 6 * LONGEST + '…'.len_utf8());
     }

@@ -6,7 +6,7 @@ mod layouts;
 use crate::doors::disk::Disk;
 use crate::doors::keys::{self, AccountKey};
 use crate::house::store::{Loaded, Store};
-use crate::rules::acme::problem::tame;
+use crate::rules::tame::tame;
 use crate::rules::{import, pem, plan, record, x509};
 use crate::words::cert::{Account, Bundle, Held, Tried, Want};
 use crate::words::config::{Config, Md};

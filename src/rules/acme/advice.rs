@@ -3,8 +3,9 @@
 
 use crate::rules::acme::asking::is_success;
 use crate::rules::acme::jws::base64url;
-use crate::rules::acme::problem::{json, refusal, tame};
+use crate::rules::acme::problem::{json, refusal};
 use crate::rules::acme::types::Reply;
+use crate::rules::tame::tame;
 use crate::words::cert::{Advice, Held, NEVER, Suggested};
 use crate::words::time::{Span, Unix};
 use serde_json::Value;

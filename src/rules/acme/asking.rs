@@ -1,8 +1,9 @@
 //! One question until it is answered: with a nonce, again when the nonce was refused, again when the answer was lost.
 
-use crate::rules::acme::problem::{UNEXPECTED, is, refusal, tame};
+use crate::rules::acme::problem::{UNEXPECTED, is, refusal};
 use crate::rules::acme::turns::{Ask, Heard, How, Signer};
 use crate::rules::acme::types::Reply;
+use crate::rules::tame::tame;
 use crate::words::fault::{Failure, Refusal, Trouble};
 
 /// How often a CA may refuse our nonces, and how often an answer may get lost.

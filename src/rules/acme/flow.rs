@@ -9,11 +9,12 @@ mod standing;
 use crate::rules::acme::asking::{Asking, Question, Word, absolute, is_success, out_of_turn};
 use crate::rules::acme::jws::base64url;
 use crate::rules::acme::pace::Pace;
-use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal, tame};
+use crate::rules::acme::problem::{UNEXPECTED, from_problem, is, json, refusal};
 use crate::rules::acme::proving::{
     Candidate, MISMATCH, READING, SETUP_FAILURE, UNSUITABLE, candidates, left_open, name_of, rejected,
 };
 use crate::rules::acme::types::{Authorization, Directory, Finalize, Order, Problem, Reply};
+use crate::rules::tame::tame;
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::name::Name;
 use crate::words::time::Span;

@@ -2,6 +2,7 @@
 
 use crate::rules::acme::headers::links;
 use crate::rules::acme::types::{AccountState, Authorization, Directory, Order, Problem, Reply};
+use crate::rules::tame::{LONGEST, is_odd, tame};
 use crate::words::fault::{ACME_ERROR, Failure, Refusal, Subproblem};
 use serde::de::DeserializeOwned;
 
@@ -143,31 +144,6 @@ fn fits(body: &[u8]) -> bool {
 /// An order of 100 names, the most that any CA takes, has 400.
 const MOST_COMMAS: usize = 4000;
 
-/// Text from the CA as it may stand in a log or on a terminal: control characters and what turns text around are
-/// escaped, and it ends after 1 kB.
-pub fn tame(text: &str) -> String {
-    let mut tamed = String::new();
-    for c in text.chars() {
-        if tamed.len() >= LONGEST {
-            tamed.push('…');
-            break;
-        }
-        if is_odd(c) {
-            tamed.extend(c.escape_default());
-        } else {
-            tamed.push(c);
-        }
-    }
-    tamed
-}
-
-/// Control characters, and what turns text around or can't be seen.
-pub fn is_odd(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-const LONGEST: usize = 1000;
-
 /// The body of a fuzz target: whatever a CA sends, as any of the documents of RFC 8555, what is said of it is one line of
 /// bounded length that a terminal can be shown.
 #[doc(hidden)]
@@ -284,15 +260,6 @@ mod tests {
             reply(403, r#"{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms changed"}"#);
         reply.links = vec!["<https://ca/tos>;rel=\"terms-of-service\"".into()];
         assert_eq!(refusal("x", &reply).detail, "Terms changed; the terms of service are at https://ca/tos");
-    }
-
-    #[test]
-    fn text_from_the_ca_is_bounded_and_tame() {
-        assert_eq!(tame("a\r\nb\x1b[31m\u{202e}c"), "a\\r\\nb\\u{1b}[31m\\u{202e}c");
-        assert!(tame(&"ä\n".repeat(5000)).len() < 1020);
-        let long = tame(&"x".repeat(1001));
-        assert!(long.ends_with('…') && long.len() == 1003);
-        assert_eq!(tame(&"x".repeat(1000)).len(), 1000);
     }
 
     #[test]

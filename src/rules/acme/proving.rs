@@ -1,9 +1,10 @@
 //! One name's proof, read from an authorization: what can be served for it, or why it failed.
 
 use crate::rules::acme::asking::is_base64url;
-use crate::rules::acme::problem::{UNEXPECTED, from_problem, tame};
+use crate::rules::acme::problem::{UNEXPECTED, from_problem};
 use crate::rules::acme::turns::{Brief, Proof};
 use crate::rules::acme::types::{Authorization, Challenge as Offered, Offer, Problem};
+use crate::rules::tame::tame;
 use crate::rules::txt::{self, Txt};
 use crate::words::config::Challenge;
 use crate::words::fault::{ACME_ERROR, Refusal};

@@ -2,9 +2,10 @@
 
 use super::{Flow, Next, Stage, text};
 use crate::rules::acme::asking::{Question, absolute, out_of_turn};
-use crate::rules::acme::problem::{BAD_BINDING, is, json, tame};
+use crate::rules::acme::problem::{BAD_BINDING, is, json};
 use crate::rules::acme::turns::{Bond, Mac, Signer, Turn};
 use crate::rules::acme::types::{AccountState, Contacts, NewAccount, Reply};
+use crate::rules::tame::tame;
 use crate::words::fault::{ACME_ERROR, Refusal};
 
 /// The CA knows no such account.

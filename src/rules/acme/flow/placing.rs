@@ -1,9 +1,10 @@
 //! Placing the order: with what it is wished for, and once more without it where the CA does not want to hear of it.
 
 use super::{Flow, Next, Stage, text};
-use crate::rules::acme::problem::{is, tame};
+use crate::rules::acme::problem::is;
 use crate::rules::acme::turns::Turn;
 use crate::rules::acme::types::{Identifier, NewOrder};
+use crate::rules::tame::tame;
 use crate::rules::x509::requested;
 use crate::words::fault::{ACME_ERROR, Refusal};
 use serde_json::Value;

@@ -169,6 +169,7 @@ pub mod house {
     pub mod preview;
     pub mod prune;
     pub mod records;
+    pub mod reload;
     pub mod revoke;
     pub mod shelve;
     pub mod staple;

@@ -1,17 +1,19 @@
 //! The disk: files that are whole or absent, whatever happens to the power.
 
+mod lock;
+mod way;
+
 use crate::words::fault::Trouble;
-use crate::words::time::Span;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, fcntl_getlk, geteuid};
-use std::ffi::OsStr;
+use rustix::process::geteuid;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use way::{NEW, folder, open, place, remove, rename};
+
+pub use lock::{Lock, lock};
 
 /// Who may touch a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -223,52 +225,6 @@ impl Disk for SystemDisk {
     }
 }
 
-/// The folder that this path leads to. What others put in the way does not lead us, who may write where they may not: a
-/// symbolic link counts only if it is root's or our own. From here on nobody can exchange the folder for another one.
-fn enter(mut at: OwnedFd, way: &Path, links: u8) -> io::Result<OwnedFd> {
-    for part in way.components() {
-        let part = part.as_os_str();
-        at = match openat(&at, part, FOLDER | OFlags::DIRECTORY, Mode::empty()) {
-            Err(Errno::NOTDIR | Errno::LOOP) if links > 0 => {
-                let link = openat(&at, part, FOLDER, Mode::empty())?;
-                let about = fstat(&link)?;
-                if FileType::from_raw_mode(about.st_mode) != FileType::Symlink {
-                    return Err(Errno::NOTDIR.into());
-                }
-                if about.st_uid != 0 && about.st_uid != geteuid().as_raw() {
-                    return Err(io::Error::other(
-                        "a symbolic link that another user has made is on the way, and is not followed",
-                    ));
-                }
-                let to = readlinkat(&link, "", Vec::new())?;
-                enter(at, Path::new(OsStr::from_bytes(to.as_bytes())), links - 1)?
-            }
-            found => found?,
-        };
-    }
-    Ok(at)
-}
-
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn folder(path: &Path) -> io::Result<OwnedFd> {
-    enter(rustix::fs::open(".", FOLDER, Mode::empty())?, path, 40)
-}
-
-/// A folder, and a name in it.
-fn place(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
-    Ok((folder(folder_of(path))?, path.file_name().unwrap_or(OsStr::new("."))))
-}
-
-/// Opens what has this name itself: no link there is followed, and no pipe is waited for.
-fn open(path: &Path, how: OFlags) -> io::Result<File> {
-    let (at, name) = place(path)?;
-    let how = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(openat(at, name, how, Mode::from_raw_mode(0o600))?.into())
-}
-
-const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
-
 fn make_dir(path: &Path, access: Access) -> io::Result<()> {
     let (at, name) = place(path)?;
     match mkdirat(&at, name, Mode::from_raw_mode(access.mode)) {
@@ -285,19 +241,6 @@ fn write_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let mut file = open(path, NEW)?;
     hand_over(&file, access)?;
     file.write_all(bytes)
-}
-
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let ((at, name), (there, new)) = (place(from)?, place(to)?);
-    Ok(renameat(at, name, there, new)?)
-}
-
-fn remove(path: &Path, what: AtFlags) -> io::Result<()> {
-    let removed = place(path).and_then(|(at, name)| Ok(unlinkat(at, name, what)?));
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 /// The owner first: a changed mode would let the old group in for a moment.
@@ -400,56 +343,4 @@ pub fn keeps_others_out(dir: &Path) -> Result<(), Trouble> {
         format!("opening the store {dir}"),
         format!("it is open to others (mode {mode:04o}); chmod 700 {dir}"),
     ))
-}
-
-/// The store is ours until this is dropped.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not read: closing the file ends the lock")] Option<File>);
-
-/// Takes the record lock on this file, making it (empty) and its folder where they are missing; a lock that another holds
-/// is waited for as long as `patience` lasts. The kernel ends the lock with the process, however that ends, and with the
-/// first of its descriptors of the file that is closed: nothing else may open the file.
-pub fn lock(path: &Path, patience: Span) -> Result<Lock, Trouble> {
-    const STEP: Span = Span::millis(100);
-    SystemDisk.make_dirs(folder_of(path), Access::PRIVATE.of_folder())?;
-    let file = match lock_file(path) {
-        // Two daemons can do no harm where neither can write, and what is held can still be served.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Lock(None)),
-        opened => opened.map_err(|error| said("locking", path, &error))?,
-    };
-    let mut left = patience;
-    loop {
-        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Lock(Some(file))),
-            Err(Errno::AGAIN | Errno::ACCESS) => {}
-            Err(errno) => return Err(said("locking", path, &errno.into())),
-        }
-        let holder = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok().flatten();
-        let who = match holder {
-            Some(holder) => holder.pid.map_or("in another container".into(), |pid| format!("with process id {pid}")),
-            // It went away between the refusal and the question who it is.
-            None => "that is just ending".into(),
-        };
-        if left.is_zero() {
-            return Err(Trouble::new(
-                format!("locking {}", path.display()),
-                format!("another edgemd {who} is at work in this store; stop that one, or use another MDStoreDir"),
-            ));
-        }
-        if left == patience {
-            log::info!("another edgemd {who} is at work in the store; waiting up to {patience} for its end");
-        }
-        #[allow(clippy::disallowed_methods, reason = "the lock has no other way to be waited for with a limit")]
-        std::thread::sleep(STEP.min(left).duration());
-        left = left.minus(STEP);
-    }
-}
-
-/// Only what was made just now is handed over to the store's user: what he had put there could be somebody else's.
-fn lock_file(path: &Path) -> io::Result<File> {
-    match open(path, NEW) {
-        Ok(file) => hand_over(&file, SystemDisk.private_in(folder_of(path))).map(|()| file),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(path, OFlags::WRONLY),
-        Err(error) => Err(error),
-    }
 }

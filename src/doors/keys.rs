@@ -256,8 +256,11 @@ fn prime(length: usize, kind: KeyKind) -> Result<BoxedUint, Trouble> {
         }
         // Most fall here, which is cheap. Without the exponent's own test there may be no key to the primes.
         let divided = (3..1 << 12).step_by(2).any(|by| rest(&bytes, by) == 0) || rest(&bytes, EXPONENT) == 1;
+        if divided {
+            continue;
+        }
         let candidate = BoxedUint::from_be_slice(&bytes, bits).map_err(|why| Trouble::new(making(kind), why))?;
-        if !divided && is_prime(Flavor::Any, &candidate) {
+        if is_prime(Flavor::Any, &candidate) {
             return Ok(candidate);
         }
     }

@@ -40,7 +40,8 @@ impl Keeper<'_> {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
             let tried = self.lives.tried(&slot).cloned().unwrap_or_default();
             // A file system may know one file by its old name and its new one when the power goes; it may be a key.
-            for path in self.paths(&md, &slot).iter().chain(&tried.exported) {
+            let paths = self.paths(&md, &slot);
+            for path in paths.iter().chain(&tried.exported) {
                 self.doors.disk.sweep(Path::new(path));
             }
             let Some(held) = self.lives.active(&slot, now) else { continue };
@@ -49,7 +50,7 @@ impl Keeper<'_> {
             let in_place = self.files(&md, &slot, now).is_ok_and(|files| files.iter().all(there));
             // What is owed anyway was perhaps half done; who was notified of it need not hear of it twice.
             let owed = plan::is_owed(held, &tried) && self.lives.want(&slot).is_some_and(|want| want.tells);
-            if in_place && (owed || tried.exported == self.paths(&md, &slot)) {
+            if in_place && (owed || tried.exported == paths) {
                 continue;
             }
             self.lives.owe(&slot);
@@ -99,11 +100,12 @@ impl Keeper<'_> {
         for slot in self.lives.wanted() {
             let Some(md) = self.lives.md(&slot.md).cloned() else { continue };
             let (Some(tried), Some(held)) = (self.lives.tried(&slot), self.lives.active(&slot, now)) else { continue };
-            if plan::is_owed(held, tried) || tried.exported == self.paths(&md, &slot) {
+            let paths = self.paths(&md, &slot);
+            if plan::is_owed(held, tried) || tried.exported == paths {
                 continue;
             }
             let exported = self.clear_exports(&md, &slot, Level::Debug);
-            is_clear &= exported == self.paths(&md, &slot);
+            is_clear &= exported == paths;
             if let Some(life) = self.lives.life(&slot) {
                 life.exported(exported);
             }

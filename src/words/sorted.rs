@@ -3,7 +3,7 @@
 
 use core::borrow::Borrow;
 use core::ops::Index;
-use core::{mem, slice};
+use core::{iter, mem};
 use serde::{Deserialize, Serialize};
 use std::vec;
 
@@ -14,7 +14,7 @@ pub struct Map<K, V>(Vec<(K, V)>);
 
 /// Things that are there once, in their order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Set<T>(Vec<T>);
+pub struct Set<T>(Map<T, ()>);
 
 impl<K: Ord, V> Map<K, V> {
     pub const fn new() -> Self {
@@ -186,15 +186,11 @@ impl<K, V> IntoIterator for Map<K, V> {
 
 impl<T: Ord> Set<T> {
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(Map::new())
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 
     pub fn clear(&mut self) {
@@ -205,18 +201,12 @@ impl<T: Ord> Set<T> {
     where
         T: Borrow<Q>,
     {
-        self.find(thing).is_ok()
+        self.0.contains_key(thing)
     }
 
     /// Whether it is new.
     pub fn insert(&mut self, thing: T) -> bool {
-        match self.find(&thing) {
-            Ok(_) => false,
-            Err(at) => {
-                self.0.insert(at, thing);
-                true
-            }
-        }
+        self.0.insert(thing, ()).is_none()
     }
 
     /// Whether it was there.
@@ -224,70 +214,51 @@ impl<T: Ord> Set<T> {
     where
         T: Borrow<Q>,
     {
-        self.find(thing).map(|at| self.0.remove(at)).is_ok()
+        self.0.remove(thing).is_some()
     }
 
-    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
-        self.0.retain(keep);
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.0.retain(|thing, ()| keep(thing));
     }
 
     pub fn first(&self) -> Option<&T> {
-        self.0.first()
+        self.iter().next()
     }
 
     pub fn pop_first(&mut self) -> Option<T> {
-        (!self.0.is_empty()).then(|| self.0.remove(0))
+        (!self.is_empty()).then(|| self.0.0.remove(0).0)
     }
 
-    pub fn iter(&self) -> slice::Iter<'_, T> {
-        self.0.iter()
-    }
-
-    fn find<Q: Ord + ?Sized>(&self, thing: &Q) -> Result<usize, usize>
-    where
-        T: Borrow<Q>,
-    {
-        self.0.binary_search_by(|known| known.borrow().cmp(thing))
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.0.keys()
     }
 }
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Map::default())
     }
 }
 
 impl<T: Ord> FromIterator<T> for Set<T> {
     fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
-        let mut set = Self::new();
-        set.extend(all);
-        set
+        Self(all.into_iter().map(|thing| (thing, ())).collect())
     }
 }
 
 impl<T: Ord> Extend<T> for Set<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, all: I) {
-        all.into_iter().for_each(|thing| {
-            self.insert(thing);
-        });
+        self.0.extend(all.into_iter().map(|thing| (thing, ())));
     }
 }
 
 impl<T> IntoIterator for Set<T> {
     type Item = T;
-    type IntoIter = vec::IntoIter<T>;
+    type IntoIter = iter::Map<vec::IntoIter<(T, ())>, fn((T, ())) -> T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Set<T> {
-    type Item = &'a T;
-    type IntoIter = slice::Iter<'a, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        let thing: fn((T, ())) -> T = |(thing, ())| thing;
+        self.0.into_iter().map(thing)
     }
 }
 
@@ -316,7 +287,7 @@ mod tests {
     fn a_set_is_in_order_and_has_each_thing_once() {
         let mut set = Set::from_iter([3, 1, 2, 1]);
         assert!(set.insert(0) && !set.insert(3) && set.contains(&2) && set.remove(&2) && !set.remove(&2));
-        assert_eq!((set.pop_first(), set.first(), set.iter().as_slice()), (Some(0), Some(&1), &[1, 3][..]));
+        assert_eq!((set.pop_first(), set.first(), set.iter().eq(&[1, 3])), (Some(0), Some(&1), true));
     }
 
     /// What is written as a list of pairs may be read as one in any order.

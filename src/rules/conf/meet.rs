@@ -142,7 +142,7 @@ impl<'a, 'f> Matching<'a, 'f> {
             let host = word.text.as_str();
             if host.contains(['*', '?']) {
                 match host.strip_prefix("*.").filter(|rest| !rest.contains(['*', '?'])) {
-                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flatten().copied()),
+                    Some(parent) => mds.extend(self.below.get(parent).into_iter().flat_map(Set::iter).copied()),
                     None => {
                         mds.extend(self.owner.iter().filter(|(name, _)| fits(host, name.as_str())).map(|(_, md)| *md))
                     }

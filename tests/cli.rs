@@ -5,7 +5,7 @@ mod harness;
 use edgemd::doors::disk::SystemDisk;
 use edgemd::house::boot;
 use edgemd::house::store::Store;
-use edgemd::words::cert::{Bundle, Held, KeyKind, Slot};
+use edgemd::words::cert::{Bundle, Held, Slot};
 use edgemd::words::name::{Labels, Name};
 use edgemd::words::time::{Span, Unix};
 use harness::child::{Child, Port};
@@ -91,18 +91,9 @@ impl Site {
         let since = Unix::from_secs(since);
         let name = Name::parse("a.example", Labels::Two).expect("a name");
         let held = Held {
-            names: vec![name.clone()],
-            kind: KeyKind::P256,
             ca: format!("http://{}/directory", self.ca.local_addr().expect("a bound socket")),
-            not_before: since.minus(Span::hours(1)),
-            not_after: since.plus(Span::days(89)),
             since,
-            serial: vec![7],
-            sha256: [7; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
+            ..Held::sample(vec![name.clone()], since.minus(Span::hours(1)), since.plus(Span::days(89)))
         };
         let slot = Slot { md: name, family: "secp256r1" };
         let mut disk = SystemDisk;

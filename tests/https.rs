@@ -272,20 +272,8 @@ fn config(mds: Vec<Md>) -> Config {
 }
 
 fn held(names: &[&str]) -> Held {
-    Held {
-        names: names.iter().map(|text| name(text)).collect(),
-        kind: KeyKind::P256,
-        ca: "https://ca.example/".into(),
-        not_before: now(),
-        not_after: now().plus(Span::days(90)),
-        since: now(),
-        serial: vec![1],
-        sha256: [1; 32],
-        must_staple: false,
-        staple_asked: false,
-        authority: vec![],
-        profile: None,
-    }
+    let names = names.iter().map(|text| name(text)).collect();
+    Held::sample(names, now(), now().plus(Span::days(90)))
 }
 
 #[test]

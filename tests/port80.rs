@@ -7,7 +7,7 @@ use edgemd::doors::front::{Front, Limits, Shared};
 use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::{Board, Report};
-use edgemd::words::cert::{Held, KeyKind};
+use edgemd::words::cert::Held;
 use edgemd::words::config::{Backend, Config, Listen, Md, PortMap, ProxyProtocol, RequireHttps, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
@@ -565,21 +565,7 @@ fn a_request_goes_to_the_back_end_and_each_is_judged_anew() {
 /// A report with a certificate for this MD.
 fn held_by(md: &Md) -> Report {
     let from = Unix::from_secs(1_800_000_000);
-    let held = Held {
-        names: md.names.clone(),
-        kind: KeyKind::P256,
-        ca: "https://ca.example/dir".into(),
-        not_before: from,
-        not_after: from.plus(Span::days(90)),
-        since: from,
-        serial: vec![0x0a, 0xbc],
-        sha256: [0xcd; 32],
-        must_staple: false,
-        staple_asked: false,
-        authority: vec![],
-        profile: None,
-    };
-    report(md, Some(held))
+    report(md, Some(Held::sample(md.names.clone(), from, from.plus(Span::days(90)))))
 }
 
 #[test]

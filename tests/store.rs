@@ -38,19 +38,13 @@ fn slot_of(md: &str, kind: KeyKind) -> Slot {
 /// The `n`-th certificate, and what belongs to it.
 fn held(n: u8) -> Held {
     let day = Unix::from_secs(1_790_000_000).plus(Span::days(60).times(n.into()));
+    let names = vec![Name::parse("www.example.org", Labels::One).unwrap()];
     Held {
-        names: vec![Name::parse("www.example.org", Labels::One).unwrap()],
-        kind: KeyKind::P256,
         ca: CA.into(),
-        not_before: day,
-        not_after: day.plus(Span::days(90)),
         since: day.plus(Span::hours(1)),
         serial: vec![n; 18],
         sha256: [n; 32],
-        must_staple: false,
-        staple_asked: false,
-        authority: vec![],
-        profile: None,
+        ..Held::sample(names, day, day.plus(Span::days(90)))
     }
 }
 

@@ -81,7 +81,6 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::KeyKind;
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
 
@@ -131,20 +130,7 @@ mod tests {
     #[test]
     fn what_is_not_urgent_waits_longer_after_a_start() {
         let order = |why: Why| Step::Order { why };
-        let left = |left: Span| Held {
-            names: vec![],
-            kind: KeyKind::P256,
-            ca: String::new(),
-            not_before: NOW.minus(Span::days(1)),
-            not_after: NOW.plus(left),
-            since: NOW,
-            serial: vec![],
-            sha256: [0; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        };
+        let left = |left: Span| Held { since: NOW, ..Held::sample(vec![], NOW.minus(Span::days(1)), NOW.plus(left)) };
         let start = Start { at: NOW, thrown: Span::secs(15) };
         let wait = |step: Step, held: Option<&Held>| start.holds(&step, held, NOW).map(|until| until.since(NOW));
         let (plenty, little, nothing) = (left(Span::days(3)), left(Span::mins(50)), left(Span::ZERO));

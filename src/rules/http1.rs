@@ -382,6 +382,7 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::words::board::{CertReport, Diary};
+    use crate::words::cert::Held;
     use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
     use crate::words::name::{Labels, Name};
@@ -455,7 +456,8 @@ mod tests {
     }
 
     fn cert(names: &[&str], not_after: Unix) -> CertReport {
-        CertReport::well(names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect(), not_after)
+        let names = names.iter().map(|name| Name::parse(name, Labels::Two).unwrap()).collect();
+        CertReport::sample(Some(Held::sample(names, not_after.minus(Span::days(90)), not_after)))
     }
 
     /// `302 https://…`, `status`, or what else becomes of it.

@@ -75,7 +75,6 @@ pub fn warned(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::cert::KeyKind;
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
 
@@ -113,20 +112,7 @@ mod tests {
     }
 
     fn held(from: Unix, until: Unix) -> Held {
-        Held {
-            names: vec![],
-            kind: KeyKind::P256,
-            ca: String::new(),
-            not_before: from,
-            not_after: until,
-            since: from,
-            serial: vec![],
-            sha256: [0; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        }
+        Held::sample(vec![], from, until)
     }
 
     #[test]

@@ -331,20 +331,7 @@ mod tests {
     }
 
     fn held(from: Unix, until: Unix) -> Held {
-        Held {
-            names: vec![name("a.example")],
-            kind: KeyKind::P256,
-            ca: CA.into(),
-            not_before: from,
-            not_after: until,
-            since: from,
-            serial: vec![7],
-            sha256: [7; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        }
+        Held { ca: CA.into(), sha256: [7; 32], ..Held::sample(vec![name("a.example")], from, until) }
     }
 
     fn wants() -> Vec<Want> {

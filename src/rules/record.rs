@@ -246,19 +246,14 @@ mod tests {
     }
 
     fn held() -> Held {
+        let names = vec![name("example.org"), name("*.example.org"), name("2001:db8::1")];
         Held {
-            names: vec![name("example.org"), name("*.example.org"), name("2001:db8::1")],
             kind: KeyKind::Rsa(3072),
-            ca: "https://ca.example/directory".into(),
-            not_before: Unix::from_secs(1_790_000_000),
-            not_after: Unix::from_secs(1_797_776_000),
             since: Unix::from_secs(1_790_003_600),
             serial: vec![0, 0xa5, 3],
-            sha256: [0x5a; 32],
             must_staple: true,
-            staple_asked: false,
-            authority: vec![],
             profile: Some("shortlived".into()),
+            ..Held::sample(names, Unix::from_secs(1_790_000_000), Unix::from_secs(1_797_776_000))
         }
     }
 

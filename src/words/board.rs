@@ -111,6 +111,29 @@ pub struct CertReport {
     pub ends_soon: bool,
 }
 
+impl CertReport {
+    /// What tests begin with: there is nothing to be done about it.
+    #[doc(hidden)]
+    pub fn sample(held: Option<Held>) -> Self {
+        Self {
+            kind: KeyKind::P256,
+            own: false,
+            held,
+            staged: None,
+            suggested: None,
+            why: None,
+            next: Next::Nothing,
+            renew_at: None,
+            order: Backoff::default(),
+            tell: Backoff::default(),
+            told: true,
+            waits_for: "",
+            staple: None,
+            ends_soon: false,
+        }
+    }
+}
+
 /// What is to be said of the OCSP response for it.
 #[derive(Clone, Default, Debug)]
 pub struct StapleReport {
@@ -156,44 +179,5 @@ impl Diary {
     /// The newest first.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.0.iter().rev()
-    }
-}
-
-#[cfg(test)]
-impl CertReport {
-    /// Of a certificate that nothing is to be done about: what the tests of several rooms begin with.
-    pub fn well(names: Vec<crate::words::name::Name>, not_after: Unix) -> Self {
-        use crate::words::time::Span;
-        let from = not_after.minus(Span::days(90));
-        let held = Held {
-            names,
-            kind: KeyKind::P256,
-            ca: "https://ca.example/dir".into(),
-            not_before: from,
-            not_after,
-            since: from,
-            serial: vec![0x0a, 0xbc],
-            sha256: [0xcd; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![],
-            profile: None,
-        };
-        Self {
-            kind: KeyKind::P256,
-            own: false,
-            held: Some(held),
-            staged: None,
-            suggested: None,
-            why: None,
-            next: Next::Nothing,
-            renew_at: None,
-            order: Backoff::default(),
-            tell: Backoff::default(),
-            told: true,
-            waits_for: "",
-            staple: None,
-            ends_soon: false,
-        }
     }
 }

@@ -100,18 +100,12 @@ impl Ca {
         let mut sha256 = [0; 32];
         sha256[..8].copy_from_slice(&self.serial.to_be_bytes());
         Held {
-            names: want.names.clone(),
             kind: want.kind,
             ca: DIRECTORY.into(),
-            not_before: now,
-            not_after: now.plus(life),
-            since: now,
             serial: sha256[..8].to_vec(),
             sha256,
-            must_staple: false,
-            staple_asked: false,
             authority: vec![1],
-            profile: None,
+            ..Held::sample(want.names.clone(), now, now.plus(life))
         }
     }
 

@@ -153,18 +153,9 @@ pub fn fuzz(bytes: &[u8]) {
     let hint = read(&Reply { status, retry_after, body: body.into(), ..Reply::default() });
     let now = Unix::from_secs(1_735_790_400);
     let held = Held {
-        names: vec![],
-        kind: crate::words::cert::KeyKind::P256,
-        ca: String::new(),
-        not_before: now.minus(Span::hours(1)),
-        not_after: now.plus(Span::days(6)),
         since: now.minus(Span::mins(u64::from(number(3)))),
-        serial: vec![1],
-        sha256: [1; 32],
-        must_staple: false,
-        staple_asked: false,
         authority: vec![1],
-        profile: None,
+        ..Held::sample(vec![], now.minus(Span::hours(1)), now.plus(Span::days(6)))
     };
     let throw = (number(4) << 24).wrapping_mul(number(5) | 1);
     let advice = learn(&held, None, &hint, now, throw);
@@ -211,20 +202,8 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
     }
 
     fn held(age: Span) -> Held {
-        Held {
-            names: vec![],
-            kind: KeyKind::P256,
-            ca: String::new(),
-            not_before: NOW.minus(age),
-            not_after: NOW.minus(age).plus(Span::hours(160)),
-            since: NOW.minus(age),
-            serial: vec![1],
-            sha256: [1; 32],
-            must_staple: false,
-            staple_asked: false,
-            authority: vec![1],
-            profile: None,
-        }
+        let from = NOW.minus(age);
+        Held { authority: vec![1], ..Held::sample(vec![], from, from.plus(Span::hours(160))) }
     }
 
     fn said(status: u16, body: &str, secs: Option<u64>) -> Hint {

@@ -187,6 +187,7 @@ fn next(report: &Report, cert: &CertReport) -> String {
 mod tests {
     use super::*;
     use crate::words::board::{Diary, StapleReport};
+    use crate::words::cert::Held;
     use crate::words::config::{Md, Static};
     use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
     use crate::words::name::{Labels, Name};
@@ -209,7 +210,7 @@ mod tests {
             next: Next::At(if days < 30 { AT } else { not_after.minus(Span::days(30)) }),
             renew_at: Some(not_after.minus(Span::days(30))),
             ends_soon: days < 9,
-            ..CertReport::well(vec![name()], not_after)
+            ..CertReport::sample(Some(Held::sample(vec![name()], not_after.minus(Span::days(90)), not_after)))
         }
     }
 

@@ -91,13 +91,15 @@ fn measure(client: Box<dyn Client>, runs: usize) -> Option<Row> {
     let trace = trace_of(&*client, &scratch)?;
     let (home, store) = (client.home(), client.store());
     let synced = fsyncs(&trace);
+    let written = files(&trace, &home);
+    assert!(!written.is_empty(), "a renewal that writes nothing: strace is misread");
     Some(Row {
         name: client.name(),
         cpu: median(cpu),
         rss: median(rss),
         requests: median(requests),
         connections: median(connections),
-        files: files(&trace, &home),
+        files: written,
         fsyncs: synced.len(),
         stored: files(&trace, &store).len(),
         store_fsyncs: synced.iter().filter(|path| Path::new(path).starts_with(&store)).count(),
@@ -198,19 +200,30 @@ fn files(trace: &str, home: &Path) -> Vec<String> {
     let home = format!("{}/", home.display());
     let (mut open, mut written) = (BTreeSet::new(), Vec::<String>::new());
     for line in trace.lines().filter(|line| !line.contains(" = -1 ")) {
-        let paths: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        let paths = paths(line);
         if line.contains("write") {
             // write(5</home/file.new>, ""..., 12) = 12
             written.extend(between_angles(line).filter(|path| open.remove(*path)).map(str::to_owned));
         } else if let ([from, to], true) = (&paths[..], line.contains("rename")) {
-            written.iter_mut().filter(|path| path == from).for_each(|path| (*to).clone_into(path));
-        } else if let [path] = paths[..]
+            written.iter_mut().filter(|path| *path == from).for_each(|path| path.clone_from(to));
+        } else if let [path] = &paths[..]
             && (line.contains("O_WRONLY") || line.contains("O_RDWR") || line.contains("creat("))
         {
-            open.insert(path.to_owned());
+            open.insert(path.clone());
         }
     }
     written.iter().filter_map(|path| path.strip_prefix(&home)).map(str::to_owned).collect()
+}
+
+/// What is named in a call, in the folder that is named before it: `openat(5</home>, "file.new", …)`.
+fn paths(call: &str) -> Vec<String> {
+    let parts: Vec<&str> = call.split('"').collect();
+    let named =
+        parts.chunks_exact(2).map(|part| match part[0].strip_suffix(">, ").and_then(|text| text.rsplit_once('<')) {
+            Some((_, folder)) if !part[1].starts_with('/') => format!("{folder}/{}", part[1]),
+            _ => part[1].to_owned(),
+        });
+    named.collect()
 }
 
 fn print(rows: &[Row]) {

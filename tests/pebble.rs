@@ -192,6 +192,22 @@ fn md_502_103_an_account_that_exists_is_used() {
     assert_eq!((ca.accounts(), ca.issued()), (1, 2));
 }
 
+/// By a CA that has such a thing.
+#[test]
+fn a_ca_is_asked_once_whether_it_wants_what_is_held_to_be_renewed() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    drive(&mut device, &format!("MDomain {A}"));
+    let asked = ca.requests().len();
+    drive(&mut device, &format!("MDomain {A}"));
+    assert_eq!(ca.requests().len(), asked, "a CA is never asked for what is held");
+    for _ in 0..2 {
+        let said = device.run(&["renew", A]);
+        assert_eq!(said.code, Some(0), "renew: {said:?}");
+    }
+    assert_eq!(ca.requests().len(), asked + 2, "but once whether it wants it to be renewed");
+}
+
 #[test]
 fn md_502_107_what_is_held_is_not_ordered_unless_forced() {
     let ca = Ca::start(&Knobs::default());
@@ -205,7 +221,6 @@ fn md_502_107_what_is_held_is_not_ordered_unless_forced() {
         assert_eq!(said.code, Some(0), "renew: {said:?}");
     }
     assert_eq!(device.exported(A).serial, first.serial);
-    assert_eq!(ca.requests().len(), asked + 2, "but once whether it wants it to be renewed");
     let said = device.run(&["renew", "--force", A]);
     assert_eq!(said.code, Some(0), "renew --force: {said:?}");
     assert_ne!(device.exported(A).serial, first.serial);

@@ -59,7 +59,7 @@ sbom: ## what the program is made of, for each target: target/edgemd.cdx.json (C
 	$(ALONE) tests/setup/packages sbom
 	@tests/setup/sbom x86_64-unknown-linux-musl $(filter-out x86_64-unknown-linux-musl,$(TARGETS))
 
-fuzz: ## each target of tests/fuzz for a minute, or SECONDS=1800, or only TARGET="conf http1"
+fuzz: ## each target of tests/fuzz for a minute, or SECONDS=1800, or only TARGET="conf http1"; JOBS side by side
 	$(ALONE) tests/setup/packages fuzz
 	@tests/fuzz/run $(or $(SECONDS),60) $(TARGET)
 

@@ -15,6 +15,9 @@ use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 use crate::words::secret::Secret;
 
+/// So often the key that is to be used again is looked for, in about an hour and a half; its disk may get well.
+const READINGS: u32 = 10;
+
 impl Keeper<'_> {
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
@@ -83,13 +86,17 @@ impl Keeper<'_> {
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Secret, Trouble> {
-        let revoked = self.lives.tried(&want.slot()).and_then(|tried| tried.revoked);
-        match self.lives.newest(&want.slot()) {
-            Some(held) if md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256) => {
-                Ok(self.pair(&want.slot(), held)?.1.key)
+        let (slot, tried) = (want.slot(), self.lives.tried(&want.slot()));
+        let revoked = tried.and_then(|tried| tried.revoked);
+        let wished = |held: &&Held| md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256);
+        if let Some(held) = self.lives.newest(&slot).filter(wished) {
+            match self.pair(&slot, held) {
+                Ok((_, bundle)) => return Ok(bundle.key),
+                Err(trouble) if tried.is_none_or(|tried| tried.order.failures < READINGS) => return Err(trouble),
+                Err(trouble) => log::warn!("{}: a fresh key, MDReuseKey or not: {trouble}", md.name),
             }
-            _ => keys::generate(want.kind),
         }
+        keys::generate(want.kind)
     }
 
     /// What can be answered here. A type whose answer the CA has rejected comes last.

@@ -80,9 +80,11 @@ pub trait Clock {
 pub struct SystemClock {
     mailbox: Receiver<Knock>,
     pulse: Arc<Pulse>,
-    /// Whether what it shows may be anything, as long as that may be.
-    doubt: Cell<Option<fn() -> bool>>,
+    doubt: Cell<Option<Doubt>>,
 }
+
+/// Whether what a clock of this age shows may be anything, as long as that may be.
+type Doubt = fn(Span) -> bool;
 
 /// The signs of life of whoever has the clock: between any two things that it does it asks for the time.
 pub struct Pulse {
@@ -104,12 +106,12 @@ impl SystemClock {
     /// The clock of a machine that may have booted just now: it counts for nothing until it is set from elsewhere, somebody
     /// says so or asks for something, or some minutes are over; many a machine never says it.
     pub fn doubted(self) -> Self {
-        self.doubt.set(Some(|| uptime().is_some_and(|up| up < DOUBT) && !is_synchronised()));
+        self.doubt.set(Some(|age| started().plus(age) < DOUBT && !is_synchronised()));
         self
     }
 
     fn is_doubtful(&self) -> bool {
-        let doubt = self.doubt.get().filter(|doubt| doubt());
+        let doubt = self.doubt.get().filter(|doubt| doubt(self.pulse.steady()));
         self.doubt.set(doubt);
         doubt.is_some()
     }
@@ -140,10 +142,14 @@ impl Pulse {
 /// When nobody doubts the clock any more.
 const DOUBT: Span = Span::mins(5);
 
-/// How long ago the machine was booted (proc(5)). What `rustix` has for it is wrong on MIPS with musl.
-fn uptime() -> Option<Span> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    text.split('.').next()?.parse().ok().map(Span::secs)
+/// How long the machine had been up when this process began: `starttime` of proc(5), in hundredths of a second; `/proc/uptime`
+/// is hidden from a service with `ProcSubset=pid`, and what `rustix` has for it is wrong on MIPS with musl. Where nothing
+/// says it, nothing is known of the time before.
+fn started() -> Span {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program before it may have anything in it.
+    let ticks = text.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(19));
+    ticks.and_then(|ticks| ticks.parse().ok()).map_or(Span::ZERO, |ticks: u64| Span::millis(ticks.saturating_mul(10)))
 }
 
 /// Whether systemd-timesyncd has had the time from elsewhere. The kernel's own flag, adjtimex(2), is not to be had without
@@ -230,7 +236,7 @@ mod tests {
     fn a_doubted_clock_shows_nothing_until_somebody_knows_better() {
         let (sender, mailbox) = channel();
         let mut clock = SystemClock::new(mailbox);
-        clock.doubt.set(Some(|| true));
+        clock.doubt.set(Some(|_| true));
         assert_eq!((clock.now(), clock.now()), (None, None));
         sender.send(Knock::LinkUp).unwrap();
         assert!(matches!(clock.nap(Span::ZERO), Knock::LinkUp));
@@ -238,7 +244,7 @@ mod tests {
         sender.send(Knock::ClockSet).unwrap();
         assert!(matches!(clock.nap(Span::ZERO), Knock::ClockSet));
         assert!(clock.now().is_some());
-        clock.doubt.set(Some(|| false));
+        clock.doubt.set(Some(|_| false));
         assert!(clock.now().is_some());
         assert!(clock.doubt.get().is_none(), "once known to be right it is not doubted again");
     }

@@ -607,6 +607,16 @@ fn ports_and_listeners() {
         [(8080, false), (8443, true), (9, true)]
     );
     one_fault("Listen 80\nListen 80 https\n", "2:8: Listen: port 80 is listened on already, see /etc/edgemd.conf:1:8");
+    for pair in [
+        "Listen 80\nListen 127.0.0.1:80\n",
+        "Listen [::1]:80\nListen 80 https\n",
+        "Listen 0.0.0.0:80\nListen 10.0.0.1:80\n",
+        "Listen [::1]:80\nListen [::]:80\n",
+        "Listen [::]:80\nListen 80\n",
+    ] {
+        one_fault(pair, "2:8: Listen: port 80 is listened on already, see /etc/edgemd.conf:1:8");
+    }
+    assert_eq!(listens("Listen 0.0.0.0:80\nListen [::]:80\nListen 127.0.0.1:81\nListen 127.0.0.2:81").len(), 4);
     let sites = fine("MDPortMap https:8443\n<VirtualHost *:443 [::1]:8443>\n</VirtualHost>\n<VirtualHost *:80>\nSSLEngine on\n</VirtualHost>\n<VirtualHost *:8443>\nSSLEngine off\n</VirtualHost>\n").sites;
     assert_eq!(sites.iter().map(|site| site.tls).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(sites[0].addrs.iter().map(|addr| addr.1).collect::<Vec<_>>(), [8443, 8443]);

@@ -8,7 +8,6 @@ use crate::words::cert::KeyKind;
 use crate::words::config::{Backend, Challenge, Config, DriveMode, Listen, Md, PortMap, Site, Stapling, Static, Way};
 use crate::words::fault::{Fault, Place};
 use crate::words::name::{Labels, Name};
-use crate::words::sorted::Map;
 
 /// Every value, defaults filled in. Where there are faults it is only good for finding more of them.
 pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
@@ -83,22 +82,38 @@ fn listeners(draft: &Draft, ports: PortMap, sites_have_tls: bool, faults: &mut V
         let tls = ports.https.filter(|_| wanted).map(|port| Listen { addr: None, port, tls: true });
         return plain.into_iter().chain(tls).collect();
     }
-    let mut seen = Map::new();
-    let mut listeners = Vec::new();
+    let mut places: Vec<&Place> = Vec::new();
+    let mut listeners: Vec<Listen> = Vec::new();
     for written in &draft.listen {
         let mut listen = written.listen.clone();
         if !written.scheme {
             listen.tls = Some(listen.port) == ports.https || (listen.port == 443 && ports.http != Some(443));
         }
-        match seen.insert((listen.addr, listen.port), &written.place) {
-            Some(first) => {
+        match listeners.iter().zip(&places).find(|(other, _)| overlap(other, &listen)) {
+            Some((_, first)) => {
                 let why = format!("Listen: port {} is listened on already, see {first}", listen.port);
                 faults.push(Fault { place: written.place.clone(), why });
             }
-            None => listeners.push(listen),
+            None => {
+                listeners.push(listen);
+                places.push(&written.place);
+            }
         }
     }
     listeners
+}
+
+/// Whether one of the two is refused where the other is open: no address stands for all, `0.0.0.0` and `[::]` for all of
+/// their family.
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    one.port == other.port
+        && match (one.addr, other.addr) {
+            (Some(one), Some(other)) => {
+                let whole = one.is_unspecified() || other.is_unspecified();
+                one == other || (whole && one.is_ipv4() == other.is_ipv4())
+            }
+            _ => true,
+        }
 }
 
 /// What stands outside of the virtual hosts holds for those that say nothing else.

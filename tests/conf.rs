@@ -672,6 +672,13 @@ fn includes() {
     let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let found = read_files(&files).unwrap_err();
     assert!(found.len() == 1 && found[0].starts_with("/8:1:9: Include: \"9\" is the file of a file"), "{found:?}");
+    // A hundred million, if somebody would read them all.
+    let mut files: Vec<(String, String)> =
+        (0..8).map(|n| (format!("/{n}"), format!("Include {}\n", n + 1).repeat(10))).collect();
+    files.push(("/8".into(), String::new()));
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let found = read_files(&files).unwrap_err();
+    assert!(found.len() < 100 && found[0] == "/0:2:9: Include: \"1\" is one file too many; 1000 are read", "{found:?}");
 }
 
 #[test]

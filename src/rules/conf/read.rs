@@ -26,6 +26,8 @@ pub trait Library {
 
 /// How deep files may include others.
 const DEPTH: usize = 8;
+/// How many files there may be in all.
+const FILES: usize = 1000;
 
 /// Reads the configuration that begins in this file. The faults are sorted by place, and none hides another.
 pub fn read(path: &str, library: &dyn Library) -> Result<Config, Vec<Fault>> {
@@ -45,7 +47,7 @@ pub fn read(path: &str, library: &dyn Library) -> Result<Config, Vec<Fault>> {
                 place: start,
                 folder: folder_of(path).into(),
             };
-            let mut reader = Reader { library, scope, open: Vec::new(), files: Vec::new() };
+            let mut reader = Reader { library, scope, open: Vec::new(), files: Vec::new(), read: 0 };
             reader.file(path, &bytes);
         }
     }
@@ -69,6 +71,8 @@ struct Reader<'a> {
     open: Vec<Open>,
     /// The files under way, the innermost last.
     files: Vec<String>,
+    /// How many were begun.
+    read: usize,
 }
 
 /// A section that was opened.
@@ -95,6 +99,7 @@ impl Reader<'_> {
         let label: Arc<str> = path.into();
         let outer = self.open.len();
         self.files.push(path.into());
+        self.read += 1;
         let library = self.library;
         for line in lines(&label, bytes, &|name| library.env(name), self.scope.faults) {
             match line.form {
@@ -202,6 +207,8 @@ impl Reader<'_> {
                 self.scope.wrong_so(word, &format!("{} includes itself", quoted(&path)));
             } else if self.files.len() > DEPTH {
                 self.scope.wrong(word, &format!("is the file of a file … {DEPTH} deep; include it further up"));
+            } else if self.read >= FILES {
+                return self.scope.wrong(word, &format!("is one file too many; {FILES} are read"));
             } else {
                 match self.library.text(&path) {
                     Ok(bytes) => self.file(&path, &bytes),

@@ -622,6 +622,26 @@ fn ports_and_listeners() {
     assert_eq!(sites[0].addrs.iter().map(|addr| addr.1).collect::<Vec<_>>(), [8443, 8443]);
 }
 
+/// Of a virtual host's ports only the one that is mapped to 443 may be another server's.
+#[test]
+fn a_port_of_a_virtual_host_that_nobody_listens_on_is_worth_a_line() {
+    let site = "MDomain a.example\n<VirtualHost *:80 *:443>\nServerName a.example\n</VirtualHost>\n";
+    let unheard = |ports: &str| fine(&format!("{ports}\n{site}")).notices.join("\n");
+    for ports in ["MDPortMap http:8080 https:8443", "Listen 8080\nMDPortMap https:-", "MDPortMap http:-"] {
+        let said = unheard(ports);
+        let count = said.matches("nothing listens on port ").count();
+        assert!(
+            count == 1 && said.contains("port 80 of this virtual host; see MDPortMap and Listen"),
+            "{ports}: {said}"
+        );
+    }
+    for ports in ["", "Listen 80", "MDPortMap https:8443", "MDPortMap https:-"] {
+        assert_eq!(unheard(ports), "", "{ports}");
+    }
+    let odd = fine("MDomain a.example\n<VirtualHost *:8443>\nServerName a.example\nSSLEngine on\n</VirtualHost>\n");
+    assert!(odd.notices[0].contains("nothing listens on port 8443"), "{:?}", odd.notices);
+}
+
 #[test]
 fn paths_count_from_the_folder() {
     let config = fine(

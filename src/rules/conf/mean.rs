@@ -38,7 +38,9 @@ pub fn config(draft: Draft, faults: &mut Vec<Fault>) -> Config {
         mds.push(md);
     }
     for (site, written) in sites.iter().zip(&draft.sites) {
-        let heard = |port: u16| site.tls || listen.iter().any(|listen| listen.port == port);
+        // TLS may be another server's, but for what arrives in the clear somebody has to be there.
+        let other_s = |port: u16| site.tls && port == ports.https.unwrap_or(443);
+        let heard = |port: u16| other_s(port) || listen.iter().any(|listen| listen.port == port);
         if let (Some((_, port)), Some(place)) = (site.addrs.iter().find(|(_, port)| !heard(*port)), &written.place) {
             let why = format!("nothing listens on port {port} of this virtual host; see MDPortMap and Listen");
             notices.push(Fault { place: place.clone(), why });

@@ -752,6 +752,11 @@ fn a_store_that_is_open_to_others_is_refused() {
     }
     fs::set_permissions(&store, fs::Permissions::from_mode(0o700)).expect("our own folder");
     assert_eq!(site.daemon().stop().code(), Some(0));
+    fs::rename(&store, site.folder.join("away")).expect("our own folder");
+    fs::write(&store, "").expect("our own folder");
+    let (code, _, err) = site.run("run", &[]);
+    let none = format!("opening the store {}: it is no folder; MDStoreDir names one", store.display());
+    assert!(code == Some(69) && err.contains(&none), "{err}");
 }
 
 /// In every profile: a keeper that is gone while the rest goes on would let certificates run out in silence.

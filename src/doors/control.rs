@@ -48,7 +48,7 @@ impl Control {
         let trouble =
             |why: &dyn core::fmt::Display| Trouble::new(format!("opening the control socket {}", path.display()), why);
         clear(path).map_err(|why| trouble(&why))?;
-        let socket = open(path).and_then(Async::new_nonblocking).map_err(|error| trouble(&error))?;
+        let socket = open(path).and_then(Async::new_nonblocking).map_err(|error| trouble(&said(&error)))?;
         let task = executor.spawn(accept(executor.clone(), (socket, path.into()), answer));
         Ok(Self { path: path.into(), file: identity(path), _task: task })
     }
@@ -75,19 +75,30 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 fn clear(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return path.parent().map_or(Ok(()), make_folder).map_err(|error| error.to_string());
+            return path.parent().map_or(Ok(()), make_folder).map_err(|error| said(&error));
         }
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(said(&error)),
         Ok(file) if !file.file_type().is_socket() => return Err("there is a file that is no socket".into()),
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
         Ok(_) => Err("another daemon answers there".into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| error.to_string())
+            fs::remove_file(path).map_err(|error| said(&error))
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(said(&error)),
     }
+}
+
+/// The reason, and what a person can do about it.
+fn said(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; the daemon's user needs the right to its folder, or MDControlSocket another"
+        }
+        _ => "",
+    };
+    format!("{error}{remedy}")
 }
 
 /// For whoever may use the socket, whatever the umask.
@@ -439,6 +450,13 @@ mod tests {
         assert_eq!(get("/md-status/ill"), ("HTTP/1.0 200 OK".into(), json(Some("ill"))));
         assert_eq!(get("/md-status/nobody"), ("HTTP/1.0 404 Not Found".into(), json(Some("nobody"))));
         assert_eq!(get("/etc").0, "HTTP/1.0 404 Not Found");
+    }
+
+    #[test]
+    fn what_is_not_allowed_has_a_remedy() {
+        let why = said(&rustix::io::Errno::ACCESS.into());
+        assert!(why.starts_with("Permission denied") && why.ends_with("or MDControlSocket another"), "{why}");
+        assert!(!said(&rustix::io::Errno::ROFS.into()).contains(';'));
     }
 
     #[test]

@@ -332,15 +332,15 @@ pub fn plain_umask() {
     rustix::process::umask(wanted & others | Mode::WGRP | Mode::WOTH);
 }
 
-/// Refuses a folder with secrets that is open to others.
+/// Refuses a folder with secrets that is open to others, or that is none.
 pub fn keeps_others_out(dir: &Path) -> Result<(), Trouble> {
-    let mode = fs::metadata(dir).map_or(0, |about| about.mode() & 0o7777);
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let dir = dir.display();
-    Err(Trouble::new(
-        format!("opening the store {dir}"),
-        format!("it is open to others (mode {mode:04o}); chmod 700 {dir}"),
-    ))
+    let Ok(about) = fs::metadata(dir) else { return Ok(()) };
+    let mode = about.mode() & 0o7777;
+    let shown = dir.display();
+    let why = match about.is_dir() {
+        false => "it is no folder; MDStoreDir names one".into(),
+        true if mode & 0o077 == 0 => return Ok(()),
+        true => format!("it is open to others (mode {mode:04o}); chmod 700 {shown}"),
+    };
+    Err(Trouble::new(format!("opening the store {shown}"), why))
 }

@@ -21,7 +21,7 @@ const HELP: &str = "\
 edgemd: certificates that look after themselves
 
   edgemd run                     the daemon, in the foreground; the log is on stderr
-  edgemd check                   every fault of the configuration, or what would happen
+  edgemd check [--user NAME]     every fault of the configuration, or what would happen (NAME: the daemon's user)
   edgemd once                    one pass over what is due, then the end
   edgemd renew [--force] [MD…]   renew what is due (--force: due or not), wait, say how it ended
   edgemd status [--json] [MD]    what is held, until when, what happens next
@@ -51,6 +51,7 @@ exit codes: 0 fine, 1 a request failed, 2 usage, 69 port or store unavailable, 7
 #[derive(Default)]
 struct Words {
     file: Option<String>,
+    user: Option<String>,
     verb: Option<String>,
     names: Vec<String>,
     force: bool,
@@ -94,6 +95,7 @@ fn words(mut parser: lexopt::Parser) -> Result<Option<Words>, lexopt::Error> {
             Long("json") => words.json = true,
             Long("man") => words.man = true,
             Long("yes") => words.yes = true,
+            Long("user") => words.user = Some(parser.value()?.string()?),
             Long("reason") => words.reason = Some(parser.value()?.string()?),
             Long("dry-run") => words.dry_run = true,
             Value(word) if words.verb.is_none() => words.verb = Some(word.string()?),
@@ -121,8 +123,12 @@ fn act(words: &Words) -> u8 {
         }
         "once" => one_pass(words, file, Stay::Once { names: vec![], push: Push::Due }),
         "directives" => directives(words),
-        _ => match boot::config(file) {
-            Ok(config) => match verb {
+        _ => match words.user.as_ref().map_or_else(|| Ok(boot::config(file)), |user| boot::config_of(user, file)) {
+            Err(why) => {
+                complain(&why);
+                USAGE
+            }
+            Ok(Ok(config)) => match verb {
                 "check" => check(&config),
                 "renew" => renew(words, file, &config),
                 "account" => account(words, file, &config),
@@ -132,7 +138,7 @@ fn act(words: &Words) -> u8 {
                 _ => ask(config.control.as_deref(), &request(verb, words)),
             },
             // A daemon that runs with the file as it was can be asked all the same.
-            Err(faults) => match boot::socket_in(file) {
+            Ok(Err(faults)) => match boot::socket_in(file) {
                 socket if !matches!(verb, "check" | "import") && control::is_there(&socket) => {
                     ask(Some(&socket), &request(verb, words))
                 }
@@ -172,7 +178,8 @@ fn request(verb: &str, words: &Words) -> Request {
 /// What is wrong with these words for this verb.
 fn unfit(verb: &str, words: &Words) -> Option<String> {
     let (names, fitting): (usize, &[&str]) = match verb {
-        "run" | "check" | "once" | "reload" | "clock-set" | "link-up" => (0, &[]),
+        "check" => (0, &["--user"]),
+        "run" | "once" | "reload" | "clock-set" | "link-up" => (0, &[]),
         "dns" => (1, &[]),
         "renew" => (usize::MAX, &["--force"]),
         "status" => (1, &["--json"]),
@@ -201,6 +208,7 @@ fn unfit(verb: &str, words: &Words) -> Option<String> {
         ("--yes", words.yes),
         ("--dry-run", words.dry_run),
         ("--reason", words.reason.is_some()),
+        ("--user", words.user.is_some()),
     ];
     let unfit = options.iter().find(|(option, given)| *given && !fitting.contains(option));
     unfit.map(|(option, _)| format!("{verb} does not know {option}"))

@@ -193,6 +193,29 @@ fn openwrt_s_dns_script_calls_acme_sh_s_plugins() {
     assert!(calls.contains("add_jail_mount /var/etc/edgemd.conf.dns /bin /sbin"), "{calls}");
 }
 
+/// What the daemon's user may not do is left out, alone; root, who asks, may do it.
+#[test]
+fn openwrt_asks_for_the_user_that_the_daemon_is_in_its_jail() {
+    let router = Router::new();
+    router.put(
+        "etc/config/edgemd",
+        "config cert good\n\toption enabled 1\n\tlist domains a.example\n\n\
+         config cert root_s\n\toption enabled 1\n\tlist domains b.example\n\tlist directive 'MDExport /etc/ssl/b 1'\n",
+    );
+    router.put("etc/passwd", "edgemd:x:65534:65534::/:/bin/false\n");
+    // This machine has another user of nobody's rights.
+    router.program(
+        "edgemd",
+        &format!("[ \"$5\" != edgemd ] || set -- \"$1\" \"$2\" \"$3\" --user nobody\nexec {EDGEMD} \"$@\""),
+    );
+    fs::create_dir_all(router.folder.join("sbin")).expect("a folder of our own");
+    router.folder.script("sbin/ujail", "exit 1");
+    let (made, log) = router.generate();
+    let conf = router.text("var/etc/edgemd.conf");
+    assert!(made && conf.contains("a.example") && !conf.contains("b.example"), "{log}\n{conf}");
+    assert!(log.starts_with("warn edgemd.root_s is left out: MDExport: \"1\" can't be the owner"), "{log}");
+}
+
 /// Two clients on one configuration would order everything twice.
 #[test]
 fn openwrt_leaves_acme_s_sections_to_acme_common_while_that_is_on() {

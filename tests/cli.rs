@@ -419,6 +419,19 @@ fn a_faulty_file_does_not_hide_the_daemon_that_runs() {
     assert_eq!(site.run("status", &[]).0, Some(78), "with nobody to ask, the faults are the answer");
 }
 
+/// Root may give files to anybody, and is who mostly asks; the daemon may not.
+#[test]
+fn a_check_is_that_of_the_daemon_s_user() {
+    let site = Site::new();
+    site.write("MDExport out 1\nMDomain a.example\n");
+    assert_eq!(site.run("check", &["--user", "root"]).0, Some(0));
+    let (code, _, err) = site.run("check", &["--user", "nobody"]);
+    assert!(code == Some(78) && err.contains("can't be the owner: edgemd runs as user "), "{err}");
+    let (code, _, err) = site.run("check", &["--user", "no-such"]);
+    assert_eq!((code, err.as_str()), (Some(2), "there is no user \"no-such\"\n"));
+    assert_eq!(site.run("once", &["--user", "root"]).0, Some(2));
+}
+
 /// In a machine that has booted just now as far as it can tell, by a clock that nobody keeps; of the kernel it sees processes only.
 #[test]
 fn after_a_boot_the_clock_is_doubted_until_somebody_sets_it() {

@@ -10,6 +10,9 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemLibrary;
 
+/// The real one, as another one than us would read it.
+pub struct LibraryOf(pub Me);
+
 /// More than any configuration has; a device file or a disk image named by mistake ends here.
 const LIMIT: u64 = 16 << 20;
 
@@ -54,6 +57,24 @@ impl Library for SystemLibrary {
         }
         let groups = getgroups().unwrap_or_default().into_iter().chain([getegid()]);
         Me::Plain { user: user.as_raw(), groups: groups.map(|group| group.as_raw()).collect() }
+    }
+}
+
+impl Library for LibraryOf {
+    fn text(&self, path: &str) -> Result<Vec<u8>, String> {
+        SystemLibrary.text(path)
+    }
+
+    fn glob(&self, pattern: &str) -> Vec<String> {
+        SystemLibrary.glob(pattern)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        SystemLibrary.env(name)
+    }
+
+    fn me(&self) -> Me {
+        self.0.clone()
     }
 }
 

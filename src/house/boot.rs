@@ -13,11 +13,12 @@ use crate::doors::keys;
 use crate::doors::look::SystemLook;
 use crate::doors::script::SystemScript;
 use crate::doors::supervisor::Supervisor;
-use crate::doors::text::SystemLibrary;
+use crate::doors::text::{LibraryOf, SystemLibrary};
 use crate::house::front_desk::FrontDesk;
 use crate::house::keeper::{Doors, Keeper};
 use crate::house::store::{Loaded, Store};
 use crate::house::watch::{self, Keeping};
+use crate::rules::conf::owner::Me;
 use crate::rules::conf::read::{self, Library};
 use crate::rules::control::{Request, Say};
 use crate::words::answers::Answers;
@@ -58,6 +59,12 @@ pub const CONFIG: u8 = 78;
 /// Reads the configuration, or finds every fault in it.
 pub fn config(path: &str) -> Result<Config, Vec<Fault>> {
     read::read(path, &SystemLibrary)
+}
+
+/// The same, for a daemon of another user. There may be none of this name.
+pub fn config_of(user: &str, path: &str) -> Result<Result<Config, Vec<Fault>>, String> {
+    let me = Me::named(user, &SystemLibrary)?;
+    Ok(read::read(path, &LibraryOf(me)))
 }
 
 /// Where the daemon that runs with this file can be asked, when the file has faults: its MDControlSocket as far as it can

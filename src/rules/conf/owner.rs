@@ -14,6 +14,26 @@ pub enum Me {
     },
 }
 
+impl Me {
+    /// This user, with the groups that a service of it has.
+    pub fn named(name: &str, library: &dyn Library) -> Result<Self, String> {
+        let text = |file: &str| String::from_utf8_lossy(&library.text(file).unwrap_or_default()).into_owned();
+        let passwd = text("/etc/passwd");
+        let line = passwd.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":"));
+        let mut numbers = line.unwrap_or_default().split(':').skip(1).map_while(|number| number.parse().ok());
+        let (Some(user), Some(own)) = (numbers.next(), numbers.next()) else {
+            return Err(format!("there is no user {}", quoted(name)));
+        };
+        let mut groups = vec![own];
+        for line in text("/etc/group").lines() {
+            let mut words = line.split(':').skip(2);
+            let (Some(number), Some(members)) = (words.next(), words.next()) else { continue };
+            groups.extend(number.parse::<u32>().ok().filter(|_| members.split(',').any(|member| member == name)));
+        }
+        Ok(if user == 0 { Self::Root } else { Self::Plain { user, groups } })
+    }
+}
+
 /// Owner and group, as far as they are written.
 type Owner = (Option<u32>, Option<u32>);
 
@@ -120,6 +140,16 @@ mod tests {
         assert_eq!(owner("www-data:ssl-cert", &library), Ok((Some(33), Some(110))));
         assert!(owner("root", &library).unwrap_err().contains("edgemd runs as user 33, and only root may"));
         assert!(owner(":root", &library).unwrap_err().contains("does not belong to it"));
+    }
+
+    #[test]
+    fn a_user_has_its_groups() {
+        let named = |name: &str| Me::named(name, &Files(Me::Root));
+        assert_eq!(named("www-data"), Ok(Me::Plain { user: 33, groups: vec![33, 110] }));
+        assert_eq!(named("root"), Ok(Me::Root));
+        for name in ["www", "", "33", "www-data:x"] {
+            assert!(named(name).is_err_and(|why| why.starts_with("there is no user")), "{name}");
+        }
     }
 
     #[test]

@@ -564,7 +564,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("30s"),
         help: "the wait after a first failure; it doubles with each further one",
         example: "MDRetryDelay 1mi",
-        differs: So("the wait outlives a restart, and is an hour at most, give or take half, while the CA can't be reached"),
+        differs: So(
+            "the wait outlives a restart, and is an hour at most, give or take half, while the CA can't be reached",
+        ),
         does: Set(set::retry_delay),
     },
     Directive {

@@ -622,6 +622,23 @@ fn ports_and_listeners() {
     assert_eq!(sites[0].addrs.iter().map(|addr| addr.1).collect::<Vec<_>>(), [8443, 8443]);
 }
 
+#[test]
+fn each_kind_of_key_has_its_directory() {
+    let (ecc, rsa) = ("https://acme.ssl.com/sslcom-dv-ecc", "https://acme.ssl.com/sslcom-dv-rsa");
+    let other = "https://ca.example.org/directory";
+    for (keys, wanted, all) in [
+        ("P-256 rsa2048", &[[ecc, other], [rsa, other]][..], &[ecc, other, rsa][..]),
+        ("rsa2048 P-384", &[[rsa, other], [ecc, other]], &[rsa, other, ecc]),
+        ("rsa3072", &[[rsa, other]], &[rsa, other]),
+    ] {
+        let config = fine(&format!("MDCertificateAuthority SSLcom {other}\nMDPrivateKeys {keys}\nMDomain a.example\n"));
+        let md = &config.mds[0];
+        let wants: Vec<_> = md.wants([0; 8]).map(|want| want.cas).collect();
+        assert_eq!(wants, wanted, "{keys}");
+        assert_eq!(md.cas, all, "an account may be at each of them");
+    }
+}
+
 /// Of a virtual host's ports only the one that is mapped to 443 may be another server's.
 #[test]
 fn a_port_of_a_virtual_host_that_nobody_listens_on_is_worth_a_line() {

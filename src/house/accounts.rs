@@ -58,10 +58,10 @@ impl Keeper<'_> {
         let (account, is_new) = self.account_for(ca, md)?;
         // Where a change of keys was broken off, the newer one is asked for first.
         let mut key = AccountKey::from_pkcs8(account.next.as_ref().unwrap_or(&account.key))?;
-        let bond = md
-            .binding
-            .as_ref()
-            .map(|binding| Bond { is_sound: key.bind(binding), is_one_of_several: md.cas.len() > 1 });
+        let bond = md.binding.as_ref().map(|binding| Bond {
+            is_sound: key.bind(binding),
+            is_one_of_several: md.cas_by_key.first().unwrap_or(&md.cas).len() > 1,
+        });
         let place = account.place();
         let facts = Brief {
             directory: ca.into(),

@@ -105,6 +105,9 @@ pub struct Md {
     pub used: bool,
     /// Directory URLs, in the order in which they are to be tried; never empty.
     pub cas: Vec<String>,
+    /// Those for each of `keys`, where a CA has another directory for another kind of key.
+    #[serde(skip)]
+    pub cas_by_key: Vec<Vec<String>>,
     /// Trust roots for talking to the CA (PEM); `None` is the built-in ones.
     pub roots: Option<PathBuf>,
     pub proxy: Option<String>,
@@ -172,6 +175,7 @@ impl Md {
             drive: DriveMode::Auto,
             used: true,
             cas: vec![],
+            cas_by_key: vec![],
             roots: None,
             proxy: None,
             proxy_roots: None,
@@ -205,6 +209,12 @@ impl Md {
             served_at: None,
             hook_limit: Span::secs(60),
         }
+    }
+
+    /// The directories for certificates with this kind of key.
+    pub fn cas_for(&self, kind: KeyKind) -> &[String] {
+        let at = self.keys.iter().position(|key| *key == kind);
+        at.and_then(|at| self.cas_by_key.get(at)).unwrap_or(&self.cas)
     }
 
     /// The place of the account that it uses at this CA.
@@ -256,7 +266,7 @@ impl Md {
             md: self.name.clone(),
             names: self.names.clone(),
             kind,
-            cas: self.cas.clone(),
+            cas: self.cas_for(kind).to_vec(),
             failover: self.failover,
             must_staple: self.must_staple,
             window: self.window,

@@ -138,16 +138,27 @@ fn site_of(site: &SiteDraft, base: &SiteDraft, ports: PortMap) -> Site {
 fn md(found: &Found<'_>, place: &Place, layers: &Layers<'_>, draft: &Draft, faults: &mut Vec<Fault>) -> Option<Md> {
     let plain = Md::plain(found.names.first()?.clone(), place.clone());
     let keys = layers.pick(|s| s.keys.as_ref()).cloned().unwrap_or(plain.keys);
-    let kind = keys.first().copied().unwrap_or(KeyKind::P256);
     let default = [Ca::Known(&LETSENCRYPT)];
     let cas = layers.pick(|s| s.cas.as_ref()).map_or(&default[..], |cas| cas.as_slice());
+    let urls = |kind: &KeyKind| cas.iter().map(|ca| ca.url(*kind).to_string()).collect();
+    let mut cas_by_key: Vec<Vec<String>> = keys.iter().map(urls).collect();
+    let mut all: Vec<String> = cas_by_key.first().cloned().unwrap_or_default();
+    for ca in cas_by_key.iter().flatten() {
+        if !all.contains(ca) {
+            all.push(ca.clone());
+        }
+    }
+    if all.len() == cas.len() {
+        cas_by_key.clear();
+    }
     let export = layers.pick(|s| s.export.as_ref()).cloned().flatten();
     let mail = layers.pick(|s| s.contact.as_ref()).or_else(|| layers.pick(|s| s.admin.as_ref()));
     Some(Md {
         names: found.names.clone(),
         drive: layers.pick(|s| s.drive.as_ref()).copied().unwrap_or(plain.drive),
         used: found.used || export.is_some() || draft.sites.is_empty(),
-        cas: cas.iter().map(|ca| ca.url(kind).to_string()).collect(),
+        cas: all,
+        cas_by_key,
         roots: layers.pick(|s| s.roots.as_ref()).cloned().flatten(),
         proxy: layers.pick(|s| s.proxy.as_ref()).cloned().flatten(),
         proxy_roots: layers.pick(|s| s.proxy_roots.as_ref()).cloned().flatten(),

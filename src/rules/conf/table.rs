@@ -808,7 +808,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/var/lib/edgemd"),
         help: "where keys and certificates are kept",
         example: "MDStoreDir /srv/edgemd",
-        differs: So("records of its own; `edgemd import` takes over what mod_md has; another place counts from the next start"),
+        differs: So(
+            "records of its own; `edgemd import` takes over what mod_md has; another place counts from the next start",
+        ),
         does: Set(tell::store),
     },
     Directive {

@@ -168,6 +168,11 @@ mod tests {
         ] {
             assert_eq!(decode_chain(text.as_bytes()).unwrap_err(), why);
         }
+        let long = |length: usize| decode_chain(format!("{one}{}", " ".repeat(length - one.len())).as_bytes());
+        assert_eq!(long(LARGEST).unwrap().len(), 1);
+        for length in [LARGEST + 1, LARGEST + 2] {
+            assert_eq!(long(length), Err(format!("the chain has {length} bytes; no more than 102400 are kept")));
+        }
         assert_eq!(decode_chain(&[0xff, 0xfe]).unwrap_err(), "the chain is not text");
         assert_eq!(decode_chain(one.repeat(10).as_bytes()).unwrap().len(), 10);
     }

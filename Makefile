@@ -91,7 +91,7 @@ sim: ## a hundred thousand devices and one CA: what it sees after an outage, a r
 
 soak: ## a long life: 100,000 renewals on the fakes, 500 from Pebble; memory, descriptors, threads and files don't grow
 	$(ALONE) tests/setup/packages test
-	@SOAK=100000 cargo test --locked --quiet --test days soak::thousands -- --nocapture
+	@SOAK=100000 cargo test --release --locked --quiet --test days soak::thousands -- --nocapture
 	@cargo build --release --locked --quiet
 	@SOAK=500 EDGEMD=$(abspath $(BINARY)) cargo test --locked --quiet --test soak
 

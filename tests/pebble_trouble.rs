@@ -57,14 +57,8 @@ fn a_renewal_takes_the_requests_it_needs_on_one_connection() {
     let requests = ca.requests().split_off(asked);
     println!("a renewal: {requests:?}");
     assert_eq!(ca.connections(), 2);
-    let once = [
-        "GET /dir",
-        "HEAD /nonce-plz",
-        "POST /order-plz",
-        "POST /chalZ/",
-        "POST /finalize-order/",
-        "POST /certZ/",
-    ];
+    let once =
+        ["GET /dir", "HEAD /nonce-plz", "POST /order-plz", "POST /chalZ/", "POST /finalize-order/", "POST /certZ/"];
     for request in once {
         let count = requests.iter().filter(|r| *r == request).count();
         assert_eq!(count, 1, "{request} in {requests:?}");

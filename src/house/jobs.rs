@@ -1,9 +1,12 @@
 //! Jobs: renewals that somebody asked for and waits for, each told of every end and of the last one.
 
-use crate::doors::clock::Ended;
+use crate::doors::clock::{Ended, Push};
+use crate::house::keeper::Keeper;
 use crate::rules::control::Say;
-use crate::words::cert::Slot;
+use crate::words::cert::{Slot, Step};
+use crate::words::name::Name;
 use crate::words::sorted::Set;
+use crate::words::time::Unix;
 
 /// Why an account is left alone for now.
 pub const HALF_ROLLED: &str = "a change of the account's key was broken off, and it is not known which one the CA has; `edgemd account roll` ends it";
@@ -55,6 +58,50 @@ impl Jobs {
             }
             !job.left.is_empty()
         });
+    }
+}
+
+impl Keeper<'_> {
+    /// Somebody asked for a renewal and waits for its end.
+    pub(super) fn push(&mut self, names: &[Name], push: Push, ended: Ended) {
+        let now = self.now();
+        let wanted = self.lives.wanted();
+        let unknown = names.iter().filter(|name| !wanted.iter().any(|slot| slot.md == **name));
+        let mut refused: Vec<String> = unknown.map(|name| format!("there is no MD \"{name}\"")).collect();
+        let mut slots = vec![];
+        for slot in wanted.into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)) {
+            let driven = self.lives.want(&slot).is_some_and(|want| want.driven);
+            if driven || self.lives.step(&slot, now) == Step::Tell {
+                slots.push(slot);
+            } else if !names.is_empty() {
+                refused.push(self.lives.summary(&slot, now).0);
+            }
+        }
+        for slot in &slots {
+            if !self.busy(slot) {
+                self.lives.push(slot, push);
+            }
+        }
+        self.jobs.add(slots, refused, ended);
+        self.look_again();
+    }
+
+    /// Ends the jobs whose wants have nothing left to do.
+    pub(super) fn close_jobs(&mut self, slots: &[Slot], now: Option<Unix>) {
+        for slot in slots.iter().filter(|slot| self.jobs.wait_for(slot)).cloned().collect::<Vec<_>>() {
+            let idle = match self.lives.step(&slot, now) {
+                _ if self.busy(&slot) => false,
+                Step::Order { .. } | Step::Tell | Step::Ask => false,
+                Step::Wait { .. } if self.lives.is_paced(&slot, now) => false,
+                // It will be looked for again in a moment.
+                Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
+                Step::NoClock => true,
+            };
+            if idle {
+                let (line, well) = self.lives.summary(&slot, now);
+                self.jobs.end(&slot, &line, well);
+            }
+        }
     }
 }
 

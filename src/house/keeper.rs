@@ -1,7 +1,7 @@
 //! The keeper: the loop that looks at every want, takes the step that the rules name, writes down how it went, and naps.
 //! It blocks wherever it likes; it has a thread of its own.
 
-use crate::doors::clock::{Clock, Ended, Knock, Push};
+use crate::doors::clock::{Clock, Knock};
 use crate::doors::dice::Dice;
 use crate::doors::disk::Disk;
 use crate::doors::dns::Dns;
@@ -54,7 +54,7 @@ pub struct Keeper<'a> {
     pub(super) shelf: Arc<Shelf>,
     /// What TLS shows of each MD, by its SHA-256.
     pub(super) shelved: Map<Name, Vec<[u8; 32]>>,
-    jobs: Jobs,
+    pub(super) jobs: Jobs,
     /// Who waits for the CAs to revoke something.
     pub(super) revocations: Jobs,
     /// Nothing is begun by itself before this moment of the steady clock.
@@ -64,7 +64,7 @@ pub struct Keeper<'a> {
     /// What was thrown for the start, while that waits for a clock.
     thrown: Option<Span>,
     /// The next look, by the wall clock and by the steady one.
-    look_at: Option<Unix>,
+    pub(super) look_at: Option<Unix>,
     pub(super) look_by: Span,
     /// Whether the clock was believed when all was last posted.
     had_clock: Option<bool>,
@@ -288,26 +288,6 @@ impl<'a> Keeper<'a> {
         self.post();
     }
 
-    /// Begins these orders, as many as may be begun now. What has failed before comes last: it must not use up what the CA
-    /// grants us.
-    fn order(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
-        for again in [false, true] {
-            let failed = |slot: &&Slot| self.lives.tried(slot).is_some_and(|tried| tried.order.failures > 0);
-            for slot in slots.iter().filter(|slot| failed(slot) == again).cloned().collect::<Vec<_>>() {
-                match self.lives.step(&slot, now) {
-                    _ if self.busy(&slot) => {}
-                    Step::Order { .. } if self.is_full() => self.waiting.push(slot),
-                    Step::Order { why } => self.begin(&slot, why),
-                    Step::Wait { until } => {
-                        self.look_at = Some(self.look_at.map_or(until, |at| at.min(until)));
-                        self.lives.touch(&slot.md);
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
     pub(super) fn busy(&self, slot: &Slot) -> bool {
         self.errands.iter().filter_map(Errand::order).any(|order| order.slot == *slot)
     }
@@ -365,48 +345,6 @@ impl<'a> Keeper<'a> {
         let now = self.now();
         self.lives.link_up(now);
         self.look_again();
-    }
-
-    /// Somebody asked for a renewal and waits for its end.
-    fn push(&mut self, names: &[Name], push: Push, ended: Ended) {
-        let now = self.now();
-        let wanted = self.lives.wanted();
-        let unknown = names.iter().filter(|name| !wanted.iter().any(|slot| slot.md == **name));
-        let mut refused: Vec<String> = unknown.map(|name| format!("there is no MD \"{name}\"")).collect();
-        let mut slots = vec![];
-        for slot in wanted.into_iter().filter(|slot| names.is_empty() || names.contains(&slot.md)) {
-            let driven = self.lives.want(&slot).is_some_and(|want| want.driven);
-            if driven || self.lives.step(&slot, now) == Step::Tell {
-                slots.push(slot);
-            } else if !names.is_empty() {
-                refused.push(self.lives.summary(&slot, now).0);
-            }
-        }
-        for slot in &slots {
-            if !self.busy(slot) {
-                self.lives.push(slot, push);
-            }
-        }
-        self.jobs.add(slots, refused, ended);
-        self.look_again();
-    }
-
-    /// Ends the jobs whose wants have nothing left to do.
-    fn close_jobs(&mut self, slots: &[Slot], now: Option<Unix>) {
-        for slot in slots.iter().filter(|slot| self.jobs.wait_for(slot)).cloned().collect::<Vec<_>>() {
-            let idle = match self.lives.step(&slot, now) {
-                _ if self.busy(&slot) => false,
-                Step::Order { .. } | Step::Tell | Step::Ask => false,
-                Step::Wait { .. } if self.lives.is_paced(&slot, now) => false,
-                // It will be looked for again in a moment.
-                Step::Wait { .. } => self.lives.tried(&slot).is_none_or(|tried| tried.looks == 0),
-                Step::NoClock => true,
-            };
-            if idle {
-                let (line, well) = self.lives.summary(&slot, now);
-                self.jobs.end(&slot, &line, well);
-            }
-        }
     }
 
     /// Waits as long as the operator says, else as the dice say: many devices start together, and many get the time

@@ -9,13 +9,37 @@ use crate::rules::acme::advice;
 use crate::rules::acme::flow::{Brief, Flow, Granted};
 use crate::rules::{challenge, x509};
 use crate::words::board::Entry;
-use crate::words::cert::{Bundle, Held, Outcome, Slot, Want, Why};
+use crate::words::cert::{Bundle, Held, Outcome, Slot, Step, Want, Why};
 use crate::words::config::{Chain, Challenge, Md};
 use crate::words::fault::{Failure, Refusal, Trouble};
 use crate::words::message::Topic;
 use crate::words::secret::Secret;
+use crate::words::time::Unix;
+
+/// So often the key that is to be used again is looked for, in about an hour and a half; its disk may get well.
+const READINGS: u32 = 10;
 
 impl Keeper<'_> {
+    /// Begins these orders, as many as may be begun now. What has failed before comes last: it must not use up what the CA
+    /// grants us.
+    pub(super) fn order(&mut self, slots: Vec<Slot>, now: Option<Unix>) {
+        for again in [false, true] {
+            let failed = |slot: &&Slot| self.lives.tried(slot).is_some_and(|tried| tried.order.failures > 0);
+            for slot in slots.iter().filter(|slot| failed(slot) == again).cloned().collect::<Vec<_>>() {
+                match self.lives.step(&slot, now) {
+                    _ if self.busy(&slot) => {}
+                    Step::Order { .. } if self.is_full() => self.waiting.push(slot),
+                    Step::Order { why } => self.begin(&slot, why),
+                    Step::Wait { until } => {
+                        self.look_at = Some(self.look_at.map_or(until, |at| at.min(until)));
+                        self.lives.touch(&slot.md);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Makes a new key and its request, and sets an errand going; unless there is no room yet.
     pub(super) fn begin(&mut self, slot: &Slot, why: Why) {
         let Some(md) = self.lives.md(&slot.md).cloned() else { return };
@@ -83,13 +107,17 @@ impl Keeper<'_> {
     /// A fresh key, or with MDReuseKey that of what is held, if it is of this kind. Making one of RSA keeps the house busy
     /// for seconds, on a slow device for minutes; nothing but the keeper waits for it.
     fn key_for(&self, want: &Want, md: &Md) -> Result<Secret, Trouble> {
-        let revoked = self.lives.tried(&want.slot()).and_then(|tried| tried.revoked);
-        match self.lives.newest(&want.slot()) {
-            Some(held) if md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256) => {
-                Ok(self.pair(&want.slot(), held)?.1.key)
+        let (slot, tried) = (want.slot(), self.lives.tried(&want.slot()));
+        let revoked = tried.and_then(|tried| tried.revoked);
+        let wished = |held: &&Held| md.reuse_key && held.kind == want.kind && revoked != Some(held.sha256);
+        if let Some(held) = self.lives.newest(&slot).filter(wished) {
+            match self.pair(&slot, held) {
+                Ok((_, bundle)) => return Ok(bundle.key),
+                Err(trouble) if tried.is_none_or(|tried| tried.order.failures < READINGS) => return Err(trouble),
+                Err(trouble) => log::warn!("{}: a fresh key, MDReuseKey or not: {trouble}", md.name),
             }
-            _ => keys::generate(want.kind),
         }
+        keys::generate(want.kind)
     }
 
     /// What can be answered here. A type whose answer the CA has rejected comes last.

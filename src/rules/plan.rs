@@ -51,8 +51,8 @@ pub fn is_owed(held: &Held, tried: &Tried) -> bool {
 }
 
 /// The certificate that is in use, of those that are held (the newest first): the newest one whose activation has come.
-/// The first that there ever was is in use at once, and so is one whose forerunner has ended or was revoked; one that was told of stays
-/// in use. Without a clock it is the one that was told of.
+/// The first that there ever was is in use at once, and so is one whose forerunner has ended or was revoked; one that was
+/// told of stays in use. Without a clock it is the one that was told of.
 pub fn active<'a>(want: &Want, held: &'a [Held], tried: &Tried, now: Option<Unix>) -> Option<&'a Held> {
     match staged(want, held, tried, now) {
         Some(_) => held.get(1),

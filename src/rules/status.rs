@@ -302,7 +302,7 @@ fn renewal_json(report: &Report) -> Option<Value> {
     let mut value = json!({
         "name": report.md.name.as_str(),
         "finished": certs.iter().all(|cert| cert.why.is_none()),
-        "notified": certs.iter().all(|cert| cert.told),
+        "notified": certs.iter().all(|cert| cert.told && cert.staged.is_none()),
         "errors": errors,
         "log": { "entries": entries },
     });

@@ -55,6 +55,7 @@ fn md_702_002_md_920_002_a_renewed_certificate_is_staged_until_its_activation() 
     let staged = &md["renewal"]["cert"];
     let issued = world.ca.issued()[1].clone();
     assert_eq!(serial(staged), format!("{:04X}", 1001), "{md}");
+    assert_eq!(md["renewal"]["notified"], false, "that comes with its activation: {md}");
     assert_eq!(staged["secp256r1"]["valid"]["from"], issued.not_before.http_date(), "{md}");
     assert_eq!(staged["valid"]["until"], issued.not_after.http_date(), "{md}");
     assert_eq!((&md["renew"], &md["state"]), (&Value::Bool(false), &2.into()), "nothing is due: {md}");

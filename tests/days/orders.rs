@@ -84,6 +84,25 @@ fn a_key_is_used_again_if_that_is_said_and_it_is_of_the_kind() {
     }
 }
 
+/// A key that is pinned somewhere is not given up at once, but a certificate that ends is worse.
+#[test]
+fn a_key_that_can_not_be_read_any_more_is_not_waited_for() {
+    let world = World::new();
+    let key = |world: &World| world.disk.read(Path::new("/run/tls/a.example.key")).unwrap().unwrap();
+    let reuse = format!("MDReuseKey on\n{ONE}");
+    world.live(&reuse, Span::hours(1));
+    let (before, disk) = (key(&world), world.disk.clone());
+    world.hands.do_in(Span::days(1), move || disk.plant(Path::new("/store/certs/a.example/secp256r1.0"), b"edgemd"));
+    journal::take();
+    world.live(&reuse, Span::days(70));
+    let lines = journal::take();
+    let has = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((world.issued(), has("MDReuseKey or not")), (2, 1), "{lines:#?}");
+    assert!(has("reading /store/certs/a.example/secp256r1.0: ") > 3, "{lines:#?}");
+    assert!(key(&world) != before);
+    assert!(world.status().1, "{}", world.status().0);
+}
+
 const WEB: &str = "
 MDCertificateAgreement accepted
 MDCertificateAuthority https://ca.example/directory

@@ -303,7 +303,7 @@ mod tests {
         let cut = answer(&packet(&asked, 0x8600, 2, &tail[0]), &asked).unwrap();
         assert!(cut.truncated && cut.records.len() == 1);
         // A name that stands behind the first 256 bytes.
-        let far = [record(OWNER, 16, &[0; 256]), record(b"\x03far\0", 1, &[0; 4]), vec![]];
+        let far = [record(OWNER, 16, &[0; 250]), record(b"\x03far\0", 1, &[0; 4]), vec![]];
         let place = asked.len() + far[0].len();
         let far = [far.concat(), record(&[0xc0 | (place >> 8) as u8, place as u8], 1, &[0; 4])].concat();
         let read = answer(&packet(&asked, 0x8000, 3, &far), &asked).unwrap();

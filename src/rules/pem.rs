@@ -46,7 +46,7 @@ pub fn decode_key(bytes: &[u8]) -> Result<Secret, String> {
     for (label, wrap) in KEYS {
         let Some((_, after)) = text.split_once(&format!("-----BEGIN {label}-----")) else { continue };
         let (body, _) = after.split_once(&format!("-----END {label}-----")).ok_or("the key breaks off")?;
-        if label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED") {
+        if label.starts_with("ENCRYPTED") || body.contains(",ENCRYPTED") {
             return Err("the key is encrypted; store it without a passphrase".into());
         }
         let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -113,6 +113,9 @@ mod tests {
         let digits = |der: &[u8]| encode("X", der).lines().nth(1).unwrap().to_string();
         let found = decode_key(encode("PRIVATE KEY", &[1, 2, 3]).as_bytes()).unwrap();
         assert_eq!(found[..], [1, 2, 3]);
+        // It is a header that says so, not base64 that reads so by chance.
+        let word = STANDARD.decode("ENCRYPTEDAAA").unwrap();
+        assert_eq!(decode_key(encode("PRIVATE KEY", &word).as_bytes()).unwrap()[..], word);
         let rsa = decode_key(encode("RSA PRIVATE KEY", &[0x30, 0]).as_bytes()).unwrap();
         assert_eq!(rsa[..], pkcs8::from_rsa(&[0x30, 0]));
         // What stands before it is passed over, as OpenSSL writes the curve, or other programs the chain.

@@ -48,13 +48,15 @@ const OUT: usize = http1::HEAD_MAX + 1024;
 const PIECE: usize = 4096;
 
 /// Passes on the request whose head stands at the start of `inlet`; without a body it still stands there after
-/// [`Failure::Gone`], so it can be passed on again. `patience`: how long nothing may move.
+/// [`Failure::Gone`], so it can be passed on again. `patience`: how long nothing may move; `tell` hears whether it is the
+/// client that is waited for.
 pub async fn pass(
     stream: &mut dyn Duplex,
     inlet: &mut Inlet,
     back: &mut dyn Duplex,
     who: Client,
     patience: Span,
+    tell: &dyn Fn(bool),
 ) -> Result<Passed, Failure> {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Err(UNREADABLE) };
     let facts = Facts { hsts: who.hsts, ..Facts::of(&head) };
@@ -70,7 +72,7 @@ pub async fn pass(
     inlet.used(length - kept);
 
     let progress = Cell::new(0);
-    let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
+    let (near, far) = (Shared::new(stream, &progress, tell), Shared::new(back, &progress, &|_| ()));
     let state = State { sending: Cell::new(true), sent: Cell::new(false), answering: Cell::new(false) };
     let upward = up(call, body, &near, inlet, &far);
     let end = both(upward, down(facts, &far, &near, &state), &state, standstill(&progress, patience)).await?;
@@ -85,9 +87,9 @@ pub async fn pass(
 }
 
 /// Bytes as they come, both ways, after those that were read already; neither side is understood.
-pub async fn splice(stream: &mut dyn Duplex, seen: &[u8], back: &mut dyn Duplex) {
+pub async fn splice(stream: &mut dyn Duplex, seen: &[u8], back: &mut dyn Duplex, tell: &dyn Fn(bool)) {
     let progress = Cell::new(0);
-    let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
+    let (near, far) = (Shared::new(stream, &progress, tell), Shared::new(back, &progress, &|_| ()));
     if far.write_all(seen).await.is_ok() {
         let still = standstill(&progress, TUNNEL_PATIENCE);
         tunnel(&near, &mut Inlet::default(), &far, Inlet::default(), still).await;
@@ -367,6 +369,7 @@ async fn tunnel(
     mut outlet: Inlet,
     still: impl Future<Output = ()>,
 ) {
+    near.always_waits();
     let both = smol::future::zip(pour(near, inlet, far), pour(far, &mut outlet, near));
     smol::future::or(async { _ = both.await }, still).await;
 }

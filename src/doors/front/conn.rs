@@ -89,10 +89,8 @@ pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, seat: &Se
     let mut spare: Spare = None;
     loop {
         seat.waits();
-        let head = head(desk, stream, &mut inlet).await;
-        seat.works();
-        let next = match head {
-            Ok(()) => exchange(desk, stream, sides, &mut inlet, &mut spare).await,
+        let next = match head(desk, stream, &mut inlet).await {
+            Ok(()) => exchange(desk, stream, sides, seat, &mut inlet, &mut spare).await,
             Err(None) => Next::Close,
             Err(Some(answer)) => refuse(desk, stream, &answer).await,
         };
@@ -133,7 +131,14 @@ async fn head(desk: &Desk, stream: &mut dyn Duplex, inlet: &mut Inlet) -> Result
 }
 
 /// Answers the request whose head is in the inlet.
-async fn exchange(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, inlet: &mut Inlet, spare: &mut Spare) -> Next {
+async fn exchange(
+    desk: &Desk,
+    stream: &mut dyn Duplex,
+    sides: Sides,
+    seat: &Seat,
+    inlet: &mut Inlet,
+    spare: &mut Spare,
+) -> Next {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
     let facade = desk.facade.borrow().clone();
     let here = || sides.local;
@@ -142,7 +147,13 @@ async fn exchange(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, inlet: &mu
     let hsts = facade.hsts(&head, &around);
     if let Verdict::Backend(way) = verdict {
         // Boxed: a connection that is only answered does not carry the proxy's room.
-        return Box::pin(pass(desk, stream, sides, inlet, spare, (way, hsts))).await;
+        seat.works();
+        let passed = Box::pin(pass(desk, stream, sides, seat, inlet, spare, (way, hsts))).await;
+        seat.waits();
+        return match passed {
+            Ok(next) => next,
+            Err(answer) => refuse(desk, stream, &answer).await,
+        };
     }
     let remember = format!("Strict-Transport-Security: {HSTS}\r\n");
     let Some(answer) = own(&verdict, if hsts { &remember } else { "" }) else { return Next::Close };
@@ -194,10 +205,11 @@ async fn pass(
     desk: &Desk,
     stream: &mut dyn Duplex,
     sides: Sides,
+    seat: &Seat,
     inlet: &mut Inlet,
     spare: &mut Spare,
     (way, hsts): (&Way, bool),
-) -> Next {
+) -> Result<Next, Answer<'static>> {
     let client = Client { addr: sides.peer.ip(), scheme: if sides.tls { "https" } else { "http" }, hsts };
     let repeatable = matches!(http1::read(inlet.bytes()), Reading::Complete(head) if !head.body);
     let mut used = spare.take().filter(|(last, _)| last == way).map(|(_, back)| back);
@@ -212,24 +224,24 @@ async fn pass(
                 Some(Ok(back)) => back,
                 Some(Err(Unreachable(why))) => {
                     report(desk, &way.to, &why);
-                    let answer = Answer::text("502 Bad Gateway", "the web server behind this address does not answer");
-                    return refuse(desk, stream, &answer).await;
+                    let why = "the web server behind this address does not answer";
+                    return Err(Answer::text("502 Bad Gateway", why));
                 }
                 None => break Failure::Late,
             },
         };
-        match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back).await {
+        match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back, &|waits| seat.turns(waits)).await {
             Ok(passed) => {
                 desk.down.set(false);
                 *spare = passed.keep_back.then(|| (way.clone(), back));
-                return if passed.keep_client { Next::Request } else { Next::Part };
+                return Ok(if passed.keep_client { Next::Request } else { Next::Part });
             }
             Err(Failure::Gone) if reused && repeatable => {}
             Err(failure) => break failure,
         }
     };
-    let answer = match failure {
-        Failure::Cut => return Next::Close,
+    Err(match failure {
+        Failure::Cut => return Ok(Next::Close),
         Failure::Client(why) => Answer::text("400 Bad Request", why),
         Failure::Late => {
             report(desk, &way.to, "it took too long");
@@ -239,8 +251,7 @@ async fn pass(
             report(desk, &way.to, if let Failure::Back(why) = failure { why } else { "it closed without an answer" });
             Answer::text("502 Bad Gateway", "the web server behind this address gave no answer that can be passed on")
         }
-    };
-    refuse(desk, stream, &answer).await
+    })
 }
 
 async fn refuse(desk: &Desk, stream: &mut dyn Duplex, answer: &Answer<'_>) -> Next {

@@ -71,7 +71,7 @@ async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &S
         let way = facade.passthrough(hello.host.as_deref(), sides.local).filter(|_| !hello.of_a_ca);
         if let Some(way) = way {
             seat.works();
-            splice(desk, &mut stream, sides, &seen, way).await;
+            splice(desk, &mut stream, sides, &seen, way, seat).await;
             return None;
         }
     }
@@ -116,9 +116,9 @@ async fn hello(stream: &mut Async<TcpStream>, seen: &mut Vec<u8>) -> Option<Hell
 }
 
 /// Everything goes to a web UI that has TLS itself, from the first byte on.
-async fn splice(desk: &Desk, stream: &mut Async<TcpStream>, sides: Sides, seen: &[u8], way: &Way) {
+async fn splice(desk: &Desk, stream: &mut Async<TcpStream>, sides: Sides, seen: &[u8], way: &Way, seat: &Seat) {
     match within(desk.limits.back, backend::connect(&desk.names, way, sides)).await {
-        Some(Ok(mut back)) => proxy::splice(stream, seen, &mut *back).await,
+        Some(Ok(mut back)) => proxy::splice(stream, seen, &mut *back, &|waits| seat.turns(waits)).await,
         Some(Err(Unreachable(why))) => report(desk, &way.to, &why),
         None => report(desk, &way.to, "it took too long"),
     }

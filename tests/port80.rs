@@ -553,10 +553,17 @@ fn who_keeps_an_exchange_waiting_makes_room() {
             }
         } else if asked.contains("/large") {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+            stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
             while stream.write_all(&[0; 50_000]).is_ok() {}
+            say.lock().unwrap().send(*b"full").unwrap();
+            loop {
+                std::thread::park();
+            }
         } else if asked.contains("/ws") {
             stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").unwrap();
-            let _ = stream.read(&mut [0]);
+            loop {
+                std::thread::park();
+            }
         } else {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         }
@@ -568,12 +575,16 @@ fn who_keeps_an_exchange_waiting_makes_room() {
         stream.write_all(text.as_bytes()).unwrap();
         stream
     };
-    let ends = |mut stream: TcpStream| drop(std::io::copy(&mut stream, &mut std::io::sink()));
+    let ends = |mut stream: TcpStream| {
+        let end = std::io::copy(&mut stream, &mut std::io::sink()).map_err(|why| why.kind());
+        assert_ne!(end, Err(std::io::ErrorKind::WouldBlock), "it sits there still");
+    };
     let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
     let slow = opens(post);
     let large = opens("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
     let mut tunnel = opens("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
     assert_eq!(status(&head(&mut tunnel)), "101");
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(*b"full"));
     // The other side of a tunnel may have ended.
     tunnel.shutdown(Shutdown::Write).unwrap();
     let _came = [9, 10, 11].map(|host| comes(&server, host));
@@ -847,6 +858,10 @@ fn expect_100_continue() {
     let (_, body) = one(&mut stream);
     assert!(body.ends_with("\r\n\r\nbody"), "{body}");
     assert_eq!(field(&body, "expect"), None);
+    // HTTP/1.0 knows nothing of it (RFC 9110 §10.1.1).
+    let mut old = server.connect();
+    old.write_all(b"POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody").unwrap();
+    assert_eq!(status(&to_the_end(&mut old)), "200");
 }
 
 #[test]

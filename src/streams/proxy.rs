@@ -74,7 +74,7 @@ pub async fn pass(
     let progress = Cell::new(0);
     let (near, far) = (Shared::new(stream, &progress, tell), Shared::new(back, &progress, &|_| ()));
     let state = State { sending: Cell::new(true), sent: Cell::new(false), answering: Cell::new(false) };
-    let upward = up(call, body, &near, inlet, &far);
+    let upward = up(call, body, !facts.to_the_end, &near, inlet, &far);
     let end = both(upward, down(facts, &far, &near, &state), &state, standstill(&progress, patience)).await?;
     inlet.used(kept);
     match end {
@@ -171,6 +171,7 @@ async fn both(
 async fn up(
     mut call: Call<SendRequest>,
     body: Option<RecvRequestResult>,
+    understands_100: bool,
     near: &Shared<'_>,
     inlet: &mut Inlet,
     far: &Shared<'_>,
@@ -186,7 +187,9 @@ async fn up(
         Some(RecvRequestResult::RecvBody(reader)) => reader,
         Some(RecvRequestResult::Send100(waiting)) => {
             let (count, reader) = waiting.accept(&mut out).map_err(|_| UNREADABLE)?;
-            near.write_all(out.get(..count).unwrap_or_default()).await.map_err(|_| LEFT)?;
+            if understands_100 {
+                near.write_all(out.get(..count).unwrap_or_default()).await.map_err(|_| LEFT)?;
+            }
             reader
         }
     };

@@ -115,8 +115,7 @@ async fn head(desk: &Desk, stream: &mut dyn Duplex, inlet: &mut Inlet) -> Result
             match http1::read(inlet.bytes()) {
                 Reading::Complete(_) => return Ok(()),
                 Reading::Malformed(why) => return Err(Some(Answer::text("400 Bad Request", why))),
-                Reading::TooLarge => {
-                    let why = "the head of the request is over 8 KiB";
+                Reading::TooLarge(why) => {
                     return Err(Some(Answer::text("431 Request Header Fields Too Large", why)));
                 }
                 Reading::More => {}

@@ -2,7 +2,7 @@
 //! (RFC 9110 §7.6.1) end here, and the back end learns who asked.
 
 use crate::rules::http1::Head;
-use crate::rules::redirect::HSTS;
+use crate::rules::redirect::{HSTS, Hsts};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -16,8 +16,7 @@ pub struct Client {
     pub addr: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Whether it shall remember that this host is https.
-    pub hsts: bool,
+    pub hsts: Hsts,
 }
 
 /// How long a body is, once the message with it is on its way.
@@ -71,8 +70,8 @@ pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request
 }
 
 /// The response as the client gets it; `body` is how the library read it, `close` whether the connection ends with it,
-/// `hsts` whether the client shall remember that this host is https, if the back end has not said so itself.
-pub fn response(response: Response<()>, body: Body, close: bool, hsts: bool) -> Response<()> {
+/// `hsts` whether the client shall remember that this host is https.
+pub fn response(response: Response<()>, body: Body, close: bool, hsts: Hsts) -> Response<()> {
     let (mut parts, ()) = response.into_parts();
     let fields = &mut parts.headers;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -95,8 +94,12 @@ pub fn response(response: Response<()>, body: Body, close: bool, hsts: bool) -> 
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    if hsts {
-        parts.headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
+    match hsts {
+        Hsts::Never => _ = parts.headers.remove(STRICT_TRANSPORT_SECURITY),
+        Hsts::Theirs => {}
+        Hsts::Add => {
+            parts.headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
+        }
     }
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, ())
@@ -169,7 +172,7 @@ mod tests {
         let Reading::Complete(head) = http1::read(text.as_bytes()) else { panic!("{text}") };
         let mut reply = ureq_proto::server::Reply::new().unwrap();
         let (_, asked) = reply.try_request(text.as_bytes()).unwrap();
-        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http", hsts: false };
+        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http", hsts: Hsts::Never };
         let out = request(asked.unwrap(), &head, client);
         let mut lines = vec![format!("{} {}", out.method(), out.uri())];
         let mut fields: Vec<String> =
@@ -249,7 +252,7 @@ mod tests {
             for (name, value) in fields {
                 builder = builder.header(*name, *value);
             }
-            let out = response(builder.body(()).unwrap(), body, close, false);
+            let out = response(builder.body(()).unwrap(), body, close, Hsts::Never);
             let mut lines: Vec<String> =
                 out.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             lines.sort();
@@ -261,6 +264,8 @@ mod tests {
         );
         assert_eq!(made(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")], Body::Open, false), "");
         assert_eq!(made(&[("Connection", "close")], Body::Open, true), "connection: close");
+        // Over http, too (RFC 6797 §7.2).
+        assert_eq!(made(&[("Strict-Transport-Security", "max-age=1")], Body::Open, false), "");
         // What HEAD says of the body that GET would have.
         assert_eq!(made(&[("Content-Length", "5")], Body::None, false), "content-length: 5");
     }

@@ -3,11 +3,12 @@
 //! The order of the verdicts: over http challenge, redirect to https, status of the certificate, back end, 404; over https
 //! status of the certificate, 503 while there is none, back end, 404.
 
-use crate::rules::redirect::{self, Moved};
+use crate::rules::redirect::{self, Hsts, Moved};
 use crate::rules::status;
 use crate::words::answers::Answers;
 use crate::words::board::{Board, Report};
 use crate::words::config::{Challenge, Config, Md, RequireHttps, Site, Way};
+use crate::words::name::Name;
 use crate::words::sorted::Map;
 use crate::words::time::Unix;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -218,6 +219,8 @@ struct Known {
 pub struct Around<'a> {
     /// Whether the request came over https.
     pub tls: bool,
+    /// The MD whose certificate was shown then; `None` is a fallback.
+    pub shown: Option<&'a Name>,
     /// Where the request came in.
     pub local: &'a dyn Fn() -> SocketAddr,
     /// The wall clock, believable or not.
@@ -291,18 +294,25 @@ impl Facade {
                 return Verdict::Unready;
             }
         }
+        if around.tls && around.shown.is_none() {
+            return Verdict::Unready;
+        }
         let way = self.site(&host, around.local).proxy.as_ref();
         way.map_or(Verdict::NotFound, Verdict::Backend)
     }
 
     /// Whether a client that came over https shall remember to do so again: never while it had to be shown a certificate
-    /// that it can't accept for good.
-    pub fn hsts(&self, head: &Head<'_>, around: &Around<'_>) -> bool {
+    /// that it can't accept for good, or another host's.
+    pub fn hsts(&self, head: &Head<'_>, around: &Around<'_>) -> Hsts {
         let host = head.host.map(normal).unwrap_or_default();
-        let permanent = self.known(&host).filter(|known| known.https == RequireHttps::Permanent);
+        let (Some(known), Some(shown)) = (self.known(&host), around.shown) else { return Hsts::Never };
         let now = (around.clock)();
-        let welcome = |report: &Report| redirect::welcomes(report, &host, now);
-        around.tls && permanent.and_then(|known| report(around.board, known, &host, welcome)) == Some(true)
+        let welcome = |report: &Report| report.md.name == *shown && redirect::welcomes(report, &host, now);
+        match report(around.board, known, &host, welcome) {
+            Some(true) if known.https == RequireHttps::Permanent => Hsts::Add,
+            Some(true) => Hsts::Theirs,
+            _ => Hsts::Never,
+        }
     }
 
     /// Whether TLS of some site is passed through, untouched.
@@ -390,14 +400,10 @@ pub fn fuzz(bytes: &[u8]) {
         assert_eq!(read(short), Reading::More);
         let local = || SocketAddr::from(([127, 0, 0, 1], 80));
         let (answers, board) = (Answers::default(), Board::default());
-        let around = Around {
-            tls: bytes.len().is_multiple_of(2),
-            local: &local,
-            clock: || None,
-            answers: &answers,
-            board: &board,
-        };
-        assert_eq!(Facade::default().judge(&head, &around), Verdict::NotFound);
+        let tls = bytes.len().is_multiple_of(2);
+        let around = Around { tls, shown: None, local: &local, clock: || None, answers: &answers, board: &board };
+        let verdict = if tls { Verdict::Unready } else { Verdict::NotFound };
+        assert_eq!(Facade::default().judge(&head, &around), verdict);
         if let Some(moved) = redirect::moved(RequireHttps::Permanent, head.method, "r.example", head.path) {
             let line = moved.field.strip_suffix("\r\n").expect("it is a line");
             assert!(!line.chars().any(|c| c.is_ascii_control()), "{line:?}");
@@ -412,7 +418,7 @@ mod tests {
     use crate::words::cert::Held;
     use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
-    use crate::words::name::{Labels, Name};
+    use crate::words::name::Labels;
     use crate::words::time::Span;
     use std::sync::Arc;
 
@@ -453,7 +459,7 @@ mod tests {
     const LOCAL: fn() -> SocketAddr = || SocketAddr::from(([192, 0, 2, 1], 80));
 
     fn around<'a>(local: &'a dyn Fn() -> SocketAddr, answers: &'a Answers, board: &'a Board) -> Around<'a> {
-        Around { tls: false, local, clock: || Some(NOW), answers, board }
+        Around { tls: false, shown: None, local, clock: || Some(NOW), answers, board }
     }
 
     /// The verdict where there are no answers and no certificates.

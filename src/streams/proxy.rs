@@ -6,6 +6,7 @@
 
 use crate::rules::forward::{self, Body, Client};
 use crate::rules::http1::{self, Head, Reading};
+use crate::rules::redirect::Hsts;
 use crate::streams::duplex::{Duplex, Shared, standstill};
 use crate::streams::inlet::Inlet;
 use crate::words::time::Span;
@@ -108,7 +109,7 @@ struct Facts {
     /// The client reads to the end of the connection: it speaks HTTP/1.0.
     to_the_end: bool,
     upgrade: bool,
-    hsts: bool,
+    hsts: Hsts,
 }
 
 impl Facts {
@@ -118,7 +119,7 @@ impl Facts {
             keep: head.keep,
             to_the_end: head.minor == 0,
             upgrade: false,
-            hsts: false,
+            hsts: Hsts::Never,
         }
     }
 }

@@ -208,6 +208,14 @@ fn check_says_every_fault_or_what_would_happen() {
     assert!(out.contains("a.example [P-256]: would write the exports and run the notification\n"), "{out}");
     assert!(out.contains("c.example [P-256]: is not driven: "), "{out}");
 
+    let nowhere =
+        "MDCACertificateFile /no/ca.pem\nMDNotifyCmd /no/reload now\nMDMessageCmd /bin/true\nMDomain a.example\n";
+    site.write(nowhere);
+    let (_, out, _) = site.run("check", &[]);
+    let lines: Vec<&str> = out.lines().filter(|line| line.contains("no such file")).collect();
+    let told = ["MDCACertificateFile /no/ca.pem", "MDNotifyCmd /no/reload"];
+    assert_eq!(lines, told.map(|named| format!("a.example: {named}: there is no such file")));
+
     site.write("MDPortMap http:99 https:-\nListen 8080 http\nMDomain c.example\n");
     let (code, out, _) = site.run("check", &[]);
     let why = "c.example [P-256]: could not order c.example: None of the ACME challenge methods configured for this domain are \
@@ -228,6 +236,17 @@ fn check_says_every_fault_or_what_would_happen() {
     let missing = site.folder.join("none").display().to_string();
     let (code, _, err) = edgemd(&["check", "-f", &missing]);
     assert_eq!((code, err), (Some(78), format!("{missing}:1:1: can't be read: no such file or directory\n")));
+}
+
+#[test]
+fn check_knows_what_was_tried() {
+    let site = Site::new();
+    site.write("<MDomain a.example>\nMDCertificateAuthority http://127.0.0.1:1/directory\n</MDomain>\n");
+    let (_, before, _) = site.run("check", &[]);
+    assert!(before.contains("a.example [P-256]: would order a.example"), "{before}");
+    assert_eq!(site.run("once", &[]).0, Some(1));
+    let (_, after, _) = site.run("check", &[]);
+    assert!(after.contains("a.example [P-256]: has nothing to do until "), "{after}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use edgemd::house::boot::{self, Stay};
 use edgemd::house::store::Store;
 use harness::ca::{Ca, Knobs};
 use harness::device::{Device, bounded, mode};
+use harness::net::skipped;
 use harness::{LATER, listing, program, until};
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +55,7 @@ fn status_of(pid: u32, field: &str) -> String {
 #[test]
 fn a_user_without_any_right_orders_and_renews() {
     if !may_be_others() {
-        return println!("skipped: this needs root and setpriv");
+        return skipped("a_user_without_any_right_orders_and_renews", "this needs root and setpriv");
     }
     let ca = Ca::start(&Knobs { authz_reuse: Some(0), ..Knobs::default() });
     let mut device = Device::new(&ca);
@@ -139,7 +140,7 @@ fn a_user_without_any_right_orders_and_renews() {
 #[test]
 fn a_low_port_needs_one_right_and_no_more() {
     if !may_be_others() {
-        return println!("skipped: this needs root and setpriv");
+        return skipped("a_low_port_needs_one_right_and_no_more", "this needs root and setpriv");
     }
     let ca = Ca::start(&Knobs::default());
     let mut device = Device::new(&ca);
@@ -147,7 +148,7 @@ fn a_low_port_needs_one_right_and_no_more() {
     let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     let is_low = |port: &u16| start.trim().parse().map_or(true, |start: u16| *port < start);
     let low = (600..1000).rev().filter(is_low).find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
-    let Some(low) = low else { return println!("skipped: no port is a low one here") };
+    let Some(low) = low else { return skipped("a_low_port_needs_one_right_and_no_more", "no port is a low one here") };
     device.set("MDPortMap", format!("http:{low} https:-"));
     device.write(&format!("MDDriveMode manual\nMDomain {A}"));
     let log = || fs::File::create(device.folder.join("edgemd.log")).expect("a log");

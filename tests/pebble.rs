@@ -328,23 +328,6 @@ fn two_kinds_of_keys_are_two_orders_and_one_call() {
 }
 
 #[test]
-fn md_602_000_first_a_certificate_then_a_listener() {
-    let ca = Ca::start(&Knobs::default());
-    let mut device = Device::new(&ca);
-    drive(&mut device, &format!("MDomain {A}"));
-    let (first, asked) = (device.exported(A), ca.requests().len());
-    device.start_with(&format!("MDomain {A}"));
-    let host = format!("<VirtualHost *:{}>\nServerName {A}\n</VirtualHost>", ca.http.number());
-    device.reload_with(&format!("MDomain {A}\n{host}"));
-    let md = device.complete(A);
-    assert_eq!(md["cert"]["secp256r1"]["serial"], json!(first.serial));
-    let requests = ca.requests().split_off(asked);
-    assert!(requests.iter().all(|request| request.starts_with("GET /")), "{requests:?}");
-    assert_eq!(mode(&device.export(&format!("{A}.key"))), 0o600);
-    assert_eq!(mode(&device.export(&format!("{A}.crt"))), 0o644);
-}
-
-#[test]
 fn md_602_001_two_mds_at_once() {
     let ca = Ca::start(&Knobs::default());
     let mut device = Device::new(&ca);

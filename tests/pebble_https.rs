@@ -5,7 +5,7 @@ mod harness;
 
 use harness::ca::{Ca, Knobs};
 use harness::cert::{self, Facts};
-use harness::device::Device;
+use harness::device::{Device, mode};
 use harness::{SOON, until};
 use std::process::{Command, Stdio};
 
@@ -67,6 +67,29 @@ fn md_702_004_md_702_044_only_tls_alpn_01() {
     let newer = device.exported(A).serial;
     assert_ne!(newer, facts.serial);
     assert_eq!(shown(&ca, A, &[]).map(|seen| seen.serial), Some(newer));
+}
+
+#[test]
+fn md_602_000_first_a_certificate_then_a_listener() {
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.write(&format!("MDomain {A}"));
+    assert_eq!(device.run(&["once"]).code, Some(0));
+    let (first, asked) = (device.exported(A), ca.requests().len());
+    device.set("MDPortMap", format!("http:{} https:{}", ca.http.number(), ca.tls.number()));
+    device.start_with(&format!("MDomain {A}"));
+    device.reload_with(&format!("MDomain {A}\n{}", host(&ca, A)));
+    device.complete(A);
+    let seen = until("it is served", SOON, || shown(&ca, A, &[]));
+    assert_eq!(
+        (seen.serial, seen.names),
+        (first.serial, vec![A.to_string()]),
+        "what was held, from the first handshake on"
+    );
+    let requests = ca.requests().split_off(asked);
+    assert!(requests.iter().all(|request| request.starts_with("GET /")), "nothing is ordered: {requests:?}");
+    assert_eq!(mode(&device.export(&format!("{A}.key"))), 0o600);
+    assert_eq!(mode(&device.export(&format!("{A}.crt"))), 0o644);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::house::own;
 use crate::house::store::{Loaded, Store};
 use crate::rules::{account, challenge};
 use crate::words::cert::{KeyKind, Slot, Step};
-use crate::words::config::Config;
+use crate::words::config::{Config, Md};
 use crate::words::fault::Trouble;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub fn lines(config: &Config) -> Vec<String> {
     let mut glass = Glass(SystemDisk);
     let opened = match config.only_reads() {
         true => Store::look(&config.store, config.state().as_deref(), &mut glass),
-        false => Store::open(&config.store, None, &mut glass),
+        false => Store::open(&config.store, config.state().as_deref(), &mut glass),
     };
     let (loaded, mut lines) = match opened {
         Ok((_, loaded)) => (loaded, vec![]),
@@ -56,8 +56,29 @@ pub fn lines(config: &Config) -> Vec<String> {
             };
             lines.push(format!("{} [{kind}]: {what}", md.name));
         }
+        lines.extend(missing(md, &glass));
     }
     lines
+}
+
+/// Files that are named and not there, or not for us. They may come before they are needed, so they are no faults.
+fn missing(md: &Md, disk: &dyn Disk) -> Vec<String> {
+    let roots = [("MDCACertificateFile", &md.roots), ("MDHttpProxyCACertificateFile", &md.proxy_roots)];
+    let commands = [("MDNotifyCmd", &md.notify), ("MDMessageCmd", &md.message), ("MDChallengeDns01", &md.dns_command)];
+    let files = roots.into_iter().filter_map(|(directive, path)| Some((directive, path.as_deref()?)));
+    // A bare name is looked for along PATH, which is the daemon's own.
+    let programs = commands.into_iter().filter_map(|(directive, argv)| Some((directive, argv.as_ref()?.first()?)));
+    let programs = programs.filter(|(_, program)| program.contains('/'));
+    let named = files.chain(programs.map(|(directive, program)| (directive, Path::new(program))));
+    let line = |(directive, path): (&str, &Path)| {
+        let why = match disk.access(path) {
+            Ok(Some(_)) => return None,
+            Ok(None) => "there is no such file".into(),
+            Err(trouble) => trouble.why,
+        };
+        Some(format!("{}: {directive} {}: {why}", md.name, path.display()))
+    };
+    named.filter_map(line).collect()
 }
 
 /// The accounts in the store, one line for each.

@@ -564,7 +564,9 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("30s"),
         help: "the wait after a first failure; it doubles with each further one",
         example: "MDRetryDelay 1mi",
-        differs: So("the wait outlives a restart, and is an hour at most while the CA can't be reached"),
+        differs: So(
+            "the wait outlives a restart, and is an hour at most, give or take half, while the CA can't be reached",
+        ),
         does: Set(set::retry_delay),
     },
     Directive {
@@ -806,7 +808,7 @@ pub static DIRECTIVES: &[Directive] = &[
         default: Value("/var/lib/edgemd"),
         help: "where keys and certificates are kept",
         example: "MDStoreDir /srv/edgemd",
-        differs: So("records of its own; `edgemd import` takes over what mod_md has"),
+        differs: So("records of its own; `edgemd import` takes over what mod_md has; another place counts from the next start"),
         does: Set(tell::store),
     },
     Directive {

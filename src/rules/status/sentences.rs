@@ -5,7 +5,7 @@ use super::state;
 use crate::rules::acme::problem::{BAD_BINDING, Patience, patience};
 use crate::words::board::{CertReport, Next, Report};
 use crate::words::cert::{Backoff, Why};
-use crate::words::config::DriveMode;
+use crate::words::config::{Challenge, DriveMode};
 use crate::words::fault::{Failure, Trouble};
 
 /// All of it in one line: how many MDs are well, and the first trouble or else the next renewal.
@@ -121,14 +121,24 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
             return Some("run the command by hand and see what it says; it is called again");
         }
         Failure::Trouble(Trouble { why, .. }) if why.contains("publish _validation-persist.") => return None,
+        // A file that the operator has named; its directive, path and fault are said.
+        Failure::Trouble(Trouble { doing, .. }) if doing.starts_with("reading MD") => return None,
         Failure::Trouble(_) => {
             return Some("see to the device's network, DNS and clock; MDHttpProxy if it needs a proxy");
         }
     };
     Some(match refusal.short() {
-        "unauthorized" | "connection" | "dns" | "incorrectResponse" => {
-            "see that http on port 80 of this name arrives here: DNS (the AAAA record too), port forwarding, firewall"
-        }
+        "unauthorized" | "connection" | "dns" | "incorrectResponse" | "tls" => match refusal.rejected {
+            Some(Challenge::Dns01 | Challenge::DnsPersist01) => {
+                "see that the record is shown by the zone's own servers; for dns-01 run MDChallengeDns01's command by hand"
+            }
+            Some(Challenge::TlsAlpn01) => {
+                "see that https on port 443 of this name arrives here: DNS (the AAAA record too), port forwarding, firewall"
+            }
+            Some(Challenge::Http01) | None => {
+                "see that http on port 80 of this name arrives here: DNS (the AAAA record too), port forwarding, firewall"
+            }
+        },
         "rateLimited" => "nothing, the CA's wait is kept; MDCertificateAuthority LetsEncrypt-Test is for practising",
         "agreementRequired" | "userActionRequired" => "read the terms, then set MDCertificateAgreement accepted",
         "externalAccountRequired" => {
@@ -266,6 +276,12 @@ mod tests {
             of(own, |md| md.statics = vec![Static { cert: "/a.crt".into(), key: "/a.key".into() }])
         };
         let with_text = |trouble: Option<String>, fault: Option<String>| Report { trouble, fault, ..report(cert(89)) };
+        let rejected = |challenge| {
+            let refusal = Refusal::ours("ordering a.example", &format!("{ACME_ERROR}unauthorized"), "no");
+            let last = Some(Refusal { rejected: Some(challenge), ..refusal }.into());
+            Backoff { last, ..refused(1, "") }
+        };
+        let no_roots = Trouble::new("reading MDCACertificateFile /ca.pem", "it is not PEM");
         let situations: Vec<(Report, bool, &str)> = vec![
             (report(cert(89)), true, "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z"),
             (
@@ -315,6 +331,26 @@ mod tests {
                 "certificate until 2027-01-20T08:00:00Z (0ABC); the certificate is in its renewal window; next try 2027-01-15T09:00:00Z
     order failed once: ordering a.example: unauthorized: no
     what to do: see that http on port 80 of this name arrives here: DNS (the AAAA record too), port forwarding, firewall",
+            ),
+            (
+                order(cert(5), rejected(Challenge::TlsAlpn01)),
+                false,
+                "certificate until 2027-01-20T08:00:00Z (0ABC); the certificate is in its renewal window; next try 2027-01-15T09:00:00Z
+    order failed once: ordering a.example: unauthorized: no
+    what to do: see that https on port 443 of this name arrives here: DNS (the AAAA record too), port forwarding, firewall",
+            ),
+            (
+                order(cert(5), rejected(Challenge::Dns01)),
+                false,
+                "certificate until 2027-01-20T08:00:00Z (0ABC); the certificate is in its renewal window; next try 2027-01-15T09:00:00Z
+    order failed once: ordering a.example: unauthorized: no
+    what to do: see that the record is shown by the zone's own servers; for dns-01 run MDChallengeDns01's command by hand",
+            ),
+            (
+                order(missing(Next::At(AT)), Backoff { last: Some(no_roots.into()), ..refused(2, "") }),
+                false,
+                "no certificate; next try 2027-01-15T09:00:00Z
+    order failed 2 times, last: reading MDCACertificateFile /ca.pem: it is not PEM",
             ),
             (
                 order(cert(20), refused(1, "caa")),

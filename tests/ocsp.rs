@@ -45,7 +45,9 @@ fn md_801_009_who_is_asked_about_what() {
     for url in ["ldap://ocsp.example", "", "http://ocsp.example/ x", "http://ocsp.example/\n", "HTTP"] {
         assert_eq!(asked(Some(url)), None, "{url}");
     }
-    assert_eq!(asked(Some(&format!("http://{}", "a".repeat(2000)))), None);
+    let long = |length: usize| format!("http://{}", "a".repeat(length - 7));
+    assert_eq!(asked(Some(&long(1023))), Some(long(1023)));
+    assert_eq!(asked(Some(&long(1024))), None);
 
     let (mut chain, _) = ca.issue("a.example", 7, Some(URL));
     chain[1] = TestCa::new("Another").der;
@@ -59,12 +61,15 @@ fn md_801_009_who_is_asked_about_what() {
 fn good_answers() {
     let from = NOW.minus(Span::hours(1));
     let good = Verdict { revoked: false, from, until: from.plus(Span::days(7)) };
-    let changes: [(Change, Verdict); 6] = [
+    let tomorrow = NOW.plus(Span::days(1));
+    let changes: [(Change, Verdict); 7] = [
         (|_| {}, good),
         (|mood| mood.by_name = true, good),
         (|mood| mood.signer = Signer::Delegate, good),
         (|mood| (mood.signer, mood.by_name) = (Signer::Delegate, true), good),
         (|mood| mood.life = None, Verdict { until: from.plus(Span::hours(12)), ..good }),
+        // The clock here may be a day behind.
+        (|mood| mood.ahead = Span::hours(25), Verdict { from: tomorrow, until: tomorrow.plus(Span::days(7)), ..good }),
         (|mood| mood.revoked = vec![vec![0, 0x80, 1]], Verdict { revoked: true, ..good }),
     ];
     for (at, (change, verdict)) in changes.into_iter().enumerate() {
@@ -79,7 +84,7 @@ fn good_answers() {
 #[test]
 fn what_is_wrong_is_said() {
     let nobody = "it is signed by nobody who may speak for the CA";
-    let changes: [(Change, &str); 17] = [
+    let changes: [(Change, &str); 18] = [
         (|mood| mood.says = Says::Not(1), "the responder says malformedRequest"),
         (|mood| mood.says = Says::Not(2), "the responder says internalError"),
         (|mood| mood.says = Says::Not(3), "the responder says tryLater"),
@@ -93,6 +98,7 @@ fn what_is_wrong_is_said() {
         (|mood| mood.signer = Signer::Other, nobody),
         (|mood| mood.signer = Signer::NoDelegate, nobody),
         (|mood| mood.signer = Signer::OtherDelegate, nobody),
+        (|mood| mood.signer = Signer::NamesakeDelegate, nobody),
         (|mood| mood.signer = Signer::OldDelegate, "the certificate of who signed it is not valid now"),
         (|mood| mood.life = Some(Span::ZERO), "it ends (2027-01-15T07:00:00Z) before it begins (2027-01-15T07:00:00Z)"),
         (
@@ -109,6 +115,19 @@ fn what_is_wrong_is_said() {
         responder.mood(change);
         assert_eq!(ocsp::read(&query, &ask(&responder, &query), Some(NOW)), Err(why.into()));
     }
+}
+
+#[test]
+fn who_speaks_for_the_ca_does_so_until_the_end_of_his_certificate() {
+    let ca = TestCa::new("Test CA");
+    let (chain, _) = ca.issue("a.example", 7, Some(URL));
+    let query = ocsp::query(&chain).unwrap().unwrap();
+    let end = Unix::from_rfc3339("2020-01-01T00:00:00Z").unwrap();
+    let responder = Responder::new(ca, move || end);
+    responder.mood(|mood| mood.signer = Signer::OldDelegate);
+    let der = ask(&responder, &query);
+    assert!(ocsp::read(&query, &der, Some(end.minus(Span::secs(1)))).is_ok());
+    assert!(ocsp::read(&query, &der, Some(end)).is_err_and(|why| why.contains("not valid now")));
 }
 
 #[test]
@@ -146,6 +165,7 @@ fn a_part_of_an_answer_is_none() {
             assert!(ocsp::read(&query, &whole[..end], None).is_err(), "cut at {end}");
         }
         assert!(ocsp::read(&query, &[&whole[..], &[0]].concat(), None).is_err());
-        assert_eq!(ocsp::read(&query, &vec![0x30; 20_000], None), Err("it is too long".into()));
+        assert_eq!(ocsp::read(&query, &vec![0x30; 16_385], None), Err("it is too long".into()));
+        assert_eq!(ocsp::read(&query, &vec![0x30; 16_384], None), Err("it is not DER of RFC 6960".into()));
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_account_that_is_meant() {
         let letsencrypt = account("https://acme-v02.api.letsencrypt.org/directory", None, "");
-        let rsa = account("https://acme.ssl.com/sslcom-dv-rsa", None, "");
+        let rsa = account("https://acme.ssl.com/sslcom-dv-rsa", Some("https://acme.ssl.com/a/2"), "");
         let own = account("https://ca.example/dir", None, "");
         let bound = Account { kid: Some("kid-1".into()), url: Some("https://acme.ssl.com/a/1".into()), ..rsa.clone() };
         let all = [letsencrypt.clone(), rsa.clone(), own.clone()];

@@ -139,5 +139,9 @@ mod tests {
             "proving *.b.example: challenge-mismatch: only dns-01 can prove a wildcard; dns-01: there is no command for it \
              (MDChallengeDns01); dns-persist-01: MDCAChallenges does not name it"
         );
+        md.dns_command = Some(vec!["/usr/bin/dns".into()]);
+        assert_eq!(possible(&md, &config), Ok(vec![Challenge::Http01, Challenge::Dns01]));
+        let listed = Md { challenges: Some(vec![Challenge::DnsPersist01]), ..md };
+        assert_eq!(possible(&listed, &config), Ok(vec![Challenge::DnsPersist01]));
     }
 }

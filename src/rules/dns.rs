@@ -282,6 +282,9 @@ mod tests {
             record(OWNER, 28, &Ipv6Addr::LOCALHOST.octets()),
             record(OWNER, 6, b"whatever"),
         ];
+        let asked_elsewhere = [OWNER, &[0, 1, 0, 3, 0, 0, 0, 60, 0, 4, 192, 0, 2, 9]].concat();
+        let chaos = answer(&packet(&asked, 0x8400, 2, &[&asked_elsewhere, &tail[3][..]].concat()), &asked).unwrap();
+        assert_eq!(chaos.records.len(), 1, "another class is of no concern");
         let read = answer(&packet(&asked, 0x8400, 6, &tail.concat()), &asked).unwrap();
         assert!(read.authoritative && !read.truncated && read.is_clear());
         let data: Vec<_> = read.records.iter().map(|record| (record.owner.as_str(), &record.data)).collect();
@@ -299,6 +302,12 @@ mod tests {
         assert!(!answer(&packet(&asked, 0x8005, 0, b""), &asked).unwrap().is_clear());
         let cut = answer(&packet(&asked, 0x8600, 2, &tail[0]), &asked).unwrap();
         assert!(cut.truncated && cut.records.len() == 1);
+        // A name that stands behind the first 256 bytes.
+        let far = [record(OWNER, 16, &[0; 250]), record(b"\x03far\0", 1, &[0; 4]), vec![]];
+        let place = asked.len() + far[0].len();
+        let far = [far.concat(), record(&[0xc0 | (place >> 8) as u8, place as u8], 1, &[0; 4])].concat();
+        let read = answer(&packet(&asked, 0x8000, 3, &far), &asked).unwrap();
+        assert_eq!(read.records[2].owner, "far");
     }
 
     #[test]

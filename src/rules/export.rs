@@ -182,6 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_kind_of_key_has_the_plain_name() {
+        let name = Name::parse("a.example", Labels::Two).unwrap();
+        let place = crate::words::fault::Place { file: "edgemd.conf".into(), line: 1, column: 1 };
+        let keys = vec![KeyKind::P256, KeyKind::Rsa(3072), KeyKind::P384];
+        let md = Md { keys, ..Md::plain(name, place) };
+        let extra = |kind: KeyKind| extra(&md, kind.family());
+        assert_eq!(extra(KeyKind::P256), None);
+        assert_eq!(extra(KeyKind::Rsa(2048)), Some(KeyKind::Rsa(3072)));
+        assert_eq!(extra(KeyKind::P384), Some(KeyKind::P384));
+    }
+
+    #[test]
     fn what_is_ours_is_told_from_what_is_not() {
         let md = Name::parse("a.example", Labels::Two).unwrap();
         let bundle = |key: u8| Bundle { key: vec![key].into(), chain: vec![vec![2], vec![3]] };

@@ -263,10 +263,28 @@ mod tests {
             "content-length: 5"
         );
         assert_eq!(made(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")], Body::Open, false), "");
+        assert_eq!(made(&[("Content-Length", "5")], Body::Open, false), "", "it ends with its connection");
+        assert_eq!(made(&[("Transfer-Encoding", "chunked")], Body::Length(5), false), "");
         assert_eq!(made(&[("Connection", "close")], Body::Open, true), "connection: close");
         // Over http, too (RFC 6797 §7.2).
         assert_eq!(made(&[("Strict-Transport-Security", "max-age=1")], Body::Open, false), "");
         // What HEAD says of the body that GET would have.
         assert_eq!(made(&[("Content-Length", "5")], Body::None, false), "content-length: 5");
+    }
+
+    #[test]
+    fn a_connection_is_used_again_when_the_end_of_the_response_was_seen() {
+        for (version, field, body, again) in [
+            (Version::HTTP_11, None, Body::Length(5), true),
+            (Version::HTTP_11, None, Body::None, true),
+            (Version::HTTP_11, Some((TRANSFER_ENCODING, "chunked")), Body::Open, true),
+            (Version::HTTP_11, None, Body::Open, false),
+            (Version::HTTP_11, Some((CONNECTION, "x, Close")), Body::Length(5), false),
+            (Version::HTTP_10, None, Body::Length(5), false),
+        ] {
+            let mut response = Response::builder().version(version).body(()).unwrap();
+            response.headers_mut().extend(field.map(|(name, value)| (name, HeaderValue::from_static(value))));
+            assert_eq!(reusable(&response, body), again, "{response:?} {body:?}");
+        }
     }
 }

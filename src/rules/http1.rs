@@ -604,6 +604,54 @@ mod tests {
     }
 
     #[test]
+    fn over_https_an_md_without_a_certificate_is_unready() {
+        let mds = vec![md(&["r.example.org"], None), md(&["none.example.org"], None)];
+        let facade = Facade::new(&config(mds.clone(), Vec::new(), tcp(8000)));
+        let (answers, board) = (Answers::default(), board(&mds, &[(&["r.example.org"], NOW.plus(Span::days(1)))]));
+        let verdict = |tls: bool, host: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            said(&facade.judge(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) }))
+        };
+        assert_eq!(verdict(true, "none.example.org"), "Unready");
+        assert_eq!(verdict(true, "r.example.org"), "back");
+        assert_eq!([verdict(false, "none.example.org"), verdict(false, "r.example.org")], ["back", "back"]);
+    }
+
+    #[test]
+    fn only_who_can_come_again_is_told_to_come_by_https() {
+        let mut mds = vec![md(&["p.example.org"], None), md(&["t.example.org"], None)];
+        (mds[0].require_https, mds[1].require_https) = (RequireHttps::Permanent, RequireHttps::Temporary);
+        let later = NOW.plus(Span::days(1));
+        let facade = Facade::new(&config(mds.clone(), Vec::new(), tcp(8000)));
+        let answers = Answers::default();
+        let told = |tls: bool, host: &str, until: Unix| {
+            let board = board(&mds, &[(&["p.example.org"], until), (&["t.example.org"], until)]);
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            facade.hsts(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) })
+        };
+        assert!(told(true, "P.example.org:443", later));
+        assert!(!told(false, "p.example.org", later), "the words of http count for nothing");
+        assert!(!told(true, "p.example.org", NOW), "its certificate has expired");
+        assert!(!told(true, "t.example.org", later) && !told(true, "other.example.org", later));
+    }
+
+    #[test]
+    fn tls_is_passed_through_where_a_site_says_so() {
+        let through = Site { passthrough: tcp(9), ..site(None, 443, &["through.example"], None) };
+        let sites = vec![site(None, 443, &["a.example"], None), through];
+        let facade = Facade::new(&config(Vec::new(), sites.clone(), None));
+        let local = SocketAddr::from(([192, 0, 2, 1], 443));
+        assert!(facade.passes_through());
+        assert_eq!(facade.passthrough(Some("through.example"), local), tcp(9).as_ref());
+        for (host, port) in [(Some("a.example"), 443), (None, 443), (Some("through.example"), 444)] {
+            assert_eq!(facade.passthrough(host, SocketAddr::new(local.ip(), port)), None, "{host:?} {port}");
+        }
+        assert!(!Facade::new(&config(Vec::new(), sites[..1].to_vec(), None)).passes_through());
+        let base = Site { passthrough: tcp(9), ..Site::default() };
+        assert!(Facade::new(&Config { base, ..config(Vec::new(), Vec::new(), None) }).passes_through());
+    }
+
+    #[test]
     fn the_table_of_answers() {
         let dns_only: &[Challenge] = &[Challenge::Dns01];
         let mut mute = md(&["mute.example.org"], None);
@@ -615,13 +663,16 @@ mod tests {
         ];
         let facade = Facade::new(&config(mds, Vec::new(), tcp(8000)));
         let answers = Answers::default();
-        answers.put("tok-en_1", "tok-en_1.print");
+        let long = "a".repeat(TOKEN_MAX + 1);
+        // Such tokens no CA gives.
+        for token in ["tok-en_1", "", "a.b", &long] {
+            answers.put(token, "tok-en_1.print");
+        }
         let board = Board::default();
         let backend = tcp(8000).unwrap();
         let (back, no) = (Verdict::Backend(&backend), Verdict::NotFound);
         let yes = Verdict::Answer("tok-en_1.print".into());
         let path = |token: &str| format!("{CHALLENGES}{token}");
-        let long = "a".repeat(TOKEN_MAX + 1);
         for (method, target, host, verdict) in [
             ("GET", path("tok-en_1"), "r.example.org", &yes),
             ("HEAD", path("tok-en_1"), "r.example.org", &yes),
@@ -638,6 +689,7 @@ mod tests {
             ("GET", path("wrong"), "[2001:DB8:0::1]:80", &no),
             ("GET", format!("http://r.example.org{}", path("wrong")), "other.example", &no),
             ("GET", path(""), "r.example.org", &no),
+            ("GET", path("a.b"), "r.example.org", &no),
             ("GET", path("tok-en_1/x"), "r.example.org", &no),
             ("GET", path("tok-en_1%20"), "r.example.org", &no),
             ("GET", path(&long), "r.example.org", &no),

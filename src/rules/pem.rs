@@ -46,7 +46,7 @@ pub fn decode_key(bytes: &[u8]) -> Result<Secret, String> {
     for (label, wrap) in KEYS {
         let Some((_, after)) = text.split_once(&format!("-----BEGIN {label}-----")) else { continue };
         let (body, _) = after.split_once(&format!("-----END {label}-----")).ok_or("the key breaks off")?;
-        if label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED") {
+        if label.starts_with("ENCRYPTED") || body.contains(",ENCRYPTED") {
             return Err("the key is encrypted; store it without a passphrase".into());
         }
         let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -113,6 +113,9 @@ mod tests {
         let digits = |der: &[u8]| encode("X", der).lines().nth(1).unwrap().to_string();
         let found = decode_key(encode("PRIVATE KEY", &[1, 2, 3]).as_bytes()).unwrap();
         assert_eq!(found[..], [1, 2, 3]);
+        // It is a header that says so, not base64 that reads so by chance.
+        let word = STANDARD.decode("ENCRYPTEDAAA").unwrap();
+        assert_eq!(decode_key(encode("PRIVATE KEY", &word).as_bytes()).unwrap()[..], word);
         let rsa = decode_key(encode("RSA PRIVATE KEY", &[0x30, 0]).as_bytes()).unwrap();
         assert_eq!(rsa[..], pkcs8::from_rsa(&[0x30, 0]));
         // What stands before it is passed over, as OpenSSL writes the curve, or other programs the chain.
@@ -167,6 +170,11 @@ mod tests {
             (one.repeat(11), "the chain has more than 10 certificates"),
         ] {
             assert_eq!(decode_chain(text.as_bytes()).unwrap_err(), why);
+        }
+        let long = |length: usize| decode_chain(format!("{one}{}", " ".repeat(length - one.len())).as_bytes());
+        assert_eq!(long(LARGEST).unwrap().len(), 1);
+        for length in [LARGEST + 1, LARGEST + 2] {
+            assert_eq!(long(length), Err(format!("the chain has {length} bytes; no more than 102400 are kept")));
         }
         assert_eq!(decode_chain(&[0xff, 0xfe]).unwrap_err(), "the chain is not text");
         assert_eq!(decode_chain(one.repeat(10).as_bytes()).unwrap().len(), 10);

@@ -76,6 +76,12 @@ mod tests {
     }
 
     #[test]
+    fn rfc_8017_a_1_2_numbers_in_their_order_behind_the_version() {
+        let key = from_rsa_numbers(&[vec![0x80], vec![3]]);
+        assert_eq!(key, from_rsa(&[SEQUENCE, 10, INTEGER, 1, 0, INTEGER, 2, 0, 0x80, INTEGER, 1, 3]));
+    }
+
+    #[test]
     fn an_ec_key_is_of_a_curve_that_we_know() {
         let key = |bytes| tlv(SEQUENCE, &[tlv(INTEGER, &[1]), tlv(OCTETS, &vec![1; bytes])].concat());
         assert!(from_ec(&key(32)).unwrap().windows(P256.len()).any(|part| part == P256));

@@ -417,6 +417,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_program_wrote_is_left_to_it() {
+        let of = |kind: u8, version: u8| newer(&framed([kind, version], b"whatever"));
+        for (kind, noun, known) in [(b'C', "certificate", 3), (b'T', "trial", 2), (b'A', "account", 2)] {
+            let begin = format!("({noun} record of version {}, this one knows {known})", known + 1);
+            let said = of(kind, known + 1).unwrap();
+            assert!(said.contains(&begin) && said.contains("install that one again"), "{said}");
+            assert!(of(kind, known + 2).is_some());
+            assert_eq!([of(kind, known), of(kind, known - 1)], [None, None]);
+        }
+        for kind in *b"OSX" {
+            assert_eq!(of(kind, 9), None, "what can be had again, or is none of ours");
+        }
+        let mut damaged = framed([b'C', 9], b"whatever");
+        damaged[5] ^= 1;
+        assert_eq!([newer(&damaged), newer(&[b'C'; 9]), newer(b"")], [None, None, None]);
+    }
+
+    #[test]
     fn a_family_of_a_later_version_is_left_out() {
         let rows = ["ed25519", "rsa"].map(|family| (name("example.org"), family, tried()));
         let advice = ["ed25519", "rsa"].map(|family| (name("example.org"), family, advice()));

@@ -254,7 +254,10 @@ fn names_by_library(bytes: &[u8]) -> Option<Vec<Name>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SanType};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+        PublicKeyData, SanType,
+    };
     use time::OffsetDateTime;
 
     const BEGIN: i64 = 1_790_000_000;
@@ -343,6 +346,36 @@ mod tests {
         says(verdict(&broken, asked, None), "certificate 1 is not issued by certificate 2");
         let nothing = Made { chain: vec![], public_key: vec![] };
         says(verdict(&nothing, asked, None), "there is no certificate");
+    }
+
+    #[test]
+    fn rfc_7633_must_staple_is_status_request_among_the_features() {
+        let key = KeyPair::generate().unwrap();
+        for (features, has) in [
+            (None, false),
+            (Some(STATUS_REQUEST.to_vec()), true),
+            (Some(vec![0x30, 6, 2, 1, 17, 2, 1, 5]), true),
+            (Some(vec![0x30, 3, 2, 1, 17]), false),
+        ] {
+            let mut params = CertificateParams::new(["a.example.org".to_string()]).unwrap();
+            let extension = |content: &Vec<u8>| CustomExtension::from_oid_content(&TLS_FEATURE, content.clone());
+            params.custom_extensions.extend(features.as_ref().map(extension));
+            let held = facts(params.self_signed(&key).unwrap().der(), KeyKind::P256, "ca", moment(BEGIN)).unwrap();
+            assert_eq!((held.must_staple, held.staple_asked), (has, has), "{features:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_5280_4_2_1_1_the_key_of_the_issuer_is_named() {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut issuer = CertificateParams::default();
+        issuer.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 5]);
+        let mut params = CertificateParams::new(["a.example.org".to_string()]).unwrap();
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &Issuer::new(issuer, ca_key)).unwrap();
+        assert_eq!(authority(leaf.der()), [7; 5]);
+        assert_eq!(facts(leaf.der(), KeyKind::P256, "ca", moment(BEGIN)).unwrap().authority, [7; 5]);
+        assert_eq!(authority(b"no certificate"), [0; 0]);
     }
 
     #[test]

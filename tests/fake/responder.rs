@@ -151,8 +151,9 @@ pub enum Signer {
     /// A server's certificate of the same CA.
     NoDelegate,
     OldDelegate,
-    /// Another CA's.
+    /// Another CA's, and that of one that only has the same name.
     OtherDelegate,
+    NamesakeDelegate,
     Other,
 }
 
@@ -235,6 +236,10 @@ impl Inner {
             Signer::NoDelegate => some(self.ca.delegate(ExtendedKeyUsagePurpose::ServerAuth, 2040)),
             Signer::OldDelegate => some(self.ca.delegate(ExtendedKeyUsagePurpose::OcspSigning, 2020)),
             Signer::OtherDelegate => some(self.other.delegate(ExtendedKeyUsagePurpose::OcspSigning, 2040)),
+            Signer::NamesakeDelegate => {
+                let namesake = TestCa { params: self.ca.params.clone(), ..TestCa::new("Test CA") };
+                some(namesake.delegate(ExtendedKeyUsagePurpose::OcspSigning, 2040))
+            }
         };
         let shown = cert.as_ref().unwrap_or(&self.ca.der);
         let signer = match mood.by_name {

@@ -610,8 +610,10 @@ mod tests {
         let (answers, board) = (Answers::default(), board(&mds, &[(&["r.example.org"], NOW.plus(Span::days(1)))]));
         let verdict = |tls: bool, host: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            said(&facade.judge(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) }))
+            let shown = tls.then_some(&mds[0].name).filter(|_| host != "fallback.example");
+            said(&facade.judge(&complete(&text), &Around { tls, shown, ..around(&LOCAL, &answers, &board) }))
         };
+        assert_eq!([verdict(true, "fallback.example"), verdict(true, "other.example")], ["Unready", "back"]);
         assert_eq!(verdict(true, "none.example.org"), "Unready");
         assert_eq!(verdict(true, "r.example.org"), "back");
         assert_eq!([verdict(false, "none.example.org"), verdict(false, "r.example.org")], ["back", "back"]);
@@ -624,15 +626,22 @@ mod tests {
         let later = NOW.plus(Span::days(1));
         let facade = Facade::new(&config(mds.clone(), Vec::new(), tcp(8000)));
         let answers = Answers::default();
-        let told = |tls: bool, host: &str, until: Unix| {
+        let told = |shown: Option<usize>, host: &str, until: Unix| {
+            let shown = shown.map(|at| &mds[at].name);
             let board = board(&mds, &[(&["p.example.org"], until), (&["t.example.org"], until)]);
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            facade.hsts(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) })
+            facade.hsts(&complete(&text), &Around { tls: true, shown, ..around(&LOCAL, &answers, &board) })
         };
-        assert!(told(true, "P.example.org:443", later));
-        assert!(!told(false, "p.example.org", later), "the words of http count for nothing");
-        assert!(!told(true, "p.example.org", NOW), "its certificate has expired");
-        assert!(!told(true, "t.example.org", later) && !told(true, "other.example.org", later));
+        assert_eq!(told(Some(0), "P.example.org:443", later), Hsts::Add);
+        assert_eq!(
+            told(None, "p.example.org", later),
+            Hsts::Never,
+            "the words of http, or under a fallback, count for nothing"
+        );
+        assert_eq!(told(Some(0), "p.example.org", NOW), Hsts::Never, "its certificate has expired");
+        assert_eq!(told(Some(1), "p.example.org", later), Hsts::Never, "another's certificate was shown");
+        assert_eq!(told(Some(1), "t.example.org", later), Hsts::Theirs);
+        assert_eq!(told(Some(0), "other.example.org", later), Hsts::Never);
     }
 
     #[test]

@@ -133,7 +133,12 @@ impl Server {
     }
 
     fn get(&self, host: &str, path: &str) -> String {
-        let mut tls = self.tls(&Client::of(host)).unwrap();
+        self.ask(host, host, path)
+    }
+
+    /// In a handshake for the one a request for the other.
+    fn ask(&self, sni: &str, host: &str, path: &str) -> String {
+        let mut tls = self.tls(&Client::of(sni)).unwrap();
         write!(tls, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         tls.read_to_string(&mut text).unwrap();
@@ -346,6 +351,10 @@ fn md_702_005_before_there_is_a_certificate() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
     assert!(!answer.contains("Strict-Transport-Security"), "{answer}");
     assert!(server.get(A, "/.httpd/certificate-status").starts_with("HTTP/1.1 200"), "its status can be looked at");
+    for host in ["192.0.2.7", "other.example"] {
+        assert!(server.ask(A, host, "/").starts_with("HTTP/1.1 503"), "{host}");
+        assert!(server.get(host, "/").starts_with("HTTP/1.1 503"), "{host}");
+    }
     // Other names, another one.
     server.face(config(vec![md(&[A])]));
     assert_eq!(names_of(&leaf(&server.tls(&Client::of(A)).unwrap())), [A]);
@@ -390,6 +399,19 @@ fn md_502_109_md_502_110_hsts_is_said_over_https_where_it_can_be_kept() {
         Held { not_before: now().minus(Span::days(90)), not_after: now().minus(Span::hours(1)), ..held(&[A]) };
     server.board.post(vec![report(&one, Some(Held { since: expired.not_before, ..expired }))]);
     assert_eq!(hsts(A, "/"), None, "an expired one");
+    assert_eq!(hsts(A, "/theirs"), None, "nor does the web UI say it");
+    assert_eq!(hsts("other.example", "/theirs"), None, "nor of a host whose certificate this is not");
+    // Nor where the handshake was about another one than the request.
+    let two = Md { require_https: RequireHttps::Permanent, ..md(&[B]) };
+    server.face(Config { base: base.clone(), ..config(vec![one.clone(), two.clone()]) });
+    server.show(B, &[(KeyKind::P256, pair(KeyKind::P256, &[B]))]);
+    server.board.post(vec![report(&one, Some(held(&[A]))), report(&two, Some(held(&[B])))]);
+    assert_eq!(hsts(A, "/").as_deref(), Some("max-age=15768000"));
+    assert_eq!(hsts(B, "/").as_deref(), Some("max-age=15768000"));
+    for path in ["/", "/theirs"] {
+        let answer = server.ask(B, A, path);
+        assert!(answer.starts_with("HTTP/1.1 200") && !answer.to_ascii_lowercase().contains("strict-"), "{answer}");
+    }
     drop(back);
 }
 
@@ -416,6 +438,13 @@ fn md_702_040_md_702_044_a_ca_s_own_handshake_gets_the_answer_and_nothing_else()
     // A client that speaks something else as well gets what it prefers least, but no error.
     let both = Client { alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()], ..Client::of(A) };
     assert_eq!(server.tls(&both).unwrap().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert!(server.tls(&Client::of(A).speaking("http/1.0")).is_ok());
+    // Under a challenge's certificate nothing is served, whatever else the client speaks.
+    server.answers.put_for(&name(A), key_authorization);
+    let mixed = Client { alpn: vec![b"http/1.1".to_vec(), b"acme-tls/1".to_vec()], ..Client::of(A) };
+    let mut tls = server.tls(&mixed).unwrap();
+    assert_eq!(tls.conn.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+    assert_eq!(tls.read(&mut [0; 1]).unwrap(), 0);
 }
 
 /// RFC 8737 §3: one name, and the digest in a critical extension.
@@ -473,6 +502,12 @@ fn the_back_end_learns_who_asked_and_how() {
     }
 }
 
+/// A ClientHello of TLS 1.1 with one suite and no extensions.
+const TLS_1_1: &[u8] = &[
+    22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 0, 0, 2, 0xc0, 0x13, 1, 0,
+];
+
 #[test]
 fn tls_that_is_not_a_ca_s_is_passed_through_untouched() {
     // The web UI's own TLS, with its own certificate.
@@ -493,6 +528,23 @@ fn tls_that_is_not_a_ca_s_is_passed_through_untouched() {
     front.answers.put_for(&name(A), "token.thumbprint");
     let ca = front.tls(&Client::of(A).speaking("acme-tls/1")).unwrap();
     check_answer(&leaf(&ca), A, "token.thumbprint");
+    // What we are too new for is the web UI's to judge: it gets the same bytes, and this one says what it thinks of them.
+    let mut old = front.tcp();
+    old.write_all(TLS_1_1).unwrap();
+    let mut alert = vec![];
+    let _ = old.read_to_end(&mut alert);
+    let mut direct = ui.tcp();
+    direct.write_all(TLS_1_1).unwrap();
+    let mut same = vec![];
+    let _ = direct.read_to_end(&mut same);
+    assert!(alert.starts_with(&[21, 3]) && alert == same, "{alert:?}, and without us {same:?}");
+    let heard = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let way = Way { to: Backend::Tcp(heard.local_addr().unwrap().to_string()), header: ProxyProtocol::Off };
+    front.face(Config { base: Site { passthrough: Some(way), ..Site::default() }, ..config(vec![md(&[A])]) });
+    front.tcp().write_all(TLS_1_1).unwrap();
+    let mut bytes = vec![];
+    heard.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, TLS_1_1);
     // What is no TLS ends here.
     let mut noise = front.tcp();
     noise.write_all(b"GET / HTTP/1.1\r\nHost: a.example.org\r\n\r\n").unwrap();

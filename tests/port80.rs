@@ -462,6 +462,12 @@ fn the_newest_connection_waits_for_a_seat() {
     waiting.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     waiting.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(waiting.read(&mut [0]).is_err(), "both seats are taken by those whom we serve");
+    // Challenges need no seat, and their words may come later than they do.
+    let path = format!("/.well-known/acme-challenge/{TOKEN}");
+    let mut late = server.connect();
+    assert!(server.get(&path).ends_with(ANSWER));
+    write!(late, "GET {path} HTTP/1.1\r\nHost: r.example.org\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(to_the_end(&mut late).ends_with(ANSWER));
     go.send(()).unwrap();
     waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(status(&one(&mut waiting).0), "200");
@@ -513,16 +519,86 @@ fn the_silent_make_room_and_a_host_has_its_share() {
         asked(&back, count + 1);
     }
     assert_eq!(server.connect().read(&mut [0]).unwrap_or_default(), 0, "refused");
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 0))).unwrap();
-    rustix::net::connect(&socket, &server.addr).unwrap();
-    let mut elsewhere = TcpStream::from(socket);
-    elsewhere.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    assert_eq!(status(&one(&mut elsewhere).0), "200");
+    comes(&server, 9);
     (0..3).for_each(|_| go.send(()).unwrap());
     for stream in &mut busy {
         assert_eq!(stream.read(&mut [0]).unwrap(), 1);
     }
+}
+
+/// One from another host, who is served.
+fn comes(server: &Server, host: u8) -> TcpStream {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).unwrap();
+    rustix::net::connect(&socket, &server.addr).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert_eq!(status(&one(&mut stream).0), "200");
+    stream
+}
+
+/// In the middle of an exchange, too: with a body that does not come, a response that is not read, a tunnel in which
+/// nothing moves.
+#[test]
+fn who_keeps_an_exchange_waiting_makes_room() {
+    let (say, heard) = mpsc::channel();
+    let say = std::sync::Mutex::new(say);
+    let back = Back::new(move |mut stream| {
+        let asked = head(&mut stream);
+        if asked.starts_with("POST") {
+            let mut piece = [0; 4];
+            while stream.read_exact(&mut piece).is_ok() {
+                say.lock().unwrap().send(piece).unwrap();
+            }
+        } else if asked.contains("/large") {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+            stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+            while stream.write_all(&[0; 50_000]).is_ok() {}
+            say.lock().unwrap().send(*b"full").unwrap();
+            loop {
+                std::thread::park();
+            }
+        } else if asked.contains("/ws") {
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").unwrap();
+            loop {
+                std::thread::park();
+            }
+        } else {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let limits = Limits { connections: 3, per_host: 3, ..Limits::default() };
+    let server = Server::with(back.backend(), limits, listen(Ipv4Addr::LOCALHOST, 0));
+    let opens = |text: &str| {
+        let mut stream = server.connect();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let ends = |mut stream: TcpStream| {
+        let end = std::io::copy(&mut stream, &mut std::io::sink()).map_err(|why| why.kind());
+        assert_ne!(end, Err(std::io::ErrorKind::WouldBlock), "it sits there still");
+    };
+    let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
+    let slow = opens(post);
+    let large = opens("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut tunnel = opens("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(status(&head(&mut tunnel)), "101");
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(*b"full"));
+    // The other side of a tunnel may have ended.
+    tunnel.shutdown(Shutdown::Write).unwrap();
+    let _came = [9, 10, 11].map(|host| comes(&server, host));
+    [slow, large, tunnel].into_iter().for_each(ends);
+    // Each piece of a body begins the wait anew.
+    let (mut first, second) = (opens(post), opens(post));
+    for mut stream in [&first, &second, &first] {
+        stream.write_all(b"abcd").unwrap();
+        assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(*b"abcd"));
+    }
+    comes(&server, 12);
+    ends(second);
+    first.write_all(b"efgh").unwrap();
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(*b"efgh"));
 }
 
 // The back end.
@@ -782,6 +858,10 @@ fn expect_100_continue() {
     let (_, body) = one(&mut stream);
     assert!(body.ends_with("\r\n\r\nbody"), "{body}");
     assert_eq!(field(&body, "expect"), None);
+    // HTTP/1.0 knows nothing of it (RFC 9110 §10.1.1).
+    let mut old = server.connect();
+    old.write_all(b"POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody").unwrap();
+    assert_eq!(status(&to_the_end(&mut old)), "200");
 }
 
 #[test]

@@ -9,9 +9,11 @@ use edgemd::doors::front::{Front, Shared};
 use edgemd::doors::keys;
 use edgemd::words::answers::Answers;
 use edgemd::words::board::Board;
+use edgemd::words::cert::KeyKind;
 use edgemd::words::config::{Backend, Config, Listen, Md, ProxyProtocol, Site, Way};
 use edgemd::words::fault::Place;
 use edgemd::words::name::{Labels, Name};
+use edgemd::words::time::Span;
 use harness::cert;
 use smol::LocalExecutor;
 use std::io::{Read, Write};
@@ -288,8 +290,11 @@ fn front(back: u16) -> [SocketAddr; 2] {
         let base = Site { proxy: Some(way), ..Site::default() };
         // Somebody's certificate for who asks for other hosts.
         let name = Name::parse("md.example", Labels::One).unwrap();
-        let md = Md::plain(name, Place { file: "f".into(), line: 1, column: 1 });
+        let md = Md::plain(name.clone(), Place { file: "f".into(), line: 1, column: 1 });
         front.face(&Config { base, mds: vec![md], ..Config::default() });
+        let now = edgemd::doors::clock::wall().unwrap();
+        let pair = keys::self_signed(std::slice::from_ref(&name), now, now.plus(Span::days(9))).unwrap();
+        shelf.put(&name, &[(KeyKind::P256, pair)]).unwrap();
         shelf.open();
         let bound = front.bound();
         say.send([bound[0], bound[1]]).unwrap();

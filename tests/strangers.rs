@@ -86,6 +86,71 @@ fn ten_thousand_strangers() {
     }
 }
 
+/// Those who come with a request that goes to the back end, and then keep it waiting.
+#[test]
+fn slow_guests_of_the_back_end() {
+    let ca = Ca::start(&Knobs { authz_reuse: Some(0), ..Knobs::default() });
+    let mut device = Device::new(&ca);
+    device.set("MDPortMap", format!("http:{} https:{}", ca.http.number(), ca.tls.number()));
+    device.set("MaxConnections", SEATS.to_string());
+    let ui = slow_site();
+    device.start_with(&format!(
+        "<MDomainSet {HTTP}>\nMDCAChallenges http-01\n</MDomainSet>\n\
+         <MDomainSet {TLS}>\nMDCAChallenges tls-alpn-01\n</MDomainSet>\n\
+         <VirtualHost *:{0} *:{1}>\nServerName {TLS}\nProxyPass / http://127.0.0.1:{ui}/\n</VirtualHost>\n",
+        ca.tls.number(),
+        ca.http.number(),
+    ));
+    device.complete(HTTP);
+    device.complete(TLS);
+    let place = place(&ca, &device);
+    place.ask().expect("answers");
+    // As many from each as it may have.
+    let home = |number: usize| Ipv4Addr::new(127, 0, 0, 2 + u8::try_from(number / 64).expect("a few"));
+    let (rss, open) = (place.rss(), place.descriptors());
+    let siege = place.siege((320, 2000), Home::Back(&home), || {
+        for name in [HTTP, TLS] {
+            until("a renewal under siege", SOON, || {
+                (device.run(&["renew", "--force", name]).code == Some(0)).then_some(())
+            });
+        }
+    });
+    println!(
+        "320 slow guests, {} opened in all: a question waits {:?} at most (sent away {} times; the machine itself {:?}), {} \
+         descriptors, RSS {rss} KiB before and {} at most",
+        siege.opened, siege.slowest, siege.again, siege.lag, siege.descriptors, siege.rss
+    );
+    siege.is_answered_in_time();
+    assert!(siege.descriptors > open + SEATS + 16, "they had no connections to the back end: {}", siege.descriptors);
+}
+
+/// What is large is larger than what the kernel keeps of it, and whoever wants another protocol gets one.
+fn slow_site() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    let serve = |mut stream: TcpStream| {
+        let mut head = [0; 5];
+        let said: &[u8] = match stream.read_exact(&mut head).map(|()| &head) {
+            Ok(b"GET /") => b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n",
+            Ok(b"HEAD ") => b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            _ => b"",
+        };
+        let mut alive = stream.write_all(said).is_ok();
+        while alive && head == *b"GET /" {
+            alive = stream.write_all(&[0; 10_000]).is_ok();
+        }
+        let _ = io::copy(&mut stream, &mut io::sink());
+    };
+    let serve = move || {
+        for stream in socket.incoming().flatten() {
+            let small = thread::Builder::new().stack_size(64 * 1024);
+            small.spawn(move || serve(stream)).expect("a thread");
+        }
+    };
+    thread::spawn(serve);
+    port
+}
+
 #[test]
 fn ten_thousand_at_the_control_socket() {
     let count = descriptors(10_000);
@@ -161,6 +226,8 @@ fn descriptors(wanted: usize) -> usize {
 enum Home<'a> {
     /// From the Internet: where the one of this number lives.
     Net(&'a (dyn Fn(usize) -> Ipv4Addr + Sync)),
+    /// The same, of those who want something from the back end.
+    Back(&'a (dyn Fn(usize) -> Ipv4Addr + Sync)),
     /// From this machine, where they may ask the daemon.
     Control,
 }
@@ -285,11 +352,16 @@ impl Place {
                     None => {
                         *stranger = match home {
                             Home::Net(home) => self.stranger(number, home(number)).ok(),
+                            Home::Back(home) => self.guest(number, home(number)).ok(),
                             Home::Control => self.asker(number).ok(),
                         };
                         opened.fetch_add(1, Ordering::SeqCst);
                     }
                 }
+            }
+            if matches!(home, Home::Back(_)) {
+                // Theirs is a slow body, no fast one in small pieces.
+                thread::sleep(Duration::from_millis(100));
             }
         }
     }
@@ -340,15 +412,31 @@ impl Place {
             10 => (self.tls, [&[22, 3, 1, 0xff, 0xff][..], &[1; 20_000]].concat(), false),
             _ => (self.tls, [22, 3, 1, 0, 0].repeat(2000), true),
         };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        rustix::net::bind(&socket, &SocketAddr::from((home, 0)))?;
-        match rustix::net::connect(&socket, &to) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {
-                Ok(Stranger { stream: Box::new(TcpStream::from(socket)), words, slow })
-            }
-            Err(why) => Err(why.into()),
+        stranger(to, home, words, slow)
+    }
+
+    /// Of three kinds: a body that does not come, or slowly; a tunnel in which nothing moves; and, so that the kernel has
+    /// room for what they don't read, few with a large response.
+    fn guest(&self, number: usize, home: Ipv4Addr) -> io::Result<Stranger> {
+        let (line, fields, slow) = match number % 32 {
+            0 => ("GET /", "", false),
+            1..16 => ("HEAD /", "Connection: upgrade\r\nUpgrade: x\r\n", false),
+            kind => ("POST /", "Content-Length: 100000000\r\n", kind < 24),
+        };
+        let head = format!("{line} HTTP/1.1\r\nHost: {TLS}\r\n{fields}\r\n");
+        stranger(self.http, home, head.into_bytes(), slow)
+    }
+}
+
+fn stranger(to: SocketAddr, home: Ipv4Addr, words: Vec<u8>, slow: bool) -> io::Result<Stranger> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddr::from((home, 0)))?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {
+            Ok(Stranger { stream: Box::new(TcpStream::from(socket)), words, slow })
         }
+        Err(why) => Err(why.into()),
     }
 }
 

@@ -20,7 +20,7 @@ use async_io::{Async, Timer};
 use backend::Names;
 use conn::{Desk, Sides, at_once, serve};
 use core::cell::{Cell, RefCell};
-use core::future::poll_fn;
+use core::future::{pending, poll_fn};
 use core::task::Poll;
 pub use passed::Passed;
 use rustix::io::Errno;
@@ -242,13 +242,21 @@ fn socket(addr: SocketAddr) -> Result<TcpListener, Errno> {
 
 async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: Weak<Async<TcpListener>>, tls: bool) {
     const PAUSE: Span = Span::millis(250);
+    let mut standing: Vec<Task<()>> = Vec::new();
     loop {
         let Some(came) = socket.upgrade().map(|socket| accept_now(&socket)) else { return };
         match came {
             Ok(stream) => {
                 let mut inlet = Inlet::default();
                 if tls || !at_once(&desk, &stream, &mut inlet) {
-                    seat(&executor, &desk, stream, tls, inlet).await;
+                    let mut coming = Box::pin(seat(executor.clone(), desk.clone(), stream, tls, inlet));
+                    if smol::future::poll_once(&mut coming).await.is_none() {
+                        standing.retain(|one| !one.is_finished());
+                        if standing.len() >= STANDING {
+                            drop(standing.remove(0));
+                        }
+                        standing.push(executor.spawn(coming));
+                    }
                 }
                 // Those who have been here for longer come first, and those who are sent away go.
                 smol::future::yield_now().await;
@@ -268,13 +276,22 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
     }
 }
 
-/// Gives it a task of its own, as soon as there is a seat.
-async fn seat(executor: &LocalExecutor<'static>, desk: &Rc<Desk>, stream: TcpStream, tls: bool, inlet: Inlet) {
+/// How many at a listener may stand while all sit who are served; one more, and the first one of them leaves.
+const STANDING: usize = 16;
+
+/// Gives it a task of its own, as soon as there is a seat. What can be answered at once needs none.
+async fn seat(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, stream: TcpStream, tls: bool, mut inlet: Inlet) {
     let Some(sides) = Sides::of(&stream, tls) else { return };
-    let Some(seat) = desk.seats.take(sides.peer.ip()).await else { return };
     // Heads and pieces of bodies are writes of their own: none shall wait for the other side.
     let _ = stream.set_nodelay(true);
     let Ok(mut stream) = Async::new_nonblocking(stream) else { return };
+    let stands = async {
+        match !tls && stream.readable().await.is_ok() && at_once(&desk, stream.get_ref(), &mut inlet) {
+            true => None,
+            false => pending().await,
+        }
+    };
+    let Some(seat) = smol::future::or(desk.seats.take(sides.peer.ip()), stands).await else { return };
     let (desk, chair) = (desk.clone(), seat.chair());
     chair.hold(executor.spawn(async move {
         match tls {

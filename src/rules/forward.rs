@@ -2,7 +2,7 @@
 //! (RFC 9110 §7.6.1) end here, and the back end learns who asked.
 
 use crate::rules::http1::Head;
-use crate::rules::redirect::HSTS;
+use crate::rules::redirect::{HSTS, Hsts};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -16,8 +16,7 @@ pub struct Client {
     pub addr: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Whether it shall remember that this host is https.
-    pub hsts: bool,
+    pub hsts: Hsts,
 }
 
 /// How long a body is, once the message with it is on its way.
@@ -33,7 +32,7 @@ pub enum Body {
 pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request<()> {
     let (mut parts, ()) = request.into_parts();
     let fields = &mut parts.headers;
-    let upgrade = fields.get(UPGRADE).cloned().filter(|_| upgrades(fields) && !head.body);
+    let upgrade = fields.get(UPGRADE).cloned().filter(|_| upgrades(fields) && !head.body && head.minor == 1);
     let host = match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => fields.get(HOST).cloned(),
@@ -41,6 +40,10 @@ pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request
     let host = host.unwrap_or(HeaderValue::from_static("localhost"));
     end_of_connection(fields);
     fields.remove(EXPECT);
+    let claimed: Vec<HeaderName> = fields.keys().filter(|name| claims(name)).cloned().collect();
+    for name in claimed {
+        fields.remove(name);
+    }
     if let Some(upgrade) = upgrade {
         fields.insert(UPGRADE, upgrade);
         fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -67,8 +70,8 @@ pub fn request(request: Request<()>, head: &Head<'_>, client: Client) -> Request
 }
 
 /// The response as the client gets it; `body` is how the library read it, `close` whether the connection ends with it,
-/// `hsts` whether the client shall remember that this host is https, if the back end has not said so itself.
-pub fn response(response: Response<()>, body: Body, close: bool, hsts: bool) -> Response<()> {
+/// `hsts` whether the client shall remember that this host is https.
+pub fn response(response: Response<()>, body: Body, close: bool, hsts: Hsts) -> Response<()> {
     let (mut parts, ()) = response.into_parts();
     let fields = &mut parts.headers;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -91,8 +94,12 @@ pub fn response(response: Response<()>, body: Body, close: bool, hsts: bool) -> 
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    if hsts {
-        parts.headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
+    match hsts {
+        Hsts::Never => _ = parts.headers.remove(STRICT_TRANSPORT_SECURITY),
+        Hsts::Theirs => {}
+        Hsts::Add => {
+            parts.headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
+        }
     }
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, ())
@@ -134,8 +141,14 @@ fn end_of_connection(fields: &mut HeaderMap) {
     }
 }
 
-/// Who asked, in both spellings (RFC 7239 §4). What a stranger says of himself in them goes: nobody before us can be
-/// trusted.
+/// What a stranger says of himself goes, because nobody before us can be trusted: in each spelling that a back end may take
+/// for ours, which for CGI are those with `_`; and so does what CGI takes for the server's own proxy.
+fn claims(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    name.starts_with("x-forwarded-") || ["forwarded", "x-real-ip", "proxy"].contains(&&*name)
+}
+
+/// Who asked, in both spellings (RFC 7239 §4).
 fn add_client(fields: &mut HeaderMap, client: Client, host: &HeaderValue) {
     let addr = client.addr.to_canonical();
     let spelt = if addr.is_ipv6() { format!("\"[{addr}]\"") } else { addr.to_string() };
@@ -159,7 +172,7 @@ mod tests {
         let Reading::Complete(head) = http1::read(text.as_bytes()) else { panic!("{text}") };
         let mut reply = ureq_proto::server::Reply::new().unwrap();
         let (_, asked) = reply.try_request(text.as_bytes()).unwrap();
-        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http", hsts: false };
+        let client = Client { addr: "192.0.2.7".parse().unwrap(), scheme: "http", hsts: Hsts::Never };
         let out = request(asked.unwrap(), &head, client);
         let mut lines = vec![format!("{} {}", out.method(), out.uri())];
         let mut fields: Vec<String> =
@@ -199,6 +212,8 @@ mod tests {
         let lines = sent("GET /ws HTTP/1.1\r\nHost: r.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
         assert!(lines.contains(&"connection: upgrade".to_owned()), "{lines:?}");
         assert!(lines.contains(&"upgrade: websocket".to_owned()), "{lines:?}");
+        let old = sent("GET /ws HTTP/1.0\r\nHost: r.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!(old.get(1..).unwrap(), HOST_LINES, "HTTP/1.0 has none (RFC 9110 §7.8)");
     }
 
     #[test]
@@ -220,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_added_to_those_named_before() {
+    fn what_a_stranger_says_of_himself_goes() {
         let lines = sent(
             "GET / HTTP/1.1\r\nHost: r.example\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 198.51.100.2\r\n\
-             X-Forwarded-Proto: https\r\nForwarded: for=198.51.100.3\r\n\r\n",
+             X-Forwarded-Proto: https\r\nForwarded: for=198.51.100.3\r\nX_Forwarded_For: 198.51.100.4\r\n\
+             x-forwarded_proto: https\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Ssl: on\r\nX-Real-IP: 198.51.100.5\r\n\
+             X_Real_Ip: 198.51.100.6\r\nProxy: http://198.51.100.7/\r\n\r\n",
         );
-        assert!(lines.contains(&"x-forwarded-for: 192.0.2.7".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"forwarded: for=192.0.2.7;host=\"r.example\";proto=http".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"x-forwarded-proto: http".to_owned()), "{lines:?}");
+        assert_eq!(lines.get(1..).unwrap(), HOST_LINES);
     }
 
     #[test]
@@ -237,7 +252,7 @@ mod tests {
             for (name, value) in fields {
                 builder = builder.header(*name, *value);
             }
-            let out = response(builder.body(()).unwrap(), body, close, false);
+            let out = response(builder.body(()).unwrap(), body, close, Hsts::Never);
             let mut lines: Vec<String> =
                 out.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             lines.sort();
@@ -251,6 +266,8 @@ mod tests {
         assert_eq!(made(&[("Content-Length", "5")], Body::Open, false), "", "it ends with its connection");
         assert_eq!(made(&[("Transfer-Encoding", "chunked")], Body::Length(5), false), "");
         assert_eq!(made(&[("Connection", "close")], Body::Open, true), "connection: close");
+        // Over http, too (RFC 6797 §7.2).
+        assert_eq!(made(&[("Strict-Transport-Security", "max-age=1")], Body::Open, false), "");
         // What HEAD says of the body that GET would have.
         assert_eq!(made(&[("Content-Length", "5")], Body::None, false), "content-length: 5");
     }

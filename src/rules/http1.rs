@@ -3,19 +3,22 @@
 //! The order of the verdicts: over http challenge, redirect to https, status of the certificate, back end, 404; over https
 //! status of the certificate, 503 while there is none, back end, 404.
 
-use crate::rules::redirect::{self, Moved};
+use crate::rules::redirect::{self, Hsts, Moved};
 use crate::rules::status;
 use crate::words::answers::Answers;
 use crate::words::board::{Board, Report};
 use crate::words::config::{Challenge, Config, Md, RequireHttps, Site, Way};
+use crate::words::name::Name;
 use crate::words::sorted::Map;
 use crate::words::time::Unix;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The longest head that is read.
 pub const HEAD_MAX: usize = 8192;
 /// The most header lines in it.
 const LINES_MAX: usize = 64;
+const TOO_LONG: &str = "the head of the request is over 8 KiB";
+const TOO_MANY: &str = "the request has more than 64 header lines";
 /// The longest token of a challenge; longer ones are nobody's.
 const TOKEN_MAX: usize = 128;
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -47,8 +50,8 @@ pub enum Reading<'a> {
     More,
     /// 400, and why.
     Malformed(&'static str),
-    /// 431.
-    TooLarge,
+    /// 431, and why.
+    TooLarge(&'static str),
 }
 
 /// Reads a head from the start of a connection's bytes.
@@ -60,7 +63,8 @@ pub fn read(bytes: &[u8]) -> Reading<'_> {
             head(&request, length).map_or_else(Reading::Malformed, Reading::Complete)
         }
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_MAX => Reading::More,
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => Reading::TooLarge,
+        Ok(_) => Reading::TooLarge(TOO_LONG),
+        Err(httparse::Error::TooManyHeaders) => Reading::TooLarge(TOO_MANY),
         Err(httparse::Error::Version) => Reading::Malformed("this is neither HTTP/1.0 nor HTTP/1.1"),
         Err(_) => Reading::Malformed("this is no HTTP request"),
     }
@@ -76,6 +80,9 @@ fn head<'a>(request: &httparse::Request<'_, 'a>, length: usize) -> Result<Head<'
     }
     if seen.host.is_none() && minor == 1 {
         return Err("an HTTP/1.1 request needs a Host");
+    }
+    if !seen.host.is_none_or(is_host) {
+        return Err("the Host is neither a name nor an address");
     }
     if seen.chunked && (seen.length.is_some() || minor == 0) {
         return Err("the length of the body is ambiguous");
@@ -150,10 +157,31 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at_checked(end).ok_or(NONE)?;
-    if host.is_empty() || host.contains('@') {
+    if host.is_empty() || !is_host(host) {
         return Err(NONE);
     }
     Ok((Some(host), if path.is_empty() { "/" } else { path }))
+}
+
+/// Whether this is a host with or without a port (RFC 9112 §3.2), of the characters that one can have (RFC 3986 §3.2.2).
+fn is_host(text: &str) -> bool {
+    let (good, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (name, port) = text.split_at_checked(text.find(':').unwrap_or(text.len())).unwrap_or_default();
+            let mut hex = 0;
+            let one = |byte: u8| {
+                if hex > 0 {
+                    hex -= 1;
+                    return byte.is_ascii_hexdigit();
+                }
+                hex = if byte == b'%' { 2 } else { 0 };
+                hex > 0 || byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+            };
+            (name.bytes().all(one) && hex == 0, port)
+        }
+    };
+    good && (port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit())))
 }
 
 /// `host`, of `host:port` or `[v6]:port`; brackets and a final dot are no part of it.
@@ -191,6 +219,8 @@ struct Known {
 pub struct Around<'a> {
     /// Whether the request came over https.
     pub tls: bool,
+    /// The MD whose certificate was shown then; `None` is a fallback.
+    pub shown: Option<&'a Name>,
     /// Where the request came in.
     pub local: &'a dyn Fn() -> SocketAddr,
     /// The wall clock, believable or not.
@@ -264,18 +294,25 @@ impl Facade {
                 return Verdict::Unready;
             }
         }
+        if around.tls && around.shown.is_none() {
+            return Verdict::Unready;
+        }
         let way = self.site(&host, around.local).proxy.as_ref();
         way.map_or(Verdict::NotFound, Verdict::Backend)
     }
 
     /// Whether a client that came over https shall remember to do so again: never while it had to be shown a certificate
-    /// that it can't accept for good.
-    pub fn hsts(&self, head: &Head<'_>, around: &Around<'_>) -> bool {
+    /// that it can't accept for good, or another host's.
+    pub fn hsts(&self, head: &Head<'_>, around: &Around<'_>) -> Hsts {
         let host = head.host.map(normal).unwrap_or_default();
-        let permanent = self.known(&host).filter(|known| known.https == RequireHttps::Permanent);
+        let (Some(known), Some(shown)) = (self.known(&host), around.shown) else { return Hsts::Never };
         let now = (around.clock)();
-        let welcome = |report: &Report| redirect::welcomes(report, &host, now);
-        around.tls && permanent.and_then(|known| report(around.board, known, &host, welcome)) == Some(true)
+        let welcome = |report: &Report| report.md.name == *shown && redirect::welcomes(report, &host, now);
+        match report(around.board, known, &host, welcome) {
+            Some(true) if known.https == RequireHttps::Permanent => Hsts::Add,
+            Some(true) => Hsts::Theirs,
+            _ => Hsts::Never,
+        }
     }
 
     /// Whether TLS of some site is passed through, untouched.
@@ -363,14 +400,10 @@ pub fn fuzz(bytes: &[u8]) {
         assert_eq!(read(short), Reading::More);
         let local = || SocketAddr::from(([127, 0, 0, 1], 80));
         let (answers, board) = (Answers::default(), Board::default());
-        let around = Around {
-            tls: bytes.len().is_multiple_of(2),
-            local: &local,
-            clock: || None,
-            answers: &answers,
-            board: &board,
-        };
-        assert_eq!(Facade::default().judge(&head, &around), Verdict::NotFound);
+        let tls = bytes.len().is_multiple_of(2);
+        let around = Around { tls, shown: None, local: &local, clock: || None, answers: &answers, board: &board };
+        let verdict = if tls { Verdict::Unready } else { Verdict::NotFound };
+        assert_eq!(Facade::default().judge(&head, &around), verdict);
         if let Some(moved) = redirect::moved(RequireHttps::Permanent, head.method, "r.example", head.path) {
             let line = moved.field.strip_suffix("\r\n").expect("it is a line");
             assert!(!line.chars().any(|c| c.is_ascii_control()), "{line:?}");
@@ -385,7 +418,7 @@ mod tests {
     use crate::words::cert::Held;
     use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
-    use crate::words::name::{Labels, Name};
+    use crate::words::name::Labels;
     use crate::words::time::Span;
     use std::sync::Arc;
 
@@ -426,7 +459,7 @@ mod tests {
     const LOCAL: fn() -> SocketAddr = || SocketAddr::from(([192, 0, 2, 1], 80));
 
     fn around<'a>(local: &'a dyn Fn() -> SocketAddr, answers: &'a Answers, board: &'a Board) -> Around<'a> {
-        Around { tls: false, local, clock: || Some(NOW), answers, board }
+        Around { tls: false, shown: None, local, clock: || Some(NOW), answers, board }
     }
 
     /// The verdict where there are no answers and no certificates.
@@ -503,8 +536,6 @@ mod tests {
             ("GET", "/", "wild.example.org", "back"),
             ("GET", "/", "a.b.wild.example.org", "back"),
             ("GET", "/", ".wild.example.org", "back"),
-            ("GET", "/", "a@evil.example/.wild.example.org", "back"),
-            ("GET", "/", "evil.example?.wild.example.org", "back"),
             ("GET", "/", "*.wild.example.org", "back"),
             ("GET", "/", "", "back"),
             ("GET", "/", "off.example.org", "back"),
@@ -579,8 +610,10 @@ mod tests {
         let (answers, board) = (Answers::default(), board(&mds, &[(&["r.example.org"], NOW.plus(Span::days(1)))]));
         let verdict = |tls: bool, host: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            said(&facade.judge(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) }))
+            let shown = tls.then_some(&mds[0].name).filter(|_| host != "fallback.example");
+            said(&facade.judge(&complete(&text), &Around { tls, shown, ..around(&LOCAL, &answers, &board) }))
         };
+        assert_eq!([verdict(true, "fallback.example"), verdict(true, "other.example")], ["Unready", "back"]);
         assert_eq!(verdict(true, "none.example.org"), "Unready");
         assert_eq!(verdict(true, "r.example.org"), "back");
         assert_eq!([verdict(false, "none.example.org"), verdict(false, "r.example.org")], ["back", "back"]);
@@ -593,15 +626,22 @@ mod tests {
         let later = NOW.plus(Span::days(1));
         let facade = Facade::new(&config(mds.clone(), Vec::new(), tcp(8000)));
         let answers = Answers::default();
-        let told = |tls: bool, host: &str, until: Unix| {
+        let told = |shown: Option<usize>, host: &str, until: Unix| {
+            let shown = shown.map(|at| &mds[at].name);
             let board = board(&mds, &[(&["p.example.org"], until), (&["t.example.org"], until)]);
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            facade.hsts(&complete(&text), &Around { tls, ..around(&LOCAL, &answers, &board) })
+            facade.hsts(&complete(&text), &Around { tls: true, shown, ..around(&LOCAL, &answers, &board) })
         };
-        assert!(told(true, "P.example.org:443", later));
-        assert!(!told(false, "p.example.org", later), "the words of http count for nothing");
-        assert!(!told(true, "p.example.org", NOW), "its certificate has expired");
-        assert!(!told(true, "t.example.org", later) && !told(true, "other.example.org", later));
+        assert_eq!(told(Some(0), "P.example.org:443", later), Hsts::Add);
+        assert_eq!(
+            told(None, "p.example.org", later),
+            Hsts::Never,
+            "the words of http, or under a fallback, count for nothing"
+        );
+        assert_eq!(told(Some(0), "p.example.org", NOW), Hsts::Never, "its certificate has expired");
+        assert_eq!(told(Some(1), "p.example.org", later), Hsts::Never, "another's certificate was shown");
+        assert_eq!(told(Some(1), "t.example.org", later), Hsts::Theirs);
+        assert_eq!(told(Some(0), "other.example.org", later), Hsts::Never);
     }
 
     #[test]
@@ -762,6 +802,46 @@ mod tests {
     }
 
     #[test]
+    fn md_502_109_a_host_is_a_name_or_an_address() {
+        for (host, good) in [
+            ("r.example", true),
+            ("r.example:", true),
+            ("192.0.2.1:80", true),
+            ("[2001:db8::1]:80", true),
+            ("xn--bcher-kva.example", true),
+            ("my_nas", true),
+            ("a%2Db", true),
+            ("", true),
+            ("a b", false),
+            ("u@a", false),
+            ("a:80:90", false),
+            ("a:http", false),
+            ("[::1", false),
+            ("::1", false),
+            ("[a]", false),
+            ("[::1]a", false),
+            ("a/evil", false),
+            ("a@evil.example/.wild.example.org", false),
+            ("evil.example?.wild.example.org", false),
+            ("<script>", false),
+            ("a\"b", false),
+            ("a%2", false),
+            ("a%zz", false),
+            ("b\u{fc}cher", false),
+        ] {
+            for version in ["1.0", "1.1"] {
+                let text = format!("GET / HTTP/{version}\r\nHost: {host}\r\n\r\n");
+                assert_eq!(matches!(read(text.as_bytes()), Reading::Complete(_)), good, "{host:?}");
+                let text = format!("GET http://{host}/ HTTP/{version}\r\nHost: h\r\n\r\n");
+                let reading = read(text.as_bytes());
+                // What comes after a slash or a question mark is no part of the host there.
+                let cut = host.is_empty() || host.contains(['/', '?']);
+                assert!(cut || matches!(reading, Reading::Complete(_)) == good, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn md_502_120_what_can_be_framed_twice_is_refused() {
         let lines = |lines: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         for text in [
@@ -803,11 +883,11 @@ mod tests {
             format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
         };
         assert_eq!(complete(&text(HEAD_MAX)).length, HEAD_MAX);
-        assert_eq!(read(text(HEAD_MAX + 1).as_bytes()), Reading::TooLarge);
+        assert_eq!(read(text(HEAD_MAX + 1).as_bytes()), Reading::TooLarge(TOO_LONG));
         assert_eq!(read(&text(HEAD_MAX).as_bytes()[..HEAD_MAX - 1]), Reading::More);
-        assert_eq!(read(&text(HEAD_MAX + 1).as_bytes()[..HEAD_MAX]), Reading::TooLarge);
+        assert_eq!(read(&text(HEAD_MAX + 1).as_bytes()[..HEAD_MAX]), Reading::TooLarge(TOO_LONG));
         let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(LINES_MAX));
-        assert_eq!(read(many.as_bytes()), Reading::TooLarge);
+        assert_eq!(read(many.as_bytes()), Reading::TooLarge(TOO_MANY));
         assert_eq!(read(b""), Reading::More);
         // A long Host is just that.
         let host = "h".repeat(7000);

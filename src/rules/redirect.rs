@@ -18,6 +18,17 @@ pub struct Moved {
 /// For half a year a client goes to https by itself (RFC 6797 §6.1).
 pub const HSTS: &str = "max-age=15768000";
 
+/// Whether a client is told to remember that a host is https.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hsts {
+    /// By nobody: what is shown it can't accept for good, or nothing was (RFC 6797 §7.2).
+    Never,
+    /// If the back end does.
+    Theirs,
+    /// By us, if the back end does not.
+    Add,
+}
+
 /// What is asked of authorities and of other programs stays on http.
 const EXEMPT: &str = "/.well-known/";
 

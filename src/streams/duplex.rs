@@ -79,41 +79,68 @@ pub async fn part(stream: &mut dyn Duplex) {
 pub struct Shared<'a> {
     stream: RefCell<&'a mut dyn Duplex>,
     progress: &'a Cell<u32>,
+    /// The hands that wait for the other side.
+    waiting: Cell<u8>,
+    /// Hears with each move whether one does.
+    tell: &'a dyn Fn(bool),
+    written: Cell<u8>,
 }
 
+const READS: u8 = 1;
+const WRITES: u8 = 2;
+const ALWAYS: u8 = 4;
+
 impl<'a> Shared<'a> {
-    pub fn new(stream: &'a mut dyn Duplex, progress: &'a Cell<u32>) -> Self {
-        Self { stream: RefCell::new(stream), progress }
+    pub fn new(stream: &'a mut dyn Duplex, progress: &'a Cell<u32>, tell: &'a dyn Fn(bool)) -> Self {
+        Self { stream: RefCell::new(stream), progress, waiting: Cell::new(0), tell, written: Cell::new(0) }
+    }
+
+    /// From here on each side may be silent for as long as it likes, and it is the other one that we wait for.
+    pub fn always_waits(&self) {
+        self.waiting.set(self.waiting.get() | ALWAYS);
+        (self.tell)(true);
     }
 
     pub fn end(&self) {
         self.stream.borrow_mut().end();
     }
 
-    /// All of them, or an error.
+    /// All of them, or an error. Where both sides are fast nobody is ever waited for: now and then others have their turn.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
             bytes = bytes.get(written..).unwrap_or_default();
         }
-        poll_fn(|cx| Pin::new(&mut **self.stream.borrow_mut()).poll_flush(cx)).await
+        let flush = |cx: &mut Context<'_>| Pin::new(&mut **self.stream.borrow_mut()).poll_flush(cx);
+        poll_fn(|cx| self.noted(flush(cx).map_ok(|()| 0), WRITES)).await?;
+        self.written.set(self.written.get().wrapping_add(1));
+        if self.written.get().is_multiple_of(8) {
+            smol::future::yield_now().await;
+        }
+        Ok(())
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut **self.stream.borrow_mut()).poll_read(cx, bytes);
-        self.noted(poll)
+        self.noted(poll, READS)
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.noted(Pin::new(&mut **self.stream.borrow_mut()).poll_write(cx, bytes)) {
+        match self.noted(Pin::new(&mut **self.stream.borrow_mut()).poll_write(cx, bytes), WRITES) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             poll => poll,
         }
     }
 
-    fn noted(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn noted(&self, poll: Poll<io::Result<usize>>, hand: u8) -> Poll<io::Result<usize>> {
         if matches!(poll, Poll::Ready(Ok(_))) {
             self.progress.set(self.progress.get().wrapping_add(1));
+        }
+        let before = self.waiting.get();
+        let now = if poll.is_pending() { before | hand } else { before & !hand };
+        self.waiting.set(now);
+        if poll.is_ready() || now != before {
+            (self.tell)(now != 0);
         }
         poll
     }

@@ -6,6 +6,7 @@
 
 use crate::rules::forward::{self, Body, Client};
 use crate::rules::http1::{self, Head, Reading};
+use crate::rules::redirect::Hsts;
 use crate::streams::duplex::{Duplex, Shared, standstill};
 use crate::streams::inlet::Inlet;
 use crate::words::time::Span;
@@ -48,13 +49,15 @@ const OUT: usize = http1::HEAD_MAX + 1024;
 const PIECE: usize = 4096;
 
 /// Passes on the request whose head stands at the start of `inlet`; without a body it still stands there after
-/// [`Failure::Gone`], so it can be passed on again. `patience`: how long nothing may move.
+/// [`Failure::Gone`], so it can be passed on again. `patience`: how long nothing may move; `tell` hears whether it is the
+/// client that is waited for.
 pub async fn pass(
     stream: &mut dyn Duplex,
     inlet: &mut Inlet,
     back: &mut dyn Duplex,
     who: Client,
     patience: Span,
+    tell: &dyn Fn(bool),
 ) -> Result<Passed, Failure> {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Err(UNREADABLE) };
     let facts = Facts { hsts: who.hsts, ..Facts::of(&head) };
@@ -70,9 +73,9 @@ pub async fn pass(
     inlet.used(length - kept);
 
     let progress = Cell::new(0);
-    let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
+    let (near, far) = (Shared::new(stream, &progress, tell), Shared::new(back, &progress, &|_| ()));
     let state = State { sending: Cell::new(true), sent: Cell::new(false), answering: Cell::new(false) };
-    let upward = up(call, body, &near, inlet, &far);
+    let upward = up(call, body, !facts.to_the_end, &near, inlet, &far);
     let end = both(upward, down(facts, &far, &near, &state), &state, standstill(&progress, patience)).await?;
     inlet.used(kept);
     match end {
@@ -85,9 +88,9 @@ pub async fn pass(
 }
 
 /// Bytes as they come, both ways, after those that were read already; neither side is understood.
-pub async fn splice(stream: &mut dyn Duplex, seen: &[u8], back: &mut dyn Duplex) {
+pub async fn splice(stream: &mut dyn Duplex, seen: &[u8], back: &mut dyn Duplex, tell: &dyn Fn(bool)) {
     let progress = Cell::new(0);
-    let (near, far) = (Shared::new(stream, &progress), Shared::new(back, &progress));
+    let (near, far) = (Shared::new(stream, &progress, tell), Shared::new(back, &progress, &|_| ()));
     if far.write_all(seen).await.is_ok() {
         let still = standstill(&progress, TUNNEL_PATIENCE);
         tunnel(&near, &mut Inlet::default(), &far, Inlet::default(), still).await;
@@ -106,7 +109,7 @@ struct Facts {
     /// The client reads to the end of the connection: it speaks HTTP/1.0.
     to_the_end: bool,
     upgrade: bool,
-    hsts: bool,
+    hsts: Hsts,
 }
 
 impl Facts {
@@ -116,7 +119,7 @@ impl Facts {
             keep: head.keep,
             to_the_end: head.minor == 0,
             upgrade: false,
-            hsts: false,
+            hsts: Hsts::Never,
         }
     }
 }
@@ -169,6 +172,7 @@ async fn both(
 async fn up(
     mut call: Call<SendRequest>,
     body: Option<RecvRequestResult>,
+    understands_100: bool,
     near: &Shared<'_>,
     inlet: &mut Inlet,
     far: &Shared<'_>,
@@ -184,7 +188,9 @@ async fn up(
         Some(RecvRequestResult::RecvBody(reader)) => reader,
         Some(RecvRequestResult::Send100(waiting)) => {
             let (count, reader) = waiting.accept(&mut out).map_err(|_| UNREADABLE)?;
-            near.write_all(out.get(..count).unwrap_or_default()).await.map_err(|_| LEFT)?;
+            if understands_100 {
+                near.write_all(out.get(..count).unwrap_or_default()).await.map_err(|_| LEFT)?;
+            }
             reader
         }
     };
@@ -367,6 +373,7 @@ async fn tunnel(
     mut outlet: Inlet,
     still: impl Future<Output = ()>,
 ) {
+    near.always_waits();
     let both = smol::future::zip(pour(near, inlet, far), pour(far, &mut outlet, near));
     smol::future::or(async { _ = both.await }, still).await;
 }

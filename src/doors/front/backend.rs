@@ -24,7 +24,7 @@ pub struct Names(Mutex<Map<String, (Timer, Vec<SocketAddr>)>>);
 const BELIEF: Duration = Duration::from_secs(60);
 
 /// Connects, and tells the back end who is there, if it wants to know before everything else.
-pub async fn connect(names: &Names, way: &Way, sides: Sides) -> Result<Box<dyn Duplex>, Unreachable> {
+pub async fn connect(names: &Names, way: &Way, sides: Sides<'_>) -> Result<Box<dyn Duplex>, Unreachable> {
     let mut back = reach(names, &way.to).await?;
     let header = proxy_header::of(way.header, sides.peer, sides.local);
     back.write_all(&header).await.map_err(|error| Unreachable(error.to_string()))?;

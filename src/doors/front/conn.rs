@@ -6,7 +6,7 @@ use super::seats::{Seat, Seats};
 use super::shelf::Shelf;
 use crate::rules::forward::Client;
 use crate::rules::http1::{self, Around, Facade, Head, Reading, Verdict};
-use crate::rules::redirect::HSTS;
+use crate::rules::redirect::{HSTS, Hsts};
 use crate::streams::answer::{self, Answer, Manner, send};
 use crate::streams::duplex::{Duplex, last_of, part, within};
 use crate::streams::inlet::Inlet;
@@ -14,6 +14,7 @@ use crate::streams::proxy::{self, Failure};
 use crate::words::answers::Answers;
 use crate::words::board::Board;
 use crate::words::config::{Backend, Way};
+use crate::words::name::Name;
 use crate::words::time::Unix;
 use core::cell::{Cell, RefCell};
 use rustls::ServerConfig;
@@ -37,8 +38,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    fn around<'a>(&'a self, tls: bool, local: &'a dyn Fn() -> SocketAddr) -> Around<'a> {
-        Around { tls, local, clock: self.clock, answers: &self.answers, board: &self.board }
+    fn around<'a>(&'a self, tls: bool, shown: Option<&'a Name>, local: &'a dyn Fn() -> SocketAddr) -> Around<'a> {
+        Around { tls, shown, local, clock: self.clock, answers: &self.answers, board: &self.board }
     }
 }
 
@@ -52,7 +53,7 @@ pub fn at_once(desk: &Desk, mut stream: &TcpStream, inlet: &mut Inlet) -> bool {
         return false;
     }
     let facade = desk.facade.borrow();
-    let verdict = facade.judge(&head, &desk.around(false, &|| local(stream)));
+    let verdict = facade.judge(&head, &desk.around(false, None, &|| local(stream)));
     let Some(answer) = own(&verdict, "") else { return false };
     last_of(stream, answer::text(&answer, manner).as_bytes()) > 0
 }
@@ -72,27 +73,27 @@ type Spare = Option<(Way, Box<dyn Duplex>)>;
 
 /// Who speaks with whom, and how.
 #[derive(Clone, Copy)]
-pub struct Sides {
+pub struct Sides<'a> {
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub tls: bool,
+    /// The MD whose certificate the client was shown.
+    pub shown: Option<&'a Name>,
 }
 
-impl Sides {
+impl Sides<'_> {
     /// `None`: the other one has left already.
     pub fn of(stream: &TcpStream, tls: bool) -> Option<Self> {
-        Some(Self { peer: stream.peer_addr().ok()?, local: local(stream), tls })
+        Some(Self { peer: stream.peer_addr().ok()?, local: local(stream), tls, shown: None })
     }
 }
 
-pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, seat: &Seat, mut inlet: Inlet) {
+pub async fn serve(desk: &Desk, stream: &mut dyn Duplex, sides: Sides<'_>, seat: &Seat, mut inlet: Inlet) {
     let mut spare: Spare = None;
     loop {
         seat.waits();
-        let head = head(desk, stream, &mut inlet).await;
-        seat.works();
-        let next = match head {
-            Ok(()) => exchange(desk, stream, sides, &mut inlet, &mut spare).await,
+        let next = match head(desk, stream, &mut inlet).await {
+            Ok(()) => exchange(desk, stream, sides, seat, &mut inlet, &mut spare).await,
             Err(None) => Next::Close,
             Err(Some(answer)) => refuse(desk, stream, &answer).await,
         };
@@ -117,8 +118,7 @@ async fn head(desk: &Desk, stream: &mut dyn Duplex, inlet: &mut Inlet) -> Result
             match http1::read(inlet.bytes()) {
                 Reading::Complete(_) => return Ok(()),
                 Reading::Malformed(why) => return Err(Some(Answer::text("400 Bad Request", why))),
-                Reading::TooLarge => {
-                    let why = "the head of the request is over 8 KiB";
+                Reading::TooLarge(why) => {
                     return Err(Some(Answer::text("431 Request Header Fields Too Large", why)));
                 }
                 Reading::More => {}
@@ -133,19 +133,32 @@ async fn head(desk: &Desk, stream: &mut dyn Duplex, inlet: &mut Inlet) -> Result
 }
 
 /// Answers the request whose head is in the inlet.
-async fn exchange(desk: &Desk, stream: &mut dyn Duplex, sides: Sides, inlet: &mut Inlet, spare: &mut Spare) -> Next {
+async fn exchange(
+    desk: &Desk,
+    stream: &mut dyn Duplex,
+    sides: Sides<'_>,
+    seat: &Seat,
+    inlet: &mut Inlet,
+    spare: &mut Spare,
+) -> Next {
     let Reading::Complete(head) = http1::read(inlet.bytes()) else { return Next::Close };
     let facade = desk.facade.borrow().clone();
     let here = || sides.local;
-    let around = desk.around(sides.tls, &here);
+    let around = desk.around(sides.tls, sides.shown, &here);
     let verdict = facade.judge(&head, &around);
     let hsts = facade.hsts(&head, &around);
     if let Verdict::Backend(way) = verdict {
         // Boxed: a connection that is only answered does not carry the proxy's room.
-        return Box::pin(pass(desk, stream, sides, inlet, spare, (way, hsts))).await;
+        seat.works();
+        let passed = Box::pin(pass(desk, stream, sides, seat, inlet, spare, (way, hsts))).await;
+        seat.waits();
+        return match passed {
+            Ok(next) => next,
+            Err(answer) => refuse(desk, stream, &answer).await,
+        };
     }
     let remember = format!("Strict-Transport-Security: {HSTS}\r\n");
-    let Some(answer) = own(&verdict, if hsts { &remember } else { "" }) else { return Next::Close };
+    let Some(answer) = own(&verdict, if hsts == Hsts::Add { &remember } else { "" }) else { return Next::Close };
     let (manner, length, body) = (manner(&head), head.length, head.body);
     if !matches!(within(desk.limits.head, send(stream, &answer, manner)).await, Some(Ok(()))) {
         return Next::Close;
@@ -193,11 +206,12 @@ fn manner(head: &Head<'_>) -> Manner {
 async fn pass(
     desk: &Desk,
     stream: &mut dyn Duplex,
-    sides: Sides,
+    sides: Sides<'_>,
+    seat: &Seat,
     inlet: &mut Inlet,
     spare: &mut Spare,
-    (way, hsts): (&Way, bool),
-) -> Next {
+    (way, hsts): (&Way, Hsts),
+) -> Result<Next, Answer<'static>> {
     let client = Client { addr: sides.peer.ip(), scheme: if sides.tls { "https" } else { "http" }, hsts };
     let repeatable = matches!(http1::read(inlet.bytes()), Reading::Complete(head) if !head.body);
     let mut used = spare.take().filter(|(last, _)| last == way).map(|(_, back)| back);
@@ -212,24 +226,24 @@ async fn pass(
                 Some(Ok(back)) => back,
                 Some(Err(Unreachable(why))) => {
                     report(desk, &way.to, &why);
-                    let answer = Answer::text("502 Bad Gateway", "the web server behind this address does not answer");
-                    return refuse(desk, stream, &answer).await;
+                    let why = "the web server behind this address does not answer";
+                    return Err(Answer::text("502 Bad Gateway", why));
                 }
                 None => break Failure::Late,
             },
         };
-        match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back).await {
+        match proxy::pass(stream, inlet, &mut *back, client, desk.limits.back, &|waits| seat.turns(waits)).await {
             Ok(passed) => {
                 desk.down.set(false);
                 *spare = passed.keep_back.then(|| (way.clone(), back));
-                return if passed.keep_client { Next::Request } else { Next::Part };
+                return Ok(if passed.keep_client { Next::Request } else { Next::Part });
             }
             Err(Failure::Gone) if reused && repeatable => {}
             Err(failure) => break failure,
         }
     };
-    let answer = match failure {
-        Failure::Cut => return Next::Close,
+    Err(match failure {
+        Failure::Cut => return Ok(Next::Close),
         Failure::Client(why) => Answer::text("400 Bad Request", why),
         Failure::Late => {
             report(desk, &way.to, "it took too long");
@@ -239,8 +253,7 @@ async fn pass(
             report(desk, &way.to, if let Failure::Back(why) = failure { why } else { "it closed without an answer" });
             Answer::text("502 Bad Gateway", "the web server behind this address gave no answer that can be passed on")
         }
-    };
-    refuse(desk, stream, &answer).await
+    })
 }
 
 async fn refuse(desk: &Desk, stream: &mut dyn Duplex, answer: &Answer<'_>) -> Next {

@@ -5,7 +5,6 @@
 //! who waits for us is sent away.
 
 use core::cell::{Cell, RefCell};
-use core::cmp::Reverse;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 use smol::Task;
@@ -93,7 +92,9 @@ impl Seats {
     /// Makes one of those leave for whom we wait, of this host or of all.
     fn send_away(&self, host: Option<&Rc<Host>>) -> bool {
         let may_go = |chair: &Chair| host.is_none_or(|host| Rc::ptr_eq(host, &chair.host));
-        let rank = |(at, chair): (usize, &Rc<Chair>)| Some((chair.host.seats.get(), Reverse(chair.since.get()?), at));
+        let rank = |(at, chair): (usize, &Rc<Chair>)| {
+            Some((chair.host.seats.get(), self.turns.get().wrapping_sub(chair.since.get()?), at))
+        };
         let taken = self.taken.borrow();
         let chosen = taken.iter().enumerate().filter(|(_, chair)| may_go(chair)).filter_map(rank).max();
         drop(taken);
@@ -144,6 +145,10 @@ impl Seat {
     /// From here on it is the other way round.
     pub fn works(&self) {
         self.chair.since.set(None);
+    }
+
+    pub fn turns(&self, waits: bool) {
+        if waits { self.waits() } else { self.works() }
     }
 }
 

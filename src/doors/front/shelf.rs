@@ -71,6 +71,14 @@ impl Shelf {
         self.lock().open
     }
 
+    /// The MD whose certificate is shown to who asks for this host; `None` where that is a fallback.
+    pub fn shown(&self, host: Option<&str>) -> Option<Name> {
+        let host = host.map(str::to_ascii_lowercase);
+        let inner = self.lock();
+        let md = &inner.mds.get(inner.place(host.as_deref()))?.md;
+        inner.pairs.get(md).is_some_and(|pairs| !pairs.is_empty()).then(|| md.clone())
+    }
+
     /// A configuration: who is there, and under which names.
     pub fn arrange(&self, config: &Config) {
         let mut inner = self.lock();

@@ -9,6 +9,7 @@ use crate::streams::inlet::Inlet;
 use crate::streams::proxy;
 use crate::streams::tls::{ACME, provider};
 use crate::words::config::Way;
+use crate::words::name::Name;
 use crate::words::time::Span;
 use async_io::{Async, Timer};
 use core::pin::Pin;
@@ -29,7 +30,8 @@ pub fn config(chooser: Chooser) -> Arc<ServerConfig> {
     #[expect(clippy::unwrap_used, reason = "see above")]
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(chooser));
-    config.alpn_protocols = vec![b"http/1.1".to_vec(), ACME.to_vec()];
+    // Whoever names a CA's protocol beside others is shown the answer to a challenge, and nothing follows (RFC 8737 §4).
+    config.alpn_protocols = vec![ACME.to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     // A browser opens several connections to a web UI, and a handshake is the dearest thing that a slow device does.
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     config.send_tls13_tickets = 1;
@@ -48,15 +50,16 @@ const HELLO_MAX: usize = 16 * 1024;
 const LOOK: Span = Span::millis(20);
 
 /// Greets, and serves what follows.
-pub async fn receive(desk: &Desk, stream: Async<TcpStream>, sides: Sides, seat: &Seat) {
+pub async fn receive(desk: &Desk, stream: Async<TcpStream>, sides: Sides<'_>, seat: &Seat) {
     // Boxed: a connection that is kept does not carry the room of its handshake.
-    if let Some(mut stream) = Box::pin(greet(desk, stream, sides, seat)).await {
+    if let Some((mut stream, shown)) = Box::pin(greet(desk, stream, sides, seat)).await {
+        let sides = Sides { shown: shown.as_ref(), ..sides };
         serve(desk, &mut *stream, sides, seat, Inlet::default()).await;
     }
 }
 
 /// `None` where the greeting was all.
-async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &Seat) -> Option<Box<TlsStream<Replay>>> {
+async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides<'_>, seat: &Seat) -> Option<Greeted> {
     // Right after a start: nobody shall see a fallback in the place of what the store is about to give.
     let filled = async {
         while !desk.shelf.is_open() {
@@ -71,7 +74,7 @@ async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &S
         let way = facade.passthrough(hello.host.as_deref(), sides.local).filter(|_| !hello.of_a_ca);
         if let Some(way) = way {
             seat.works();
-            splice(desk, &mut stream, sides, &seen, way).await;
+            splice(desk, &mut stream, sides, &seen, way, seat).await;
             return None;
         }
     }
@@ -83,8 +86,15 @@ async fn greet(desk: &Desk, mut stream: Async<TcpStream>, sides: Sides, seat: &S
         stream.end();
         return None;
     }
-    Some(Box::new(stream))
+    let shown = desk.shelf.shown(stream.get_ref().1.server_name());
+    Some((Box::new(stream), shown))
 }
+
+/// The MD whose certificate was shown goes with it; nobody's is a fallback.
+type Greeted = (Box<TlsStream<Replay>>, Option<Name>);
+
+/// The type of the record that a hello is in.
+const HANDSHAKE_RECORD: u8 = 22;
 
 /// What a client says first.
 struct Hello {
@@ -93,7 +103,8 @@ struct Hello {
     of_a_ca: bool,
 }
 
-/// Reads so far that the client's first message is whole; `None` where it is no TLS or breaks off.
+/// Reads so far that the client's first message is whole; `None` where it is no TLS or breaks off. One of a version that
+/// we don't speak says nothing to us.
 async fn hello(stream: &mut Async<TcpStream>, seen: &mut Vec<u8>) -> Option<Hello> {
     let mut acceptor = Acceptor::default();
     loop {
@@ -104,9 +115,13 @@ async fn hello(stream: &mut Async<TcpStream>, seen: &mut Vec<u8>) -> Option<Hell
         if seen.len() > HELLO_MAX {
             return None;
         }
+        let refused = || (seen.first() == Some(&HANDSHAKE_RECORD)).then_some(Hello { host: None, of_a_ca: false });
         while !fresh.is_empty() {
-            acceptor.read_tls(&mut fresh).ok()?;
-            if let Some(accepted) = acceptor.accept().ok()? {
+            if acceptor.read_tls(&mut fresh).is_err() {
+                return refused();
+            }
+            let Ok(accepted) = acceptor.accept() else { return refused() };
+            if let Some(accepted) = accepted {
                 let hello = accepted.client_hello();
                 let of_a_ca = hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME));
                 return Some(Hello { host: hello.server_name().map(str::to_ascii_lowercase), of_a_ca });
@@ -116,9 +131,9 @@ async fn hello(stream: &mut Async<TcpStream>, seen: &mut Vec<u8>) -> Option<Hell
 }
 
 /// Everything goes to a web UI that has TLS itself, from the first byte on.
-async fn splice(desk: &Desk, stream: &mut Async<TcpStream>, sides: Sides, seen: &[u8], way: &Way) {
+async fn splice(desk: &Desk, stream: &mut Async<TcpStream>, sides: Sides<'_>, seen: &[u8], way: &Way, seat: &Seat) {
     match within(desk.limits.back, backend::connect(&desk.names, way, sides)).await {
-        Some(Ok(mut back)) => proxy::splice(stream, seen, &mut *back).await,
+        Some(Ok(mut back)) => proxy::splice(stream, seen, &mut *back, &|waits| seat.turns(waits)).await,
         Some(Err(Unreachable(why))) => report(desk, &way.to, &why),
         None => report(desk, &way.to, "it took too long"),
     }
@@ -183,7 +198,7 @@ mod tests {
     /// There may be hundreds of them, on a device with little.
     #[test]
     fn a_connection_that_waits_is_small() {
-        fn of<'a, F: Future>(_: fn(&'a Desk, Async<TcpStream>, Sides, &'a Seat) -> F) -> usize {
+        fn of<'a, F: Future>(_: fn(&'a Desk, Async<TcpStream>, Sides<'a>, &'a Seat) -> F) -> usize {
             size_of::<F>()
         }
         assert!(of(receive) <= 1536, "{}", of(receive));

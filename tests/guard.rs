@@ -162,7 +162,8 @@ fn a_low_port_needs_one_right_and_no_more() {
         Command::new("/bin/sh").args(["-c", &line]).stdin(Stdio::null()).stderr(log).spawn().expect("a shell")
     };
     assert_eq!(start("", log()).wait().expect("a child").code(), Some(69));
-    assert!(device.log().contains(&low.to_string()), "{}", device.log());
+    let why = device.log();
+    assert!(why.contains(&format!(":{low}: ")) && why.contains("CAP_NET_BIND_SERVICE"), "{why}");
     let process = start(",+net_bind_service", log());
     device.adopt(process);
     assert_eq!(status_of(device.pid(), "CapEff:"), "0000000000000400");

@@ -203,6 +203,10 @@ fn sockets(listen: &Listen) -> Result<Vec<TcpListener>, Trouble> {
     let trouble = |addr: SocketAddr, error: Errno| {
         let why = match error {
             Errno::ADDRINUSE => holder::of(addr).map(|who| format!("the port is taken by {who}")),
+            Errno::ACCESS => Some(format!(
+                "{}; edgemd needs CAP_NET_BIND_SERVICE, a socket passed on to it, or MDPortMap to a higher port",
+                io::Error::from(error)
+            )),
             _ => None,
         };
         Trouble::new(format!("listening on {addr}"), why.unwrap_or_else(|| io::Error::from(error).to_string()))

@@ -283,6 +283,9 @@ async fn accept(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, socket: We
 /// How many at a listener may stand while all sit who are served; one more, and the first one of them leaves.
 const STANDING: usize = 16;
 
+/// So often who stands is looked at for a question that needs no seat; at its end a stream would wake us without end.
+const LOOKS: u32 = 8;
+
 /// Gives it a task of its own, as soon as there is a seat. What can be answered at once needs none.
 async fn seat(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, stream: TcpStream, tls: bool, mut inlet: Inlet) {
     let Some(sides) = Sides::of(&stream, tls) else { return };
@@ -290,10 +293,16 @@ async fn seat(executor: Rc<LocalExecutor<'static>>, desk: Rc<Desk>, stream: TcpS
     let _ = stream.set_nodelay(true);
     let Ok(mut stream) = Async::new_nonblocking(stream) else { return };
     let stands = async {
-        match !tls && stream.readable().await.is_ok() && at_once(&desk, stream.get_ref(), &mut inlet) {
-            true => None,
-            false => pending().await,
+        // What wakes us may be nothing, or a part of a head.
+        for _ in 0..LOOKS {
+            if tls || stream.readable().await.is_err() {
+                break;
+            }
+            if at_once(&desk, stream.get_ref(), &mut inlet) {
+                return None;
+            }
         }
+        pending().await
     };
     let Some(seat) = smol::future::or(desk.seats.take(sides.peer.ip()), stands).await else { return };
     let (desk, chair) = (desk.clone(), seat.chair());

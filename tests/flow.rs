@@ -11,7 +11,7 @@ mod visits;
 use edgemd::doors::https::{Route, Wire};
 use edgemd::doors::keys::{self, AccountKey};
 use edgemd::rules::acme::advice::{self, Hint};
-use edgemd::rules::acme::flow::{Brief, Flow, Granted, Heard, How, Turn, Turns};
+use edgemd::rules::acme::flow::{Bond, Brief, Flow, Granted, Heard, How, Turn, Turns};
 use edgemd::rules::acme::inquiry::Inquiry;
 use edgemd::rules::acme::types::Reply;
 use edgemd::rules::acme::visit::{Purpose, Visit};
@@ -253,6 +253,7 @@ fn a_nonce_limit_for_the_whole_order() {
     let mut bench = Bench::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     bench.ca.weather(|weather| weather.refuse_nonce_every = 2);
     assert_eq!(bench.refused().short(), "badNonce");
+    assert_eq!(bench.ca.requests(), 2 + 202, "the directory, a nonce, and every second of the questions refused");
     bench.ca.weather(|weather| weather.refuse_nonce_every = 3);
     bench.accepted();
 }
@@ -610,6 +611,7 @@ fn scripted(brief: Brief, answers: &[Reply]) -> Turn {
                 flow.turn(Heard::Reply(Reply { status: 200, nonce: Some("n".into()), ..Reply::default() }))
             }
             Turn::Call(_) => match answers.next() {
+                Some(reply) if *reply == LOST => flow.turn(Heard::Silence(Trouble::new("asking", "it was lost"))),
                 Some(reply) => flow.turn(Heard::Reply(reply.clone())),
                 None => return turn,
             },
@@ -618,6 +620,17 @@ fn scripted(brief: Brief, answers: &[Reply]) -> Turn {
         };
     }
 }
+
+/// Stands for an answer that never comes.
+const LOST: Reply = Reply {
+    status: 0,
+    nonce: None,
+    location: None,
+    retry_after: None,
+    links: vec![],
+    content_type: None,
+    body: vec![],
+};
 
 fn json(status: u16, body: &str) -> Reply {
     Reply { status, body: body.into(), nonce: Some("n".into()), ..Reply::default() }
@@ -783,6 +796,136 @@ fn a_ca_that_is_too_busy_to_tell_is_asked_again() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// An order of one name, with these answers from its authorization on; `None` where one more question is asked.
+fn refusal_after(answers: &[Reply]) -> Option<Refusal> {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let located = Reply { location: Some("https://ca/o/1".into()), ..json(201, &order_of("pending")) };
+    match scripted(brief, &[&[json(200, PLAIN), located], answers].concat()) {
+        Turn::Call(_) => None,
+        Turn::Fail(Failure::Refusal(refusal)) => Some(refusal),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn order_of(status: &str) -> String {
+    let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
+    format!(r#"{{"status":"{status}",{more}}}"#)
+}
+
+fn proof_of(status: &str, more: &str) -> Reply {
+    let text = format!(
+        r#"{{"status":"{status}","identifier":{{"type":"dns","value":"router.example.org"}},
+        "challenges":[{{"type":"http-01","url":"https://ca/c","token":"t"{more}}}]}}"#
+    );
+    json(200, &text)
+}
+
+fn problem(status: u16, kind: &str) -> Reply {
+    json(status, &format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no"}}"#))
+}
+
+/// Whose fault a refusal is says whether another type of challenge may be tried, and when the next order.
+#[test]
+fn who_is_at_fault_follows_from_the_status() {
+    let (open, told, valid) = (proof_of("pending", ""), json(200, "{}"), proof_of("valid", ""));
+    let ready = [open.clone(), told.clone(), valid];
+    for (status, rejected) in [(400, Some(Challenge::Http01)), (429, None), (503, None)] {
+        let no = refusal_after(&[open.clone(), problem(status, "connection")]).unwrap();
+        assert_eq!(no.rejected, rejected, "the challenge is refused with {status}");
+    }
+    // Without a time to come again a CA that is busy has refused; with one, who is refused for good is not to wait.
+    let polled = [&ready[..], &[json(200, &order_of("processing"))]].concat();
+    for begun in [&ready[..2], &polled[..]] {
+        for (status, retry_after) in [(503, None), (403, Some(Span::secs(9))), (403, None)] {
+            let no = Reply { retry_after, ..problem(status, "unauthorized") };
+            let no = refusal_after(&[begun, &[no]].concat()).unwrap();
+            assert_eq!((no.status, no.retry_after), (Some(status), retry_after));
+        }
+    }
+    let failed = Reply { retry_after: Some(Span::mins(7)), ..proof_of("invalid", "") };
+    assert_eq!(refusal_after(&[open.clone(), told.clone(), failed]).unwrap().retry_after, Some(Span::mins(7)));
+    let left = r#","status":"pending","error":{"type":"urn:ietf:params:acme:error:dns"}"#;
+    let left = Reply { retry_after: Some(Span::mins(7)), ..proof_of("pending", left) };
+    let no = refusal_after(&[open, told.clone(), left.clone(), told, left]).unwrap();
+    assert_eq!((no.short(), no.retry_after), ("dns", Some(Span::mins(7))));
+}
+
+/// The answer to the request for the certificate may be lost, and the request refused when it is asked again.
+#[test]
+fn a_request_that_was_heard_is_not_refused_for_being_heard_twice() {
+    let ready = [proof_of("pending", ""), json(200, "{}"), proof_of("valid", "")];
+    let after = |answers: &[Reply]| refusal_after(&[&ready[..], answers].concat());
+    let no = problem(403, "malformed");
+    assert_eq!(after(std::slice::from_ref(&no)).unwrap().short(), "malformed");
+    assert_eq!(after(&[LOST, no.clone(), json(200, &order_of("valid"))]), None);
+    assert_eq!(after(&[LOST, problem(503, "serverInternal")]).unwrap().short(), "serverInternal");
+    // What is finalized is not finalized again, whatever its status says.
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let ready_order = json(200, &order_of("ready"));
+    let located = Reply { location: Some("https://ca/o/1".into()), ..ready_order.clone() };
+    match scripted(brief, &[json(200, PLAIN), located, ready_order.clone()]) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/o/1"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn as_many_authorizations_as_any_ca_may_have_are_read() {
+    let mut brief = Bench::new(&["router.example.org"]).brief;
+    brief.account = Some("https://ca/account".into());
+    let many = order_of("pending").replace("\"https://ca/z\"", &vec!["\"https://ca/z\""; 200].join(","));
+    let located = Reply { location: Some("https://ca/o/1".into()), ..json(201, &many) };
+    match scripted(brief, &[json(200, PLAIN), located]) {
+        Turn::Call(ask) => assert_eq!(ask.url, "https://ca/z"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An account whose URL is lost is looked for; only "there is none" makes another one, and only "it has ended" another key.
+#[test]
+fn an_account_that_can_t_be_found_now_is_not_made_again() {
+    let brief = Brief { key_was_shown: true, ..Bench::new(&["router.example.org"]).brief };
+    let bound = Brief { bond: Some(Bond { is_sound: true, is_one_of_several: false }), ..brief.clone() };
+    for (brief, kind) in [(&brief, "rateLimited"), (&brief, "externalAccountRequired"), (&bound, "rateLimited")] {
+        match scripted(brief.clone(), &[json(200, PLAIN), problem(400, kind)]) {
+            Turn::Fail(failure) => assert!(failure.to_string().starts_with("finding the account: "), "{failure}"),
+            other => panic!("{kind}: {other:?}"),
+        }
+    }
+    for brief in [&brief, &bound] {
+        match scripted(brief.clone(), &[json(200, PLAIN), problem(400, "accountDoesNotExist")]) {
+            Turn::Call(ask) => assert!(matches!(ask.how, How::Post { .. }), "{ask:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A new account that is denied although nobody knows its key has an ended forerunner: once, with another key.
+#[test]
+fn a_key_that_is_denied_before_it_has_an_account_is_replaced() {
+    let brief = Brief { key_was_shown: true, ..Bench::new(&["router.example.org"]).brief };
+    let mut flow = Flow::new(brief);
+    let mut answers = [json(200, PLAIN), problem(400, "accountDoesNotExist"), problem(403, "unauthorized")].into_iter();
+    let mut heard = Heard::Start;
+    loop {
+        heard = match flow.turn(heard) {
+            Turn::Call(ask) if ask.how == How::Head => Heard::Reply(json(200, "")),
+            Turn::Call(_) => Heard::Reply(answers.next().expect("no further question")),
+            Turn::ReplaceKey => break,
+            other => panic!("{other:?}"),
+        };
+    }
+    // The house could not make one.
+    match flow.turn(Heard::Silence(Trouble::new("making a key", "the disk is full"))) {
+        Turn::Fail(failure) => {
+            assert_eq!(failure.to_string(), "making an account: making a key: the disk is full");
+        }
+        other => panic!("{other:?}"),
     }
 }
 

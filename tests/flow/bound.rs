@@ -79,7 +79,7 @@ fn what_is_missing_or_unreadable_is_found_here() {
 fn a_binding_among_several_cas_is_for_those_that_want_one() {
     let mut bench = Bench::bound(KEY, true);
     bench.accepted();
-    assert_eq!(bench.ca.bound_to(), [Some("kid-1".into())]);
+    assert_eq!((bench.ca.bound_to(), bench.count("POST /new-account")), (vec![Some("kid-1".into())], 1));
     for hmac in [KEY, "no base64url!"] {
         let mut bench = Bench::bound(hmac, true);
         bench.ca.weather(|weather| weather.binding = None);

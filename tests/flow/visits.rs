@@ -7,7 +7,7 @@ use edgemd::doors::keys::{self, AccountKey};
 use edgemd::rules::acme::flow::{Heard, Turn, Turns};
 use edgemd::rules::acme::visit::{Purpose, Visit};
 use edgemd::words::cert::KeyKind;
-use edgemd::words::fault::Failure;
+use edgemd::words::fault::{Failure, Trouble};
 use serde_json::{Value, json};
 
 /// The keys of a visit: the one that signs, and the other one.
@@ -177,6 +177,7 @@ fn what_can_t_be_revoked_is_said() {
     let purpose = Purpose::Revoke { cert: vec![0x30, 0], reason: None, by_its_key: false };
     let said = failure(&visit(&bench, &mut keys, bench.brief.account.clone(), purpose));
     assert_eq!(said, "revoking the certificate: malformed: it is none of ours");
+    assert_eq!(keys.first.thumbprint(), AccountKey::from_pkcs8(&old).unwrap().thumbprint(), "no other key is tried");
     bench.ca.weather(|weather| weather.no_extras = true);
     for (purpose, word) in [
         (Purpose::Revoke { cert: vec![], reason: None, by_its_key: false }, "revokeCert"),
@@ -185,4 +186,32 @@ fn what_can_t_be_revoked_is_said() {
         let said = failure(&visit(&bench, &mut keys, bench.brief.account.clone(), purpose));
         assert_eq!(said, format!("reading the directory: unexpected-answer: the CA's directory has no {word}"));
     }
+}
+
+/// What the house can't do ends the visit with its reason, and so does what nobody has asked for.
+#[test]
+fn a_key_that_can_t_be_had_is_said() {
+    let waiting = || {
+        let (bench, old) = settled();
+        let keys = rolling(&old, &old);
+        let mut line = bench.ca.wire().dial(&Route::default()).unwrap();
+        let mut visit = Visit::new(DIRECTORY.into(), bench.brief.account.clone(), Purpose::Roll);
+        bench.ca.weather(|weather| weather.spoil = Some(("/key-change", Bad::Problem(409, "conflict", None))));
+        let mut heard = Heard::Start;
+        while let Turn::Call(ask) = visit.turn(heard) {
+            line.ask(keys.first.request(&ask).unwrap());
+            heard = Heard::Reply(line.heard().unwrap().unwrap());
+        }
+        visit
+    };
+    let lost = || Heard::Silence(Trouble::new("reading the key", "the disk is gone"));
+    let mut visit = waiting();
+    let Turn::Fail(failure) = visit.turn(lost()) else { panic!("it goes on") };
+    assert_eq!(failure.to_string(), "reading the key: the disk is gone");
+    for heard in [Heard::Start, Heard::Key("x".into()), lost()] {
+        let Turn::Fail(failure) = visit.turn(heard) else { panic!("it goes on") };
+        assert!(failure.to_string().ends_with("out of turn"), "{failure}");
+    }
+    let Turn::Fail(failure) = waiting().turn(Heard::Start) else { panic!("it starts again") };
+    assert!(failure.to_string().ends_with("out of turn"), "{failure}");
 }

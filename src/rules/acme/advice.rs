@@ -295,6 +295,7 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
                 let fresh = held(Span::mins(1));
                 let half = fresh.since.plus(Span::hours(80));
                 assert_eq!(at(&fresh, None), half, "{start} {end} {throw}");
+                assert!(at(&held(hour), None) <= NOW, "one of an hour ago is not new");
                 let usual = learn(&fresh, None, &window(half, half.plus(hour)), NOW, throw);
                 assert!(at(&fresh, Some(&usual)) <= NOW, "it has moved since: {start} {end} {throw}");
             }

@@ -244,6 +244,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_json_says_what_it_is() {
+        let (html, portal) = (Some("Text/HTML; charset=utf-8"), "captive-portal: the CA answered HTML");
+        for (kind, body, said) in [
+            (html, "Please log in", portal),
+            (None, " <html>", portal),
+            (html, " \n", "unexpected-answer: the CA's answer is empty"),
+            (None, "{", "unexpected-answer: the CA's answer breaks off after 1 bytes"),
+            (None, "{}", "unexpected-answer: the CA's answer is not what RFC 8555 describes: missing field"),
+        ] {
+            let reply = Reply { content_type: kind.map(Into::into), ..reply(201, body) };
+            let refusal = json::<Order>("placing the order", &reply).unwrap_err();
+            assert!(refusal.to_string().starts_with(&format!("placing the order: {said}")), "{refusal} | {said}");
+            assert_eq!(refusal.status, Some(201), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_so_many_parts() {
+        let of = |commas: usize| format!("[0{}]", ",0".repeat(commas));
+        assert_eq!(json::<Vec<u8>>("asking", &reply(200, &of(MOST_COMMAS))).unwrap().len(), MOST_COMMAS + 1);
+        let no = json::<Vec<u8>>("asking", &reply(200, &of(MOST_COMMAS + 1))).unwrap_err();
+        assert_eq!(no.to_string(), "asking: unexpected-answer: the CA's answer has too many parts");
+        let document = format!(r#"{{"type":"{ACME_ERROR}caa","x":{}}}"#, of(MOST_COMMAS));
+        assert_eq!(refusal("asking", &reply(400, &document)).problem, UNEXPECTED);
+    }
+
+    #[test]
     fn odd_documents_keep_their_type() {
         for body in [
             r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#,
@@ -272,6 +299,7 @@ mod tests {
         for problem in ["urn:ietf:params:acme:error:rateLimited", "malformed", "challenge-mismatch", ""] {
             assert_eq!(patience(&refusal(problem)), Patience::Refused, "{problem}");
         }
+        assert_eq!(patience(&refusal(BAD_BINDING)), Patience::Ours);
         let bare = |status: u16| patience(&super::refusal("x", &reply(status, "<html>")).into());
         assert_eq!([429, 500, 503].map(bare), [Patience::Refused, Patience::Offline, Patience::Offline]);
     }

@@ -146,3 +146,79 @@ pub fn rejected(authorization: &Authorization, name: &Name) -> Refusal {
     };
     Refusal { rejected: marked.and_then(|challenge| Challenge::of_word(&challenge.kind)), ..refusal }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::name::Labels;
+
+    fn read(json: &str) -> Authorization {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn brief(names: &[&str]) -> Brief {
+        let names = names.iter().map(|text| Name::parse(text, Labels::One).unwrap()).collect();
+        Brief { names, challenges: vec![Challenge::Http01], ..Brief::default() }
+    }
+
+    #[test]
+    fn an_authorization_is_for_one_of_the_names() {
+        let brief = brief(&["*.a.example", "a.example", "*.b.example", "2001:db8::7"]);
+        for (kind, value, wildcard, name) in [
+            ("dns", "A.example", "", Some("a.example")),
+            ("dns", "a.example", r#","wildcard":false"#, Some("a.example")),
+            ("dns", "a.example", r#","wildcard":true"#, Some("*.a.example")),
+            ("dns", "b.example", r#","wildcard":true"#, Some("*.b.example")),
+            ("dns", "b.example", "", None),
+            ("dns", "c.example", r#","wildcard":true"#, None),
+            ("ip", "2001:DB8:0::7", "", Some("2001:db8::7")),
+            ("ip", "2001:db8::8", "", None),
+        ] {
+            let text = format!(
+                r#"{{"status":"pending","identifier":{{"type":"{kind}","value":"{value}"}},"challenges":[]{wildcard}}}"#
+            );
+            let found = name_of(&read(&text), &brief).ok();
+            assert_eq!(found.as_ref().map(Name::as_str), name, "{value} {wildcard}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_an_end() {
+        let brief = brief(&["a.example"]);
+        for (length, fits) in [(1, true), (128, true), (129, false)] {
+            let text = format!(
+                r#"{{"status":"pending","identifier":{{"type":"dns","value":"a.example"}},
+                "challenges":[{{"type":"http-01","url":"https://ca/c","token":"{}"}}]}}"#,
+                "x".repeat(length)
+            );
+            assert_eq!(candidates(read(&text), &brief.names[0], &brief, "").is_ok(), fits, "{length}");
+        }
+    }
+
+    /// The first challenge that has a reason counts, else the first that is marked.
+    #[test]
+    fn of_several_challenges_the_one_that_failed_is_named() {
+        let name = Name::parse("a.example", Labels::One).unwrap();
+        let invalid = r#""status":"invalid""#;
+        let error = r#""error":{"type":"urn:ietf:params:acme:error:dns","detail":"nobody"}"#;
+        for (http, dns, by) in [
+            (invalid, "", "proving a.example by http-01: unauthorized"),
+            (invalid, invalid, "proving a.example by http-01: unauthorized"),
+            (invalid, error, "proving a.example by dns-01: dns: nobody"),
+            (error, error, "proving a.example by http-01: dns: nobody"),
+            ("", "", "proving a.example: unauthorized"),
+        ] {
+            let challenge = |kind: &str, more: &str| {
+                let comma = if more.is_empty() { "" } else { "," };
+                format!(r#"{{"type":"{kind}","url":"https://ca/c","token":"t"{comma}{more}}}"#)
+            };
+            let text = format!(
+                r#"{{"status":"invalid","identifier":{{"type":"dns","value":"a.example"}},"challenges":[{},{}]}}"#,
+                challenge("http-01", http),
+                challenge("dns-01", dns)
+            );
+            let said = rejected(&read(&text), &name).to_string();
+            assert!(said.starts_with(by), "{said} | {by}");
+        }
+    }
+}

@@ -181,3 +181,17 @@ pub struct Subproblem {
     pub detail: Option<String>,
     pub identifier: Option<Identifier>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_8555_7_3_what_is_not_said_is_left_out() {
+        let said = |account: NewAccount<'_>| serde_json::to_string(&account).unwrap();
+        assert_eq!(said(NewAccount::default()), "{}");
+        let contact = &["mailto:a@b.example".to_string()];
+        assert_eq!(said(NewAccount { contact, ..NewAccount::default() }), r#"{"contact":["mailto:a@b.example"]}"#);
+        assert_eq!(serde_json::to_string(&Contacts { contact: &[] }).unwrap(), r#"{"contact":[]}"#);
+    }
+}

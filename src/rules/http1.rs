@@ -414,7 +414,7 @@ pub fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::board::{CertReport, Diary};
+    use crate::words::board::CertReport;
     use crate::words::cert::Held;
     use crate::words::config::{Backend, DriveMode, PortMap, ProxyProtocol};
     use crate::words::fault::Place;
@@ -472,17 +472,8 @@ mod tests {
 
     /// The reports of these MDs, each with a certificate for these names until then.
     fn board(mds: &[Md], held: &[(&[&str], Unix)]) -> Board {
-        let reports = mds.iter().enumerate().map(|(at, md)| Report {
-            md: Arc::new(md.clone()),
-            ca: String::new(),
-            account: None,
-            records: vec![],
-            certs: held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect(),
-            log: Diary::default(),
-            warning: Default::default(),
-            trouble: None,
-            fault: None,
-        });
+        let certs = |at: usize| held.get(at).map(|(names, until)| cert(names, *until)).into_iter().collect();
+        let reports = mds.iter().enumerate().map(|(at, md)| Report::sample(Arc::new(md.clone()), certs(at)));
         let board = Board::default();
         board.post(reports.collect());
         board
@@ -736,7 +727,7 @@ mod tests {
         let sites = vec![
             site(None, 443, &["a.example"], tcp(1)),
             site(None, 80, &["a.example", "*.a.example"], tcp(2)),
-            site(None, 80, &["b.example"], tcp(3)),
+            site(None, 80, &["b.example", "*.b.example"], tcp(3)),
             site(Some("192.0.2.9"), 80, &["c.example"], tcp(4)),
         ];
         let facade = Facade::new(&config(Vec::new(), sites, tcp(9)));
@@ -751,6 +742,9 @@ mod tests {
         assert_eq!(at("192.0.2.1:80", "a.example"), "127.0.0.1:2");
         assert_eq!(at("192.0.2.1:80", "X.a.example"), "127.0.0.1:2");
         assert_eq!(at("192.0.2.1:80", "b.example"), "127.0.0.1:3");
+        assert_eq!(at("192.0.2.1:80", "x.b.example"), "127.0.0.1:3");
+        assert_eq!(at("192.0.2.1:80", "xb.example"), "127.0.0.1:2", "a label ends at a dot");
+        assert_eq!(at("192.0.2.1:80", ".b.example"), "127.0.0.1:2", "no label is none");
         assert_eq!(at("192.0.2.1:443", "a.example"), "127.0.0.1:1", "the port decides, as it does about TLS");
         assert_eq!(at("192.0.2.1:80", "unknown.example"), "127.0.0.1:2", "the first site is the default");
         assert_eq!(at("192.0.2.9:80", "a.example"), "127.0.0.1:4", "an address of its own goes first");

@@ -798,7 +798,7 @@ mod tests {
         for failures in [1, 31, 32, 33, 63, 64, 65, 1_000_000, u32::MAX] {
             for (patience, cap) in [(Patience::Offline, Span::hours(1)), (Patience::Refused, Span::hours(24))] {
                 for retry in [Span::millis(100), Span::secs(30), Span::millis(u64::MAX)] {
-                    for throw in [0, 500, 1000] {
+                    for throw in [0, 500, 1000, u32::MAX] {
                         let wait = back_off(failures, patience, retry, throw);
                         assert!(wait >= retry.min(cap).percent(50) && wait <= cap.percent(150), "{failures} {wait:?}");
                     }
@@ -816,6 +816,15 @@ mod tests {
         assert_eq!(long.imposed, [Imposed { ca: CA.into(), until: day }]);
 
         let other = Want { fingerprint: [2; 8], ..want() };
+        let often = (0..6).fold(Tried::default(), |tried, _| {
+            settle(&want(), &tried, &refused("rateLimited", Some(Span::hours(9))), NOW, 0)
+        });
+        assert_eq!(
+            often.order.until,
+            Some(NOW.plus(Span::hours(9))),
+            "it may be longer than ours as often as it likes"
+        );
+
         let imposed = Some(day);
         assert_eq!(decide(&other, &[], &long, imposed, Some(NOW)), Step::Wait { until: day });
         assert_eq!(decide(&other, &[], &long, None, Some(NOW)), Step::Order { why: Why::Missing });
@@ -865,6 +874,8 @@ mod tests {
         let now = then.plus(Span::hours(3));
         let third = settle(&want, &second, &offline(), now, 500);
         assert_eq!(third.imposed, [Imposed { ca: CA.into(), until: until[0].1 }], "what is over is dropped");
+        let over = settle(&want, &third, &offline(), until[0].1, 500);
+        assert_eq!(over.imposed, [], "in the moment it ends");
         let shorter = settle(&want, &third, &waiting(1), now, 500);
         let again = settle(&want, &shorter, &offline(), now, 500);
         let newest = settle(&want, &again, &waiting(3), now, 500);
@@ -891,6 +902,16 @@ mod tests {
     fn a_wait_of_nothing_is_a_second() {
         let tried = settle(&want(), &Tried::default(), &refused("serverInternal", Some(Span::ZERO)), NOW, 0);
         assert_eq!(tried.order.until, Some(NOW.plus(Span::secs(1))));
+    }
+
+    /// Failures of a clock that ran ahead are not counted; one that was no more than a wait ahead may have been ours.
+    #[test]
+    fn failures_of_another_clock_do_not_count() {
+        for (ahead, failures) in [(Span::ZERO, 6), (LONGEST_WAIT, 6), (LONGEST_WAIT.plus(Span::millis(1)), 1)] {
+            let order = Backoff { failures: 5, last_at: Some(NOW.plus(ahead)), ..Backoff::default() };
+            let tried = Tried { fingerprint: want().fingerprint, order, ..Tried::default() };
+            assert_eq!(settle(&want(), &tried, &offline(), NOW, 500).order.failures, failures, "{ahead:?}");
+        }
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn state(report: &Report) -> (State, Option<String>) {
 fn lacks_information(cert: &CertReport) -> bool {
     let wanted = ["agreementRequired", "userActionRequired", "externalAccountRequired", "invalidContact"];
     match &cert.order.last {
-        Some(Failure::Refusal(refusal)) if cert.order.failures > 0 => {
+        Some(Failure::Refusal(refusal)) => {
             refusal.problem == BAD_BINDING || wanted.iter().any(|short| is(refusal, short))
         }
         _ => false,
@@ -351,5 +351,94 @@ fn last_json(failure: &Failure) -> Value {
             }
             last
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::config::Md;
+    use crate::words::fault::{ACME_ERROR, Place, Refusal};
+    use crate::words::name::{Labels, Name};
+    use std::sync::Arc;
+
+    const NOW: Unix = Unix::from_secs(1_800_000_000);
+
+    fn name() -> Name {
+        Name::parse("a.example", Labels::Two).unwrap()
+    }
+
+    fn report(certs: Vec<CertReport>) -> Report {
+        let place = Place { file: "edgemd.conf".into(), line: 1, column: 1 };
+        Report::sample(Arc::new(Md::plain(name(), place)), certs)
+    }
+
+    fn held() -> CertReport {
+        CertReport::sample(Some(Held::sample(vec![name()], NOW, Unix::from_secs(1_900_000_000))))
+    }
+
+    fn due(why: Why) -> CertReport {
+        CertReport { why: Some(why), ..held() }
+    }
+
+    fn refused(problem: &str) -> CertReport {
+        let mut cert = due(Why::Missing);
+        (cert.order.failures, cert.order.last) = (1, Some(Refusal::ours("ordering", problem, "no").into()));
+        cert
+    }
+
+    #[test]
+    fn each_state_has_its_number() {
+        let what = |cert: CertReport| {
+            let (state, descr) = state(&report(vec![cert]));
+            (state as u8, descr.unwrap_or_default())
+        };
+        for (why, number, said) in [
+            (Why::Missing, 1, "certificate(secp256r1) is missing."),
+            (Why::Renamed, 1, "certificate(secp256r1) does not cover all domains."),
+            (Why::OtherCa, 1, "certificate(secp256r1) is from another CA."),
+            (Why::OtherKey, 1, "certificate(secp256r1) has another kind of key."),
+            (Why::OtherStaple, 1, "certificate(secp256r1) differs in must-staple."),
+            (Why::Due, 2, ""),
+        ] {
+            assert_eq!(what(due(why)), (number, said.into()));
+        }
+        for (problem, number) in [("externalAccountRequired", 5), ("agreementRequired", 5), ("caa", 1)] {
+            assert_eq!(what(refused(&format!("{ACME_ERROR}{problem}"))).0, number, "{problem}");
+        }
+        assert_eq!(what(refused(BAD_BINDING)).0, 5);
+        assert_eq!(state(&report(vec![])).0, State::Unknown);
+        let fault = Report { fault: Some("no such file".into()), ..report(vec![held()]) };
+        assert_eq!(state(&fault), (State::Error, Some("no such file".into())));
+    }
+
+    #[test]
+    fn md_920_010_each_md_is_counted_where_it_belongs() {
+        let mut owed = held();
+        (owed.told, owed.tell.failures) = (false, 1);
+        let reports = [
+            vec![held()],
+            vec![owed],
+            vec![due(Why::Due)],
+            vec![refused(BAD_BINDING)],
+            vec![CertReport { next: Next::Ordering, ..due(Why::Missing) }],
+        ];
+        let said = counts(&reports.map(report));
+        for line in ["Total: 5", "OK: 3", "Renew: 3", "Errored: 2", "Ready: 1"] {
+            assert!(said.contains(&format!("ManagedCertificates{line}\n")), "{line} of {said}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_told_of_is_under_way_if_it_is_ours() {
+        let with = |told: bool, change: fn(&mut Md)| {
+            let mut report = report(vec![CertReport { told, ..held() }]);
+            change(Arc::make_mut(&mut report.md));
+            is_under_way(&report)
+        };
+        let own = |md: &mut Md| md.statics = vec![Static { cert: "/a.crt".into(), key: "/a.key".into() }];
+        assert_eq!([with(false, |_| ()), with(true, |_| ())], [true, false]);
+        assert!(with(false, |md| md.drive = DriveMode::Manual), "it was imported");
+        assert!(!with(false, own), "whose files these are knows of them");
     }
 }

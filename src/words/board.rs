@@ -111,6 +111,24 @@ pub struct CertReport {
     pub ends_soon: bool,
 }
 
+impl Report {
+    /// What tests begin with: an MD of these certificates, and nothing amiss.
+    #[doc(hidden)]
+    pub fn sample(md: Arc<Md>, certs: Vec<CertReport>) -> Self {
+        Self {
+            md,
+            ca: "https://ca.example/dir".into(),
+            account: None,
+            records: vec![],
+            certs,
+            log: Diary::default(),
+            warning: Backoff::default(),
+            trouble: None,
+            fault: None,
+        }
+    }
+}
+
 impl CertReport {
     /// What tests begin with: there is nothing to be done about it.
     #[doc(hidden)]

@@ -196,7 +196,7 @@ fn next(report: &Report, cert: &CertReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::board::{Diary, StapleReport};
+    use crate::words::board::StapleReport;
     use crate::words::cert::Held;
     use crate::words::config::{Md, Static};
     use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
@@ -230,17 +230,7 @@ mod tests {
 
     fn report(cert: CertReport) -> Report {
         let place = Place { file: "edgemd.conf".into(), line: 1, column: 1 };
-        Report {
-            md: Arc::new(Md::plain(name(), place)),
-            ca: "https://ca.example/dir".into(),
-            account: None,
-            records: vec![],
-            certs: vec![cert],
-            log: Diary::default(),
-            warning: Backoff::default(),
-            trouble: None,
-            fault: None,
-        }
+        Report::sample(Arc::new(Md::plain(name(), place)), vec![cert])
     }
 
     fn of(report: Report, change: impl FnOnce(&mut Md)) -> Report {
@@ -295,6 +285,11 @@ mod tests {
                 "certificate until 2027-04-14T08:00:00Z (0ABC); renewal from 2027-03-15T08:00:00Z
     stapling failed 2 times, last: reading the directory: no route to host
     what to do: nothing yet, it is tried again by itself",
+            ),
+            (
+                report(CertReport { next: Next::Nothing, ..cert(89) }),
+                true,
+                "certificate until 2027-04-14T08:00:00Z (0ABC); nothing to do",
             ),
             (report(missing(Next::Ordering)), false, "no certificate; being ordered now"),
             (report(missing(Next::Nothing)), false, "no certificate; next try shortly"),
@@ -427,5 +422,29 @@ mod tests {
             assert_eq!(said, format!("a.example [P-256]: {golden}"));
             assert_eq!(is_well, well, "{said}");
         }
+    }
+
+    #[test]
+    fn a_refusal_says_which_directive_it_is_about() {
+        for (short, remedies) in [
+            ("agreementRequired userActionRequired", "MDCertificateAgreement accepted"),
+            ("externalAccountRequired", "set MDExternalAccountBinding to what it gives"),
+            (BAD_BINDING, "correct MDExternalAccountBinding"),
+            ("invalidContact unsupportedContact", "MDContactEmail"),
+            ("rejectedIdentifier unsupportedIdentifier malformed", "out of the MD"),
+            ("invalidProfile", "MDProfile"),
+            ("badPublicKey badCSR", "MDPrivateKeys"),
+            ("challenge-mismatch", "MDCAChallenges and MDPortMap"),
+            ("challenge-setup-failure", "see what the log says of the answer"),
+            ("rateLimited", "nothing, the CA's wait is kept"),
+            ("connection dns incorrectResponse tls", "http on port 80"),
+        ] {
+            for short in short.split(' ') {
+                let problem = if short == BAD_BINDING { short.into() } else { format!("{ACME_ERROR}{short}") };
+                let said = remedy(&Refusal::ours("ordering", &problem, "no").into()).unwrap_or_default();
+                assert!(said.contains(remedies), "{short}: {said}");
+            }
+        }
+        assert_eq!(remedy(&Refusal::ours("ordering", "urn:of:another:kind", "no").into()), None);
     }
 }

@@ -226,6 +226,16 @@ fn the_reference_has_every_directive() {
         assert!(man.contains(row.name.trim_end_matches('>')), "{}", row.name);
     }
     assert!(man.is_ascii());
+    let of = |name: &str| man.split(".TP\n.B ").find(|part| part.starts_with(name)).unwrap().to_string();
+    assert_eq!(
+        of("MDPortMap"),
+        "MDPortMap http:N|\\- https:N|\\-\non which local ports the Internet\\(aqs 80 and 443 arrive; \\-: not at all.\n.br\ndefault: http:80 https:443; \
+         global.\n.br\nExample:\n.br\n\\fIMDPortMap http:8080 https:\\-\\fR\n"
+    );
+    for part in ["\n.B <MDomainSet name [name...] [auto|manual]>\n", "\nglobal, <VirtualHost>.\n", "\nnot in mod_md.\n"]
+    {
+        assert!(man.contains(part), "{part}");
+    }
     for line in man.lines().filter(|line| line.starts_with(['.', '\''])) {
         let known = [".TH", ".SH", ".TP", ".PP", ".br", ".B", ".I", ".BR"];
         assert!(known.contains(&line.split(' ').next().unwrap()), "{line}");
@@ -327,7 +337,7 @@ fn md_110_400_403_404_the_agreement_is_a_word_or_a_url() {
     assert_eq!(of("MDCertificateAgreement https://ca.example/terms").as_deref(), Some("https://ca.example/terms"));
     assert_eq!(of(""), None);
     one_fault("MDCertificateAgreement https://ca.example/terms http://more/\n", "takes one argument");
-    for url in ["no.schema/path", "\"http://white space/path\"", "http://bad.port:-1/path"] {
+    for url in ["no.schema/path", "\"http://white space/path\"", "http://bad.port:-1/path", "ftp://ca.example/terms"] {
         one_fault(&format!("MDCertificateAgreement {url}\n"), "is neither 'accepted' nor the URL of the CA's terms");
     }
 }
@@ -356,6 +366,7 @@ fn md_300_016_bad_keys() {
         ("rsa1024", "must be 2048 or higher in order to be considered safe."),
         ("rsa 2048 rsa 4096", "1:24: MDPrivateKeys: \"rsa\": two keys of type 'RSA' are not possible."),
         ("p-256 secp384r1 P-256", "two keys of type 'P-256' are not possible."),
+        ("rsaX", "unsupported private key type"),
     ] {
         one_fault(&format!("MDPrivateKeys {words}\n"), why);
     }
@@ -383,6 +394,9 @@ fn md_300_018_bad_proxies() {
     ] {
         one_fault(&format!("MDHttpProxy {words}\n"), why);
     }
+    let roots = |text: &str| fine(&format!("{text}\nMDomain a.example\n")).mds[0].proxy_roots.clone();
+    assert_eq!(roots("MDHttpProxyCACertificateFile /proxy.pem"), Some(PathBuf::from("/proxy.pem")));
+    assert_eq!(roots("MDHttpProxyCACertificateFile none"), None);
     let found = faults("MDHttpProxy http://me:secret@proxy.example.org:8080\n");
     assert!(found.len() == 1 && !found[0].contains("secret"), "{found:?}");
 }
@@ -468,6 +482,7 @@ fn md_300_025_known_cas() {
     for name in ["buypass", "Buypass-Test"] {
         one_fault(&format!("MDCertificateAuthority {name}\n"), &format!("the ACME service of {name} has ended"));
     }
+    one_fault("MDCertificateAuthority https://me:secret@ca.example/dir\n", "a user or password in the URL of a CA");
 }
 
 #[test]
@@ -539,6 +554,80 @@ fn settings_come_from_the_nearest_place() {
         config.mds.iter().map(|md| (md.window.to_string(), md.drive, md.export.is_some(), md.used)).collect();
     assert_eq!(seen, [("2d".into(), DriveMode::Always, false, true), ("1d".into(), DriveMode::Manual, true, true)]);
     assert!(!config.mds[1].driven());
+}
+
+/// Of several virtual hosts the first with TLS speaks for an MD, else the first; and always the one it was written in.
+#[test]
+fn one_virtual_host_speaks_for_an_md() {
+    let host = |port: u16, days: u16, inside: &str| {
+        format!("<VirtualHost *:{port}>\nServerName a.example\nMDRenewWindow {days}d\n{inside}</VirtualHost>\n")
+    };
+    let (outside, inside) = ("MDomain a.example\n", "MDomain a.example\n");
+    for (text, window) in [
+        (format!("{outside}{}{}", host(80, 1, ""), host(443, 2, "")), "2d"),
+        (format!("{outside}{}{}", host(443, 1, ""), host(80, 2, "")), "1d"),
+        (format!("{outside}{}{}", host(443, 1, ""), host(443, 2, "")), "1d"),
+        (format!("{outside}{}{}", host(80, 1, ""), host(80, 2, "")), "1d"),
+        (format!("{}{}", host(80, 1, inside), host(443, 2, "")), "1d"),
+    ] {
+        assert_eq!(fine(&text).mds[0].window.to_string(), window, "{text}");
+    }
+}
+
+#[test]
+fn names_of_sites() {
+    let named =
+        |name: &str| fine(&format!("<VirtualHost *:80>\nServerName {name}\n</VirtualHost>\n")).sites[0].names.join(" ");
+    for (written, name) in [
+        ("https://A.example:443", "a.example"),
+        ("a.example.", "a.example"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        assert_eq!(named(written), name, "{written}");
+    }
+    one_fault("ServerName *.a.example\n", "\"*.a.example\" is no name of a site");
+    one_fault("ServerName a.example:x\n", "has no valid port");
+    one_fault("ServerAlias a!b.example\n", "\"a!b.example\" is no name of a site");
+    // A pattern is a pattern wherever its star stands.
+    let pattern = "<VirtualHost *:80>\nServerName b.example\nServerAlias *.a?.example\n</VirtualHost>\n";
+    let used = fine(&format!("MDomain x.ab.example\nMDomain x.abc.example\n{pattern}"));
+    assert_eq!(used.mds.iter().map(|md| md.used).collect::<Vec<_>>(), [true, false]);
+    let odd = |members: &str| {
+        format!(
+            "MDomain a.example {members}\n<VirtualHost *:443>\nServerName a.example\nServerAlias a_b.example\n</VirtualHost>\n"
+        )
+    };
+    one_fault(&odd("auto"), "; as the members of the MD \"a.example\" are 'auto', it would join");
+    let manual = faults(&odd("manual"));
+    assert!(manual.len() == 1 && !manual[0].contains("it would join"), "{manual:?}");
+}
+
+#[test]
+fn numbers_and_names_for_others() {
+    let config = fine("MaxConnections 70\nMaxConnectionsPerHost 7\nMDProfile short\nMDomain a.example\n");
+    assert_eq!((config.connections, config.per_host), (70, 7));
+    assert_eq!(config.mds[0].profile.as_deref(), Some("short"));
+    for name in ["\"\"", "a\x01b"] {
+        one_fault(&format!("MDProfile {name}\n"), "is no name of a profile");
+    }
+}
+
+#[test]
+fn a_variable_has_a_name() {
+    one_fault("MDomain ${A-B}.example\n", "\"${\" begins the name of a variable, which ends with \"}\"");
+    one_fault("MDomain ${A_B}.example\n", "the environment has no variable \"A_B\"");
+    one_fault("MDomain ${A_B\r\n", "\"${\" begins the name of a variable, which ends with \"}\"");
+}
+
+/// Whatever stands in a section that may not be there, the rest of the outer one is read as what it is.
+#[test]
+fn a_virtual_host_stands_by_itself() {
+    let inner = "<VirtualHost *:81>\nServerName b.example\n</VirtualHost>\n";
+    one_fault(&format!("<VirtualHost *:80>\n{inner}SSLEngine off\n</VirtualHost>\n"), "2:1: ");
+    let found = faults(&format!("<MDomainSet a.example>\n{inner}MDRenewWindow 10%\n</MDomainSet>\n"));
+    assert!(found.len() == 2 && found[1].starts_with("3:1: ServerName is not allowed inside"), "{found:?}");
 }
 
 #[test]
@@ -616,6 +705,12 @@ fn ports_and_listeners() {
     ] {
         one_fault(pair, "2:8: Listen: port 80 is listened on already, see /etc/edgemd.conf:1:8");
     }
+    assert_eq!(listens("MDPortMap https:8443\nListen 443"), [(443, true)], "as everybody knows");
+    assert_eq!(listens("MDPortMap http:443 https:8443\nListen 443"), [(443, false)], "but for a map that says so");
+    let arrives = |text: &str| fine(&format!("{text}\nMDomain a.example\n")).mds[0].tls_arrives;
+    assert!(arrives("Listen 80\nListen 443") && arrives("MDPortMap https:8443\nListen 8443"));
+    assert!(!arrives("MDPortMap https:-\nListen 8443 https"), "no port 443 of the Internet leads there");
+    assert!(!arrives("Listen 443 http"));
     assert_eq!(listens("Listen 0.0.0.0:80\nListen [::]:80\nListen 127.0.0.1:81\nListen 127.0.0.2:81").len(), 4);
     let sites = fine("MDPortMap https:8443\n<VirtualHost *:443 [::1]:8443>\n</VirtualHost>\n<VirtualHost *:80>\nSSLEngine on\n</VirtualHost>\n<VirtualHost *:8443>\nSSLEngine off\n</VirtualHost>\n").sites;
     assert_eq!(sites.iter().map(|site| site.tls).collect::<Vec<_>>(), [true, true, false]);
@@ -720,6 +815,8 @@ fn includes() {
 
 #[test]
 fn a_file_that_is_not_there() {
+    fine("IncludeOptional /none.conf\nMDomain a.example\n");
+    one_fault("Include /none.conf\n", "\"/none.conf\" can't be read: no such file or directory");
     let found = read("none/edgemd.conf", &SystemLibrary).unwrap_err();
     assert_eq!(found[0].to_string(), "none/edgemd.conf:1:1: can't be read: no such file or directory");
 }

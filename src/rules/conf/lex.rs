@@ -235,8 +235,8 @@ impl Lexer<'_> {
                 None => break,
             }
         }
-        let ends = self.rest.starts_with('\n') || self.rest.starts_with("\r\n") || self.rest == "\r";
-        if ends { None } else { self.rest.chars().next() }
+        // A carriage return before it is a blank.
+        self.rest.chars().next().filter(|c| *c != '\n')
     }
 
     /// Steps over what [`Lexer::peek`] has shown.

@@ -80,7 +80,7 @@ fn number(name: &str, file: &str, library: &dyn Library) -> Option<u32> {
 
 /// `0640`, `640`; a number of another length is a user's.
 pub fn mode(text: &str) -> Option<u32> {
-    let octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let sized = text.len() == 3 || (text.len() == 4 && text.starts_with('0'));
     (octal && sized).then(|| u32::from_str_radix(text, 8).ok()).flatten()
 }
@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn modes() {
-        for (text, found) in [("0640", Some(0o640)), ("600", Some(0o600)), ("1000", None), ("0999", None), ("", None)] {
+        for (text, found) in
+            [("0640", Some(0o640)), ("600", Some(0o600)), ("1000", None), ("0999", None), ("+64", None), ("", None)]
+        {
             assert_eq!(mode(text), found, "{text}");
         }
     }

@@ -392,6 +392,7 @@ mod tests {
             ("<VirtualHots>", Some("<VirtualHost>")),
             ("Lisen", Some("Listen")),
             ("Frobnicate", None),
+            ("MDomane", None),
             ("X", None),
         ] {
             assert_eq!(nearest(name), guess, "{name}");

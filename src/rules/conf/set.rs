@@ -76,12 +76,9 @@ pub fn match_names(scope: &mut Scope<'_>, args: &[Word]) {
 fn site_name(scope: &mut Scope<'_>, word: &Word, wildcards: bool) -> Option<Word> {
     // Apache's ServerName may say how the site is reached from outside, as in https://example.org:443.
     let text = word.text.split_once("://").map_or(word.text.as_str(), |(_, rest)| rest);
-    let colon = text.rfind(':').filter(|at| text.rfind(']').is_none_or(|bracket| bracket < *at));
-    let (host, port) = match colon.map(|at| text.split_at(at)) {
+    let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
         // More than one colon without brackets is an IPv6 address, not a port.
-        Some((host, port)) if !host.contains(':') || host.starts_with('[') => {
-            (host, Some(port.trim_start_matches(':')))
-        }
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, Some(port)),
         _ => (text, None),
     };
     if port.is_some_and(|port| values::port(port).is_none()) {

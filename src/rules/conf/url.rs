@@ -109,9 +109,8 @@ pub fn url(text: &str) -> Result<Url<'_>, &'static str> {
         None => (false, authority),
     };
     // The colons of an IPv6 address stand in brackets.
-    let colon = authority.rfind(':').filter(|at| authority.rfind(']').is_none_or(|bracket| bracket < *at));
-    let (host, number) = match colon.map(|at| authority.split_at(at)) {
-        Some((host, number)) => (host, Some(number.trim_start_matches(':'))),
+    let (host, number) = match authority.rsplit_once(':').filter(|(_, number)| !number.contains(']')) {
+        Some((host, number)) => (host, Some(number)),
         None => (authority, None),
     };
     let number = match number {
@@ -273,7 +272,17 @@ mod tests {
         assert_eq!(contact("admin@example.org").as_deref(), Ok("mailto:admin@example.org"));
         assert_eq!(contact("MailTo:admin@example.org").as_deref(), Ok("mailto:admin@example.org"));
         assert_eq!(contact("tel:+1-201-555-0123").as_deref(), Ok("tel:+1-201-555-0123"));
-        for text in ["", "admin", "@example.org", "admin@", "a b@example.org", "mailto:", ":x"] {
+        for text in [
+            "",
+            "admin",
+            "@example.org",
+            "admin@",
+            "a b@example.org",
+            "a\x01@example.org",
+            "ü@example.org",
+            "mailto:",
+            ":x",
+        ] {
             assert!(contact(text).is_err(), "{text}");
         }
     }

@@ -69,7 +69,7 @@ coverage: ## lines and branches of src/ that the tests reach, those against a re
 
 mutants: ## changes to src/rules that no test would see; or only those in MUTATE="src/rules/plan.rs src/rules/crowd.rs"
 	$(ALONE) tests/setup/packages mutants
-	@PATH="$(abspath .cache/tools/bin):$$PATH" CARGO_PROFILE_DEV_DEBUG=0 cargo mutants -o target/mutants -E fuzz --timeout 120 \
+	@PATH="$(abspath .cache/tools/bin):$$PATH" CARGO_PROFILE_DEV_DEBUG=0 cargo mutants -o target/mutants --config tests/mutants.toml --timeout 120 \
 		$(foreach path,$(or $(MUTATE),src/rules/**),-f '$(path)') --cargo-arg=--locked --cargo-arg=--lib \
 		$(foreach test,flow conf ocsp crowds days,--cargo-arg=--test --cargo-arg=$(test))
 

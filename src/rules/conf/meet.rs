@@ -232,14 +232,14 @@ fn fits(pattern: &str, name: &str) -> bool {
     while n < name.len() {
         match pattern.get(p) {
             Some(b'*') => {
-                back = Some((p + 1, n));
                 p += 1;
+                back = Some((p, n));
             }
             Some(c) if *c == b'?' || Some(c) == name.get(n) => (p, n) = (p + 1, n + 1),
             _ => match back {
                 Some((after, from)) => {
-                    back = Some((after, from + 1));
                     (p, n) = (after, from + 1);
+                    back = Some((p, n));
                 }
                 None => return false,
             },

@@ -107,6 +107,14 @@ pub trait Disk {
         self.act(Op::SyncDir(dir))
     }
 
+    /// Whether [`Disk::replace`] would find room for these: they are written beside the file and removed.
+    fn has_room(&mut self, path: &Path, bytes: &[u8], access: Access) -> Result<(), Trouble> {
+        let temp = temp_of(path);
+        self.make_dirs(folder_of(path), access.of_folder())?;
+        let written = self.act(Op::Write { path: &temp, bytes, access });
+        written.and(self.act(Op::Unlink(&temp)))
+    }
+
     /// Removes what a power cut has left of a file that was being written; a disk that can't be written may keep it.
     fn sweep(&mut self, path: &Path) {
         let temp = temp_of(path);

@@ -194,6 +194,9 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
             dns: &mut dns,
         };
         let mut keeper = Keeper::new(doors, store, loaded, config, keeper);
+        if !stays {
+            keeper = keeper.passing();
+        }
         let _ = ready.send(());
         keeper.run();
         drop(gone);

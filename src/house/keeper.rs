@@ -57,6 +57,8 @@ pub struct Keeper<'a> {
     pub(super) jobs: Jobs,
     /// Who waits for the CAs to revoke something.
     pub(super) revocations: Jobs,
+    /// Whether this is one pass: what is only in memory when it ends is lost.
+    pub(super) passes: bool,
     /// Nothing is begun by itself before this moment of the steady clock.
     quiet_until: Span,
     /// Nobody is told of anything before this one.
@@ -110,6 +112,7 @@ impl<'a> Keeper<'a> {
             shelved: Map::new(),
             jobs: Jobs::default(),
             revocations: Jobs::default(),
+            passes: false,
             quiet_until: Span::ZERO,
             tells_from: Span::ZERO,
             thrown: None,
@@ -131,6 +134,11 @@ impl<'a> Keeper<'a> {
         keeper.shelve(&keeper.lives.names());
         keeper.shelf.open();
         keeper
+    }
+
+    /// Is there for one pass.
+    pub fn passing(self) -> Self {
+        Self { passes: true, ..self }
     }
 
     /// Works until somebody says stop.

@@ -52,6 +52,9 @@ impl Keeper<'_> {
             Ok(challenges) => challenges,
             Err(refusal) => return self.failed(slot, Outcome::OrderFailed(refusal.into())),
         };
+        if let Err(trouble) = self.will_keep(slot) {
+            return self.failed(slot, Outcome::OrderFailed(trouble.into()));
+        }
         if let Err(trouble) = self.say(&md, Topic::Renewing) {
             return self.veto(&md, &trouble);
         }
@@ -67,6 +70,17 @@ impl Keeper<'_> {
             }
             Err(trouble) => self.failed(slot, Outcome::OrderFailed(trouble.into())),
         }
+    }
+
+    /// A daemon serves from memory what a full disk does not take. One pass after the other would order without end, until
+    /// the CA refuses.
+    fn will_keep(&mut self, slot: &Slot) -> Result<(), Trouble> {
+        const LENGTH: usize = 8192;
+        if !self.passes {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = (0..LENGTH / 4).flat_map(|_| self.doors.dice.below(u32::MAX).to_ne_bytes()).collect();
+        self.store.has_room(self.doors.disk, slot, &bytes)
     }
 
     fn set_out(

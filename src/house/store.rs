@@ -141,6 +141,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a certificate could be put there. `bytes` are as long as one, and such that no file system packs them.
+    pub fn has_room(&self, disk: &mut dyn Disk, slot: &Slot, bytes: &[u8]) -> Result<(), Trouble> {
+        disk.has_room(&self.cert_path(slot, Side::Zero), bytes, disk.private_in(&self.root))
+    }
+
     /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
     pub fn pairs(&self, disk: &dyn Disk, slot: &Slot) -> Result<Vec<(Held, Bundle)>, Trouble> {
         let Some(newest) = self.certs.get(slot) else { return Ok(vec![]) };

@@ -4,6 +4,7 @@
 use super::fake::disk::{BROKEN, DENIED, NO_SPACE, READ_ONLY, RamDisk};
 use super::power::{DEEDS, Deed, Verge, held, issued, newest_of, shown};
 use super::{ONE, World, journal};
+use edgemd::doors::clock::{Knock, Push};
 use edgemd::doors::disk::Disk;
 use edgemd::house::store::Store;
 use edgemd::rules::status;
@@ -166,6 +167,27 @@ fn a_disk_of_every_size_is_full_at_some_point() {
         }
     }
     println!("{sizes} disks were full at some point");
+}
+
+/// A daemon serves what a full disk did not take; one pass after the other would have nothing, and orders nothing.
+#[test]
+fn one_pass_orders_what_can_be_kept() {
+    for (passes, orders) in [(false, 2), (true, 0)] {
+        let world = World { passes, ..World::new() };
+        world.disk.fail_below("/store/certs", NO_SPACE);
+        let lives = [(); 2].map(|()| {
+            let (ended, ends) = smol::channel::unbounded();
+            world.hands.knock_in(Span::secs(1), Knock::Renew { names: vec![], push: Push::Due, ended });
+            world.live(ONE, Span::mins(5));
+            format!("{:?}", ends.try_recv())
+        });
+        assert_eq!(world.issued(), orders);
+        assert!(lives[1].contains(NO_SPACE), "{lives:?}");
+        world.disk.mend();
+        world.live(ONE, Span::hours(1));
+        assert_eq!(world.issued(), orders + 1);
+        assert!(world.disk.files().iter().all(|path| !path.to_string_lossy().ends_with(".new")));
+    }
 }
 
 /// An account that is in memory alone is a thing to be said: with the power it would be gone.

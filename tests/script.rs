@@ -256,6 +256,16 @@ fn what_a_failed_hook_left_behind_is_ended() {
     assert_eq!(run(&sh(&script)), Err("running /bin/sh: exited with 7".into()));
     let child = pid_in(&file);
     until("the child of the failed hook is gone", || !alive(&child));
+    // One that is deaf, and has nothing to say: it would be one more with each try.
+    let deaf = fresh.path().join("deaf");
+    let script = format!(
+        "(trap '' TERM; echo $$ >{0}.ready; exec sleep 1000) >/dev/null 2>&1 & echo $! >{0}; \
+         while ! test -s {0}.ready; do :; done; exit 7",
+        deaf.display()
+    );
+    assert_eq!(run(&sh(&script)), Err("running /bin/sh: exited with 7".into()));
+    let child = pid_in(&deaf);
+    until("the deaf child of the failed hook is gone", || !alive(&child));
 }
 
 #[test]

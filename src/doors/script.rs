@@ -115,17 +115,17 @@ impl SystemScript {
             } else {
                 format!("still running after {}, so it was ended; MDHookTimeout sets its time", event.limit)
             });
+        }
+        // What a hook that failed left behind is of no use to anybody; what one that succeeded left was meant to stay.
+        if over.is_some() || !good {
             self.ending.signal(Signal::TERM);
             watch.wait(GRACE, Until::Quiet, None);
-            // Members of the group may have outlived the first one.
+            // Members of the group may have outlived the first one, deaf to what they were asked.
             self.ending.signal(Signal::KILL);
-            // Who still has the pipe is in no group that we know.
-            if !watch.wait(TICK, Until::Quiet, None) && !stopped {
-                over = over.map(|why| why + "; what it has put into a session of its own stays, and is yours to end");
-            }
-        } else if !good {
-            // What a hook that failed left behind is of no use to anybody; what one that succeeded left was meant to stay.
-            self.ending.signal(Signal::TERM);
+        }
+        // Who still has the pipe is in no group that we know.
+        if over.is_some() && !watch.wait(TICK, Until::Quiet, None) && !stopped {
+            over = over.map(|why| why + "; what it has put into a session of its own stays, and is yours to end");
         }
         watch.drain();
         // Once it is reaped, the group's number may come to mean others.

@@ -123,6 +123,9 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
         Failure::Trouble(Trouble { why, .. }) if why.contains("publish _validation-persist.") => return None,
         // A file that the operator has named; its directive, path and fault are said.
         Failure::Trouble(Trouble { doing, .. }) if doing.starts_with("reading MD") => return None,
+        Failure::Trouble(Trouble { doing, .. }) if doing.contains(" /") => {
+            return Some("see to that file and the disk that it is on; it is tried again by itself");
+        }
         Failure::Trouble(_) => {
             return Some("see to the device's network, DNS and clock; MDHttpProxy if it needs a proxy");
         }
@@ -251,6 +254,11 @@ mod tests {
         }
     }
 
+    fn on_disk() -> Backoff {
+        let last = Trouble::new("replacing /export/a.example.key", "Is a directory");
+        Backoff { last: Some(last.into()), ..trouble(1) }
+    }
+
     fn staple(failures: u32) -> StapleReport {
         let verdict = Verdict { revoked: false, from: NOW, until: AT };
         StapleReport { verdict: Some(verdict), tried: trouble(failures) }
@@ -305,6 +313,13 @@ mod tests {
                 "no certificate; next try 2027-01-15T09:00:00Z
     order failed once: reading the directory: no route to host
     what to do: see to the device's network, DNS and clock; MDHttpProxy if it needs a proxy",
+            ),
+            (
+                report(CertReport { tell: on_disk(), next: Next::At(AT), ..cert(89) }),
+                false,
+                "certificate until 2027-04-14T08:00:00Z (0ABC); notification is tried again 2027-01-15T09:00:00Z
+    notification failed once: replacing /export/a.example.key: Is a directory
+    what to do: see to that file and the disk that it is on; it is tried again by itself",
             ),
             (
                 order(cert(20), trouble(2)),

@@ -578,11 +578,18 @@ fn a_record_that_can_t_be_read_stays_where_it_is() {
     let dir = root.join("certs/www.example.org");
     std::fs::create_dir(dir.join("secp256r1.1")).unwrap();
     std::fs::create_dir(dir.join("rsa.tried")).unwrap();
-    let (_, loaded) = Store::open(&root, None, &mut disk).unwrap();
+    let (mut store, loaded) = Store::open(&root, None, &mut disk).unwrap();
     assert_eq!(loaded.certs.len(), 1);
     assert_eq!(loaded.set_aside.len(), 2);
     assert!(loaded.set_aside[0].ends_with("rsa.tried: not a file"), "{:?}", loaded.set_aside);
     assert!(dir.join("rsa.tried").is_dir());
+    // What is beside it is none the worse for that; and its place is not taken in silence.
+    assert!(store.read_bundle(&disk, &slot(), &held(1).sha256).unwrap() == Some(bundle(1)));
+    let said = store.read_bundle(&disk, &slot(), &held(2).sha256).err().map(|trouble| trouble.to_string());
+    assert!(said.as_ref().is_some_and(|said| said.contains("secp256r1.1: not a file")), "{said:?}");
+    let said = store.put_cert(&mut disk, &slot(), &held(2), &bundle(2)).unwrap_err().to_string();
+    assert!(said.ends_with("secp256r1.1: Is a directory; move it away"), "{said}");
+    assert!(store.read_bundle(&disk, &slot(), &held(1).sha256).unwrap() == Some(bundle(1)));
 }
 
 #[test]

@@ -310,6 +310,7 @@ fn said(doing: &str, path: &Path, error: &io::Error) -> Trouble {
         Some(Errno::ROFS) => "; mount it writable, or name another place",
         Some(Errno::ACCESS | Errno::PERM) => "; the daemon's user needs the right to it",
         Some(Errno::IO) => "; the medium may be failing",
+        Some(Errno::ISDIR) => "; move it away",
         _ => "",
     };
     Trouble::new(format!("{doing} {}", path.display()), format!("{}{remedy}", reason(error)))

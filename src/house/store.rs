@@ -125,10 +125,24 @@ impl Store {
         Ok((store, loaded))
     }
 
-    /// Key and chain of the certificate with this SHA-256, if it is held there.
+    /// Key and chain of the certificate with this SHA-256, if it is held there. What is wrong with the record
+    /// beside its own does not matter.
     pub fn read_bundle(&self, disk: &dyn Disk, slot: &Slot, sha256: &[u8; 32]) -> Result<Option<Bundle>, Trouble> {
-        let pairs = self.pairs(disk, slot)?;
-        Ok(pairs.into_iter().find(|(held, _)| held.sha256 == *sha256).map(|(_, bundle)| bundle))
+        let Some(newest) = self.certs.get(slot) else { return Ok(None) };
+        let mut missing = Ok(None);
+        for side in [newest.side, newest.side.other()] {
+            let path = self.cert_path(slot, side);
+            let found = disk.read(&path).and_then(|bytes| {
+                let pair = bytes.map(Secret::from).map(|bytes| record::decode_cert(&bytes)).transpose();
+                pair.map_err(|why| Trouble::new(format!("reading {}", path.display()), why))
+            });
+            match found {
+                Ok(Some((_, held, bundle))) if held.sha256 == *sha256 => return Ok(Some(bundle)),
+                Err(trouble) if missing.is_ok() => missing = Err(trouble),
+                _ => {}
+            }
+        }
+        missing
     }
 
     /// The one commit point of a certificate. The one before stays beside it until the next.

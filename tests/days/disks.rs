@@ -1,7 +1,7 @@
 //! Disks that are bad: full, read-only, failing, somebody else's, and ones that flip bits. What is held is served, the
 //! status says what it is, and when the trouble is over the work goes on by itself.
 
-use super::fake::disk::{BROKEN, DENIED, NO_SPACE, READ_ONLY, RamDisk};
+use super::fake::disk::{BROKEN, DENIED, Keep, NO_SPACE, READ_ONLY, RamDisk};
 use super::power::{DEEDS, Deed, Verge, held, issued, newest_of, shown};
 use super::{ONE, World, journal};
 use edgemd::doors::clock::{Knock, Push};
@@ -294,6 +294,32 @@ fn a_device_lives_on_with_a_damaged_record() {
         });
         world.live(&conf, Span::days(62));
         let context = format!("{}, running: {running}: {}", file.display(), world.status().0);
+        assert_eq!((world.issued(), world.ca.accounts()), (3 + lost, 1), "{context}");
+        assert!(world.status().1 && world.served().starts_with(&world.newest_pem()), "{context}");
+        world.live(&conf, Span::days(1));
+        assert!(world.status().1 && world.issued() == 3 + lost, "after a restart: {context}");
+    }
+}
+
+/// A bad sector below one record, for good, and a boot: the pair is the newest, or ordered anew; it is exported from the
+/// start, and the next renewal comes.
+#[test]
+fn a_device_lives_on_with_a_record_that_can_t_be_read() {
+    for file in records(&full().0).iter().filter(|file| file.starts_with("/store")) {
+        let (world, conf) = full();
+        world.disk.reboot(Keep::Synced);
+        world.disk.loses(file);
+        journal::take();
+        let lost = usize::from(file.ends_with("secp256r1.1"));
+        let (board, ca, disk, name) =
+            (world.board.clone(), world.ca.clone(), world.disk.clone(), file.display().to_string());
+        world.hands.do_in(Span::days(1), move || {
+            let (lines, well) = board.read(|reports| status::text(&reports[0]));
+            let exported = disk.read(Path::new("/run/tls/a.example.crt")).unwrap();
+            assert!(well && ca.issued().len() == 2 + lost && exported.is_some(), "{name}: {lines:?}");
+        });
+        world.live(&conf, Span::days(62));
+        let context = format!("{}: {}", file.display(), world.status().0);
         assert_eq!((world.issued(), world.ca.accounts()), (3 + lost, 1), "{context}");
         assert!(world.status().1 && world.served().starts_with(&world.newest_pem()), "{context}");
         world.live(&conf, Span::days(1));

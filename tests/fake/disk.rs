@@ -154,6 +154,8 @@ struct File {
     bytes: Vec<u8>,
     safe: Vec<u8>,
     access: Access,
+    /// It stands on a bad sector.
+    unreadable: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -233,6 +235,13 @@ impl RamDisk {
     /// The same, and so do all that follow, until [`RamDisk::mend`].
     pub fn fail_reads_from(&self, n: u32, why: &'static str) {
         locked(&self.0).doom(Fate::ReadFrom(n, why));
+    }
+
+    /// From now on this file can't be read, for as long as it is there.
+    pub fn loses(&self, path: &Path) {
+        let mut medium = locked(&self.0);
+        let Some(Node::File(number)) = medium.names.get(path).cloned() else { panic!("{}: no file", path.display()) };
+        medium.files[number].unreadable = true;
     }
 
     /// No more cuts and failures; counts from zero.
@@ -432,7 +441,7 @@ impl Medium {
     }
 
     fn create(&mut self, bytes: &[u8], access: Access) -> usize {
-        self.files.push(File { bytes: bytes.into(), safe: Vec::new(), access });
+        self.files.push(File { bytes: bytes.into(), safe: Vec::new(), access, unreadable: false });
         self.files.len() - 1
     }
 
@@ -559,6 +568,7 @@ impl Disk for RamDisk {
         match medium.names.get(path) {
             None => Ok(None),
             Some(Node::Dir) => Err(trouble("not a file")),
+            Some(Node::File(number)) if medium.files[*number].unreadable => Err(trouble(BROKEN)),
             Some(Node::File(number)) => Ok(Some(medium.files[*number].bytes.clone())),
         }
     }

@@ -256,6 +256,11 @@ fn read(mut answer: Response<Body>, request: &Request) -> Result<Reply, Error> {
         _ => answer.body_mut().with_config().limit(LARGEST).read_to_vec()?,
     };
     let headers = answer.headers();
+    // Then its end is wherever somebody has cut the connection. JSON and DER are not whole without theirs, a chain may be.
+    let open = ["content-length", "transfer-encoding"].iter().all(|name| header(headers, name).is_none());
+    if open && answer.status() == 200 && request.accept.is_some_and(|kind| kind.contains("pem")) {
+        return Err(Error::Other("the CA does not say how long its chain is, so that a part may be missing".into()));
+    }
     let wait = header(headers, "retry-after");
     Ok(Reply {
         status: answer.status().as_u16(),
@@ -584,6 +589,26 @@ mod tests {
                 assert_eq!(next.unwrap().body, b"{}", "after {at}");
             }
         }
+    }
+
+    /// A chain without its last certificate is one, too.
+    #[test]
+    fn a_chain_has_to_say_how_long_it_is() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/pem-certificate-chain; charset=utf-8\r\n";
+        let chain = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+        let (open, json) =
+            (format!("{head}\r\n{chain}"), "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{}");
+        let sized = format!("{head}Content-Length: {}\r\n\r\n{chain}", chain.len());
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{chain}\r\n0\r\n\r\n", chain.len());
+        let server = Server::new([&open, json, &sized, &chunked].map(|answer| Say::Part(answer.into())).into());
+        let chain_of =
+            Request { accept: Some("application/pem-certificate-chain"), ..ask(Method::Post, server.url("/cert")) };
+        let call = || client(&Route::default()).call(&chain_of);
+        let json_of = || client(&Route::default()).call(&ask(Method::Post, server.url("/order")));
+        let said = call().unwrap_err().why;
+        assert_eq!(said, "the CA does not say how long its chain is, so that a part may be missing");
+        assert_eq!(json_of().unwrap().body, b"{}");
+        assert_eq!((call().unwrap().body, call().unwrap().body), (chain.into(), chain.into()));
     }
 
     /// What comes without end fills the head, or ends with the time that a call may take.

@@ -463,4 +463,9 @@ fn nine_of_ten_nonces_are_refused() {
     let requests = ca.requests().len();
     println!("nine of ten nonces refused: {requests} requests\n{}", device.log());
     assert!(requests <= 2 * 130, "{requests}");
+    let log = device.log();
+    assert!(
+        ca.issued() == 1 || log.lines().any(|line| line.starts_with("WARN ") && line.contains("badNonce")),
+        "{log}"
+    );
 }

@@ -170,6 +170,40 @@ fn a_low_port_needs_one_right_and_no_more() {
     assert!(device.stop().success());
 }
 
+/// As when a hook forks until there is no more: what needs a thread is told so, and the daemon stays.
+#[test]
+fn where_no_thread_is_to_be_had_the_daemon_stays() {
+    const NAME: &str = "where_no_thread_is_to_be_had_the_daemon_stays";
+    /// Nobody else's, because all that its user runs is counted.
+    const ALONE: u32 = 12347;
+    if !may_be_others() {
+        return skipped(NAME, "this needs root and setpriv");
+    }
+    let mut sentences = BTreeSet::new();
+    // Of its own it has two; each line to a CA needs one, and so does each lookup.
+    for limit in 3..=5 {
+        let mut device = Device::with("https://localhost:1/dir".into(), Path::new("/nowhere.pem"));
+        device.set("MDPortMap", "http:- https:-");
+        device.set("MDCACertificateFile", "");
+        let edgemd = for_all(&device);
+        chown(device.folder.path(), Some(ALONE), Some(ALONE)).expect("we are root");
+        device.write(&format!("MDCAChallenges dns-01\nMDChallengeDns01 /bin/true\nMDomain {A}"));
+        let conf = device.folder.join("edgemd.conf");
+        let limit = format!("prlimit --nproc={limit}");
+        let line = format!("exec {limit} {} {} run -f {}", as_user(ALONE, ALONE, ""), edgemd.display(), conf.display());
+        let log = fs::File::create(device.folder.join("edgemd.log")).expect("a log");
+        let process = Command::new("/bin/sh").args(["-c", &line]).stdin(Stdio::null()).stderr(log).spawn();
+        device.adopt(process.expect("a shell"));
+        let last = device.errors(A, 2)["renewal"]["last"]["detail"].as_str().expect("a detail").to_owned();
+        assert!(device.stop().success());
+        println!("{limit}: {last}");
+        sentences.insert(last);
+    }
+    for says in ["Connection refused", "no thread to look the host up", "Resource temporarily unavailable"] {
+        assert!(sentences.iter().any(|sentence| sentence.contains(says)), "{says}: {sentences:?}");
+    }
+}
+
 const HMAC: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 const WRONG: &str = "b10lLJs8l1GPIzsLP0s6pMt8O0XVGnfTaCeROxQM0BIt2XrJMDHJZBM5NuQmQJQH";
 const PROXY: &str = "a-proxys-password";

@@ -10,11 +10,13 @@ use crate::streams::tls;
 use crate::words::fault::Trouble;
 use crate::words::time::Span;
 use core::fmt;
-use line::ThreadLine;
+use line::{STACK, ThreadLine};
 use proxy::{Through, tls_in};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -299,7 +301,6 @@ fn place(url: &str) -> &str {
 #[derive(Default)]
 struct OneLookup {
     known: Mutex<Option<(Uri, ResolvedSocketAddrs)>>,
-    system: DefaultResolver,
 }
 
 impl Resolver for OneLookup {
@@ -311,12 +312,24 @@ impl Resolver for OneLookup {
         {
             return Ok(addresses.clone());
         }
-        let addresses = self.system.resolve(uri, config, timeout).map_err(|error| match error {
-            Error::Io(_) => Error::HostNotFound,
-            other => other,
-        })?;
+        let addresses = look_up(uri, config, timeout)?;
         *known = Some((uri.clone(), addresses.clone()));
         Ok(addresses)
+    }
+}
+
+/// The system's own lookup knows no time limit. The client's way of giving it one panics where no thread is to be had.
+fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    let (say, heard) = channel();
+    let (uri, config) = (uri.clone(), config.clone());
+    let ask = move || DefaultResolver::default().resolve(&uri, &config, NextTimeout::default());
+    let lookup = move || drop(say.send(ask()));
+    let thread = Builder::new().name("lookup".into()).stack_size(STACK).spawn(lookup);
+    thread.map_err(|error| Error::Other(format!("no thread to look the host up: {error}").into()))?;
+    match heard.recv_timeout(*timeout.after) {
+        Ok(Err(Error::Io(_))) => Err(Error::HostNotFound),
+        Ok(found) => found,
+        Err(_) => Err(Error::Timeout(timeout.reason)),
     }
 }
 
@@ -812,7 +825,7 @@ mod tests {
         }
         let url = "http://ca.example/directory";
         let known = Mutex::new(Some((url.parse().unwrap(), addresses)));
-        let lookup = OneLookup { known, system: DefaultResolver::default() };
+        let lookup = OneLookup { known };
         let limits = Limits { connect: Span::secs(4), ..Limits::default() };
         let line = Client::by(&Route::default(), limits, lookup).unwrap();
         let began = Instant::now();

@@ -17,7 +17,7 @@ pub struct ThreadLine {
 
 /// Rust's two megabytes are much for a device that must not promise more memory than it has. The calls of an order,
 /// handshake included, use 52 KB of it on x86-64, and 144 KB in a debug build.
-const STACK: usize = 256 << 10;
+pub(super) const STACK: usize = 256 << 10;
 
 impl ThreadLine {
     pub fn start(client: Client, bell: Bell) -> Result<Self, Trouble> {

@@ -381,6 +381,57 @@ fn no_secret_is_seen_anywhere() {
     assert_eq!(mode(&device.folder.join("store")), 0o700);
 }
 
+/// What a process has in memory that it can write to.
+fn memory(pid: u32) -> Vec<u8> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it lives");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("we are root");
+    let mut all = vec![];
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let (begin, end) = line.split(' ').next().and_then(|span| span.split_once('-')).expect("a span");
+        let at = |text| u64::from_str_radix(text, 16).expect("an address");
+        let mut bytes = vec![0; usize::try_from(at(end) - at(begin)).expect("it fits")];
+        // What goes meanwhile is not there.
+        if memory.read_exact_at(&mut bytes, at(begin)).is_ok() {
+            all.extend(bytes);
+        }
+    }
+    all
+}
+
+/// A key that is stored and exported is nowhere in memory while nobody needs it; that of the account is needed.
+#[test]
+fn no_key_of_a_certificate_stays_in_memory() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("no_key_of_a_certificate_stays_in_memory", "this needs root");
+    }
+    let ca = Ca::start(&Knobs::default());
+    let mut device = Device::new(&ca);
+    device.start_with(&format!("MDomain {A}"));
+    device.complete(A);
+    for what in ["ordered", "renewed", "started again"] {
+        match what {
+            "renewed" => assert_eq!(device.run(&["renew", "--force", A]).code, Some(0)),
+            "started again" => {
+                assert!(device.stop().success());
+                device.start();
+                device.complete(A);
+            }
+            _ => {}
+        }
+        let (store, loaded) = Store::open(&device.folder.join("store"), None, &mut SystemDisk).expect("a store");
+        let slot = store.places().into_iter().next().expect("one place");
+        let key = store.pairs(&SystemDisk, &slot).expect("a record")[0].1.key[36..68].to_vec();
+        let account = loaded.accounts.values().next().expect("one").key[36..68].to_vec();
+        let memory = memory(device.pid());
+        let has = |needle: &[u8]| memory.windows(needle.len()).any(|window| window == needle);
+        // PKCS#8 has the number at its 36th byte: in base64 it begins a digit anew, and 12 bytes on a line ends.
+        assert!(!has(&key), "{what}: as it is");
+        assert!(!has(BASE64_STANDARD.encode(&key[..12]).as_bytes()), "{what}: in base64");
+        assert!(has(&account), "{what}: it would be seen");
+    }
+}
+
 /// The libraries below us included, at the most talkative level, which the program itself has no word for.
 #[test]
 fn no_secret_is_in_a_log_at_trace_level() {

@@ -71,7 +71,7 @@ pub fn request(pkcs8: &[u8], kind: KeyKind, names: &[Name], must_staple: bool) -
     for name in requested(names) {
         params.subject_alt_names.push(san(name)?);
     }
-    let request = params.serialize_request(&read(pkcs8, kind)?).map_err(|why| Trouble::new(doing, why))?;
+    let request = params.serialize_request(&*read(pkcs8, kind)?).map_err(|why| Trouble::new(doing, why))?;
     Ok(request.der().to_vec())
 }
 
@@ -98,7 +98,7 @@ fn forge(names: &[Name], from: Unix, until: Unix, extension: Option<CustomExtens
     (params.not_before, params.not_after) = (from.calendar(), until.calendar());
     params.custom_extensions.extend(extension);
     let key = generate(KeyKind::P256)?;
-    let cert = params.self_signed(&read(&key, KeyKind::P256)?).map_err(trouble)?;
+    let cert = params.self_signed(&*read(&key, KeyKind::P256)?).map_err(trouble)?;
     Ok(Bundle { key, chain: vec![cert.der().to_vec()] })
 }
 
@@ -271,13 +271,15 @@ fn rest(number: &[u8], by: u32) -> u32 {
     number.iter().fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % by)
 }
 
-fn read(pkcs8: &[u8], kind: KeyKind) -> Result<KeyPair, Trouble> {
+/// It keeps the key as it was written, too.
+fn read(pkcs8: &[u8], kind: KeyKind) -> Result<Zeroizing<KeyPair>, Trouble> {
     let algorithm: &'static SignatureAlgorithm = match kind {
         KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
         KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
     };
     KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), algorithm)
+        .map(Zeroizing::new)
         .map_err(|why| Trouble::new(format!("reading a key of kind {kind}"), why))
 }
 

@@ -9,6 +9,7 @@ use crate::rules::plan;
 use crate::words::cert::{Bundle, KeyKind, Slot};
 use crate::words::config::{Export, Md};
 use crate::words::fault::{Hook, Trouble};
+use crate::words::secret::Secret;
 use crate::words::sorted::Set;
 use crate::words::time::Unix;
 use log::Level;
@@ -161,7 +162,7 @@ pub fn exported(store: &Store, disk: &dyn Disk, slot: &Slot) -> Result<Vec<Strin
 
 fn ours<'a>(disk: &dyn Disk, paths: &'a [String], bundles: &[Bundle]) -> Vec<&'a String> {
     let ours = |bytes: &[u8]| bundles.iter().any(|bundle| export::is_of(bytes, bundle));
-    let is_ours = |path: &&String| matches!(disk.read(Path::new(path)), Ok(Some(bytes)) if ours(&bytes));
+    let is_ours = |path: &&String| matches!(read(disk, Path::new(path)), Some(bytes) if ours(&bytes));
     paths.iter().filter(is_ours).collect()
 }
 
@@ -174,8 +175,13 @@ fn access(export: &Export, file: &PemFile) -> Access {
     Access { mode, owner: export.owner, group: export.group }
 }
 
+/// There may be a key in it.
+fn read(disk: &dyn Disk, path: &Path) -> Option<Secret> {
+    disk.read(path).ok()?.map(Secret::from)
+}
+
 fn is_there(disk: &dyn Disk, path: &str, file: &PemFile, access: Access) -> bool {
     let path = Path::new(path);
-    let same = matches!(disk.read(path), Ok(Some(bytes)) if bytes == file.text.as_bytes());
+    let same = matches!(read(disk, path), Some(bytes) if *bytes == *file.text.as_bytes());
     same && matches!(disk.access(path), Ok(Some(found)) if access.is_met_by(found))
 }

@@ -8,6 +8,7 @@ use crate::rules::{pem, x509};
 use crate::words::cert::{Bundle, Held};
 use crate::words::config::{Md, Static};
 use crate::words::fault::Trouble;
+use crate::words::secret::Secret;
 use crate::words::time::Unix;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,8 +44,9 @@ fn pair(disk: &dyn Disk, files: &Static, now: Option<Unix>) -> Pair {
     let chain = pem::decode_chain(&text(&files.cert, "MDCertificateFile")?).map_err(|why| {
         wrong(&files.cert, format!("{why}; it shall be PEM, the certificate first and then those above it"))
     })?;
-    let key = pem::decode_key(&text(&files.key, "MDCertificateKeyFile")?)
-        .map_err(|why| wrong(&files.key, format!("{why}; it shall be a private key in PEM")))?;
+    let key = Secret::from(text(&files.key, "MDCertificateKeyFile")?);
+    let key =
+        pem::decode_key(&key).map_err(|why| wrong(&files.key, format!("{why}; it shall be a private key in PEM")))?;
     let (kind, public) = keys::identify(&key).map_err(|trouble| wrong(&files.key, trouble.why))?;
     // It comes from no CA that is known here. Without a clock it proves nothing about the time.
     let held = x509::paired(&chain, &public, kind, "", now.unwrap_or_default()).map_err(|why| {

@@ -4,21 +4,15 @@ use crate::rules::pem;
 use crate::words::cert::{Bundle, KeyKind};
 use crate::words::config::{Layout, Md};
 use crate::words::name::Name;
-use zeroize::Zeroize as _;
+use zeroize::Zeroizing;
 
 /// One file of an export.
 pub struct PemFile {
     /// Its path below the export's folder.
     pub name: String,
-    pub text: String,
+    pub text: Zeroizing<String>,
     /// Whether the key is in it.
     pub secret: bool,
-}
-
-impl Drop for PemFile {
-    fn drop(&mut self) {
-        self.text.zeroize();
-    }
 }
 
 /// What can stand in a file.
@@ -82,16 +76,16 @@ pub fn is_of(bytes: &[u8], bundle: &Bundle) -> bool {
     [Full, Key, FullAndKey, Leaf, Chain].into_iter().any(|part| text(part, bundle).as_bytes() == bytes)
 }
 
-fn text(part: Part, bundle: &Bundle) -> String {
+fn text(part: Part, bundle: &Bundle) -> Zeroizing<String> {
     let certs = || bundle.chain.iter().map(|der| pem::encode("CERTIFICATE", der));
-    let key = || pem::encode("PRIVATE KEY", &bundle.key);
-    match part {
+    let key = || Zeroizing::new(pem::encode("PRIVATE KEY", &bundle.key));
+    Zeroizing::new(match part {
         Part::Leaf => certs().take(1).collect(),
         Part::Chain => certs().skip(1).collect(),
         Part::Full => certs().collect(),
-        Part::Key => key(),
-        Part::FullAndKey => certs().chain([key()]).collect(),
-    }
+        Part::Key => return key(),
+        Part::FullAndKey => certs().collect::<String>() + &key(),
+    })
 }
 
 fn name(begin: &str, end: &str, md: &Name, extra: Option<KeyKind>) -> String {

@@ -139,6 +139,14 @@ fn stdin_is_empty_the_environment_is_added_to() {
     assert_eq!(run(&event), Ok(()));
 }
 
+/// As if they were the daemon's own: a program of its is nobody to speak to systemd in its name.
+#[test]
+fn what_systemd_has_told_us_is_not_handed_on() {
+    let mut event = sh(r#"test -z "$NOTIFY_SOCKET$WATCHDOG_USEC$WATCHDOG_PID" && test "$OTHER" = 1"#);
+    event.env.extend(["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OTHER"].map(|name| (name, "1".into())));
+    assert_eq!(run(&event), Ok(()));
+}
+
 #[test]
 fn output_goes_to_the_log_line_by_line() {
     collect();

@@ -143,6 +143,10 @@ impl SystemScript {
         let errors = writer.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.args(args).envs(event.env.iter().map(|(name, value)| (name, value)));
+        // What systemd has told us, and hears from us, is between the two.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(writer).stderr(errors).process_group(0);
         // Held over the start, so that a stop comes before it or finds the group.
         let mut running = self.ending.lock();

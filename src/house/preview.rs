@@ -5,7 +5,7 @@ use crate::doors::clock;
 use crate::doors::disk::{self, Access, Disk, Op, SystemDisk};
 use crate::house::lives::Lives;
 use crate::house::own;
-use crate::house::store::{Loaded, Store};
+use crate::house::store::Store;
 use crate::rules::{account, challenge};
 use crate::words::cert::{KeyKind, Slot, Step};
 use crate::words::config::{Config, Md};
@@ -19,11 +19,13 @@ pub fn lines(config: &Config) -> Vec<String> {
         true => Store::look(&config.store, config.state().as_deref(), &mut glass),
         false => Store::open(&config.store, config.state().as_deref(), &mut glass),
     };
-    let (loaded, mut lines) = match opened {
-        Ok((_, loaded)) => (loaded, vec![]),
-        Err(trouble) => (Loaded::default(), vec![format!("the store can't be looked at: {trouble}")]),
+    let refused = |why: Trouble| vec![format!("the daemon would not start: {why}")];
+    let loaded = match opened {
+        Ok((_, loaded)) => loaded,
+        // Of what is held nothing can be said.
+        Err(trouble) => return refused(trouble),
     };
-    lines.extend(disk::keeps_others_out(&config.store).err().map(|why| format!("the daemon would not start: {why}")));
+    let mut lines = disk::keeps_others_out(&config.store).err().map(refused).unwrap_or_default();
     // Behind the glass nothing was moved; the daemon will.
     let damage = loaded.set_aside.iter().map(|line| line.rsplit_once("; ").map_or(line.as_str(), |(what, _)| what));
     lines.extend(damage.map(|what| format!("{what}; the daemon will set it aside")));

@@ -9,6 +9,7 @@ use edgemd::doors::clock::Push;
 use edgemd::doors::disk::SystemDisk;
 use edgemd::house::boot::{self, Stay};
 use edgemd::house::store::Store;
+use edgemd::rules::control::{Accounts, Request};
 use harness::ca::{Ca, Knobs};
 use harness::device::{Device, bounded, mode};
 use harness::net::skipped;
@@ -436,6 +437,7 @@ fn no_key_of_a_certificate_stays_in_memory() {
 #[test]
 fn no_secret_is_in_a_log_at_trace_level() {
     const CHILD: &str = "EDGEMD_TEST_TRACES";
+    const DEED: &str = "EDGEMD_TEST_DEED";
     if let Ok(conf) = std::env::var(CHILD) {
         struct Everything;
         impl log::Log for Everything {
@@ -449,7 +451,12 @@ fn no_secret_is_in_a_log_at_trace_level() {
         }
         log::set_logger(&Everything).expect("the first");
         log::set_max_level(log::LevelFilter::Trace);
-        assert_eq!(boot::run(&conf, Stay::Once { names: vec![], push: Push::Force }), boot::FINE);
+        let stay = match std::env::var(DEED).as_deref() {
+            Ok("roll") => Stay::Visit(Request::Account(Accounts::Roll { ca: None })),
+            Ok("revoke") => Stay::Visit(Request::Revoke { name: A.into(), reason: None }),
+            _ => Stay::Once { names: vec![], push: Push::Force },
+        };
+        assert_eq!(boot::run(&conf, stay), boot::FINE);
         return;
     }
     let bound = vec![("kid-1".to_owned(), HMAC.to_owned())];
@@ -458,10 +465,10 @@ fn no_secret_is_in_a_log_at_trace_level() {
     device.write(&(eab(HMAC) + &format!("MDomain {A}")));
     let mut secrets = Secrets::new();
     let mut log = vec![];
-    for _ in 0..2 {
+    for deed in ["order", "roll", "order", "revoke"] {
         let name = "no_secret_is_in_a_log_at_trace_level";
         let mut command = Command::new(std::env::current_exe().expect("a path"));
-        command.args(["--exact", name, "--nocapture"]).env(CHILD, device.folder.join("edgemd.conf"));
+        command.args(["--exact", name, "--nocapture"]).env(CHILD, device.folder.join("edgemd.conf")).env(DEED, deed);
         let output = bounded(&mut command, LATER);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         log.extend(output.stderr);

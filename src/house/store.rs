@@ -59,6 +59,9 @@ pub struct Loaded {
     pub set_aside: Vec<String>,
 }
 
+/// What a record of a certificate holds.
+type Pair = (Held, Bundle);
+
 /// Which of the two files of a record counts.
 #[derive(Clone, Copy)]
 struct Newest {
@@ -131,13 +134,8 @@ impl Store {
         let Some(newest) = self.certs.get(slot) else { return Ok(None) };
         let mut missing = Ok(None);
         for side in [newest.side, newest.side.other()] {
-            let path = self.cert_path(slot, side);
-            let found = disk.read(&path).and_then(|bytes| {
-                let pair = bytes.map(Secret::from).map(|bytes| record::decode_cert(&bytes)).transpose();
-                pair.map_err(|why| Trouble::new(format!("reading {}", path.display()), why))
-            });
-            match found {
-                Ok(Some((_, held, bundle))) if held.sha256 == *sha256 => return Ok(Some(bundle)),
+            match self.pair(disk, slot, side).and_then(Option::transpose) {
+                Ok(Some((held, bundle))) if held.sha256 == *sha256 => return Ok(Some(bundle)),
                 Err(trouble) if missing.is_ok() => missing = Err(trouble),
                 _ => {}
             }
@@ -161,21 +159,27 @@ impl Store {
     }
 
     /// What is held there and what was held before it, the newest first. The one before is passed over if it is damaged.
-    pub fn pairs(&self, disk: &dyn Disk, slot: &Slot) -> Result<Vec<(Held, Bundle)>, Trouble> {
+    pub fn pairs(&self, disk: &dyn Disk, slot: &Slot) -> Result<Vec<Pair>, Trouble> {
         let Some(newest) = self.certs.get(slot) else { return Ok(vec![]) };
         let mut pairs = vec![];
         for side in [newest.side, newest.side.other()] {
-            let path = self.cert_path(slot, side);
-            let Some(bytes) = disk.read(&path)?.map(Secret::from) else { continue };
-            match record::decode_cert(&bytes) {
-                Ok((_, held, bundle)) => pairs.push((held, bundle)),
-                Err(why) if side == newest.side => {
-                    return Err(Trouble::new(format!("reading {}", path.display()), why));
-                }
-                Err(_) => {}
+            match self.pair(disk, slot, side)? {
+                Some(Ok(pair)) => pairs.push(pair),
+                Some(Err(trouble)) if side == newest.side => return Err(trouble),
+                _ => {}
             }
         }
         Ok(pairs)
+    }
+
+    /// The pair on one side, if there is a record and it can be read; what is wrong with it, if it is damaged.
+    fn pair(&self, disk: &dyn Disk, slot: &Slot, side: Side) -> Result<Option<Result<Pair, Trouble>>, Trouble> {
+        let path = self.cert_path(slot, side);
+        let decode = |bytes: Secret| match record::decode_cert(&bytes) {
+            Ok((_, held, bundle)) => Ok((held, bundle)),
+            Err(why) => Err(Trouble::new(format!("reading {}", path.display()), why)),
+        };
+        Ok(disk.read(&path)?.map(Secret::from).map(decode))
     }
 
     /// The response there, for whichever certificate.

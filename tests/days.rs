@@ -173,8 +173,7 @@ impl World {
             dns: &mut dns,
         };
         let shared = (self.answers.clone(), self.board.clone(), self.shelf.clone());
-        let keeper = Keeper::new(doors, store, loaded, config, shared);
-        if self.passes { keeper.passing() } else { keeper }.run();
+        Keeper::new(doors, store, loaded, config, shared).passing(self.passes).run();
         assert!(self.answers.is_empty(), "an answer was left standing");
         Ok(())
     }

@@ -193,10 +193,7 @@ fn open(path: &str, mut config: Config, stay: Stay) -> Result<u8, Trouble> {
             dice: &mut dice,
             dns: &mut dns,
         };
-        let mut keeper = Keeper::new(doors, store, loaded, config, keeper);
-        if !stays {
-            keeper = keeper.passing();
-        }
+        let mut keeper = Keeper::new(doors, store, loaded, config, keeper).passing(!stays);
         let _ = ready.send(());
         keeper.run();
         drop(gone);

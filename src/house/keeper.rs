@@ -136,9 +136,9 @@ impl<'a> Keeper<'a> {
         keeper
     }
 
-    /// Is there for one pass.
-    pub fn passing(self) -> Self {
-        Self { passes: true, ..self }
+    /// Whether it is there for one pass only; without this word it is not.
+    pub fn passing(self, passes: bool) -> Self {
+        Self { passes, ..self }
     }
 
     /// Works until somebody says stop.

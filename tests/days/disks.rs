@@ -287,17 +287,7 @@ fn a_device_lives_on_with_a_damaged_record() {
         }
         // The one before is due: what was lost is ordered again.
         let lost = usize::from(!running && file.ends_with("secp256r1.1"));
-        let (board, ca, name) = (world.board.clone(), world.ca.clone(), file.display().to_string());
-        world.hands.do_in(Span::days(1), move || {
-            let (lines, well) = board.read(|reports| status::text(&reports[0]));
-            assert!(well && ca.issued().len() == 2 + lost, "{name}, running: {running}: {lines:?}");
-        });
-        world.live(&conf, Span::days(62));
-        let context = format!("{}, running: {running}: {}", file.display(), world.status().0);
-        assert_eq!((world.issued(), world.ca.accounts()), (3 + lost, 1), "{context}");
-        assert!(world.status().1 && world.served().starts_with(&world.newest_pem()), "{context}");
-        world.live(&conf, Span::days(1));
-        assert!(world.status().1 && world.issued() == 3 + lost, "after a restart: {context}");
+        lives_on(&world, &conf, lost, format!("{}, running: {running}", file.display()));
     }
 }
 
@@ -311,18 +301,22 @@ fn a_device_lives_on_with_a_record_that_can_t_be_read() {
         world.disk.loses(file);
         journal::take();
         let lost = usize::from(file.ends_with("secp256r1.1"));
-        let (board, ca, disk, name) =
-            (world.board.clone(), world.ca.clone(), world.disk.clone(), file.display().to_string());
-        world.hands.do_in(Span::days(1), move || {
-            let (lines, well) = board.read(|reports| status::text(&reports[0]));
-            let exported = disk.read(Path::new("/run/tls/a.example.crt")).unwrap();
-            assert!(well && ca.issued().len() == 2 + lost && exported.is_some(), "{name}: {lines:?}");
-        });
-        world.live(&conf, Span::days(62));
-        let context = format!("{}: {}", file.display(), world.status().0);
-        assert_eq!((world.issued(), world.ca.accounts()), (3 + lost, 1), "{context}");
-        assert!(world.status().1 && world.served().starts_with(&world.newest_pem()), "{context}");
-        world.live(&conf, Span::days(1));
-        assert!(world.status().1 && world.issued() == 3 + lost, "after a restart: {context}");
+        lives_on(&world, &conf, lost, file.display().to_string());
     }
+}
+
+/// Well on the next day, with what was `lost` ordered again and all exported; the renewal comes, and a restart asks for nothing.
+fn lives_on(world: &World, conf: &str, lost: usize, what: String) {
+    let (board, ca, disk, name) = (world.board.clone(), world.ca.clone(), world.disk.clone(), what.clone());
+    world.hands.do_in(Span::days(1), move || {
+        let (lines, well) = board.read(|reports| status::text(&reports[0]));
+        let exported = disk.read(Path::new("/run/tls/a.example.crt")).unwrap();
+        assert!(well && ca.issued().len() == 2 + lost && exported.is_some(), "{name}: {lines:?}");
+    });
+    world.live(conf, Span::days(62));
+    let context = format!("{what}: {}", world.status().0);
+    assert_eq!((world.issued(), world.ca.accounts()), (3 + lost, 1), "{context}");
+    assert!(world.status().1 && world.served().starts_with(&world.newest_pem()), "{context}");
+    world.live(conf, Span::days(1));
+    assert!(world.status().1 && world.issued() == 3 + lost, "after a restart: {context}");
 }

@@ -636,12 +636,38 @@ fn json(status: u16, body: &str) -> Reply {
     Reply { status, body: body.into(), nonce: Some("n".into()), ..Reply::default() }
 }
 
+/// What somebody orders for these names whom the CA knows.
+fn known(names: &[&str]) -> Brief {
+    Brief { account: Some("https://ca/account".into()), ..Bench::new(names).brief }
+}
+
+/// The order is there.
+fn placed(order: &str) -> Reply {
+    Reply { location: Some("https://ca/o/1".into()), ..json(201, order) }
+}
+
+fn order_of(status: &str) -> String {
+    let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
+    format!(r#"{{"status":"{status}",{more}}}"#)
+}
+
+fn proof_of(status: &str, more: &str) -> Reply {
+    let text = format!(
+        r#"{{"status":"{status}","identifier":{{"type":"dns","value":"router.example.org"}},
+        "challenges":[{{"type":"http-01","url":"https://ca/c","token":"t"{more}}}]}}"#
+    );
+    json(200, &text)
+}
+
+fn problem(status: u16, kind: &str) -> Reply {
+    json(status, &format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no"}}"#))
+}
+
 const PLAIN: &str = r#"{"newNonce":"https://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o","meta":null}"#;
 
 #[test]
 fn odd_answers_get_a_clear_sentence() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["router.example.org"]);
     let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
     let crowd = order.replace("\"https://ca/z\"", &vec!["\"https://ca/z\""; 201].join(","));
     let located = |at: &str| Reply { location: Some(at.into()), ..json(201, order) };
@@ -659,10 +685,7 @@ fn odd_answers_get_a_clear_sentence() {
         (vec![json(200, PLAIN), located("/order/1")], "\"/order/1\" as the address of the order"),
         (vec![json(200, PLAIN), located("http://ca/order/1")], "which is no absolute https URL"),
         (vec![json(200, PLAIN), located("https://ca/order\r\n1")], "\"https://ca/order\\r\\n1\""),
-        (
-            vec![json(200, PLAIN), Reply { location: Some("https://ca/o/1".into()), ..json(201, &crowd) }],
-            "more than 200",
-        ),
+        (vec![json(200, PLAIN), placed(&crowd)], "more than 200"),
         (with_token("a/b"), "token for http-01 is not 1 to 128 characters of base64url"),
         (with_token(""), "token for http-01 is not 1 to 128"),
         (with_token(&"x".repeat(129)), "token for http-01 is not 1 to 128"),
@@ -682,23 +705,13 @@ fn odd_answers_get_a_clear_sentence() {
             ],
             "proving router.example.org: unauthorized: the authorization is deactivated",
         ),
+        (vec![json(200, PLAIN), placed(r#"{"status":"valid"}"#)], "the order is valid but names no certificate"),
         (
             vec![
                 json(200, PLAIN),
-                Reply { location: Some("https://ca/o/1".into()), ..json(201, r#"{"status":"valid"}"#) },
-            ],
-            "the order is valid but names no certificate",
-        ),
-        (
-            vec![
-                json(200, PLAIN),
-                Reply {
-                    location: Some("https://ca/o/1".into()),
-                    ..json(
-                        201,
-                        r#"{"status":"invalid","error":{"type":"urn:ietf:params:acme:error:caa","detail":"\u001b[2J"}}"#,
-                    )
-                },
+                placed(
+                    r#"{"status":"invalid","error":{"type":"urn:ietf:params:acme:error:caa","detail":"\u001b[2J"}}"#,
+                ),
             ],
             "placing the order: caa: \\u{1b}[2J",
         ),
@@ -713,8 +726,7 @@ fn odd_answers_get_a_clear_sentence() {
 /// RFC 8555 §6.7.1: of several names the bad ones are said, each with its reason.
 #[test]
 fn md_740_001_two_bad_names_are_both_named() {
-    let mut brief = Bench::new(&["a.example.org", "b.example.org", "c.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["a.example.org", "b.example.org", "c.example.org"]);
     let sub = |kind: &str, name: &str| {
         format!(
             r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no","identifier":{{"type":"dns","value":"{name}"}}}}"#
@@ -740,14 +752,13 @@ fn md_740_001_two_bad_names_are_both_named() {
 
 #[test]
 fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["router.example.org"]);
     let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
     let authorization = r#"{"status":"pending","identifier":{"type":"dns","value":"router.example.org"},
         "challenges":[{"type":"http-01","url":"https://ca/c","token":"t","status":"processing"}]}"#;
     let answers = [
         json(200, PLAIN),
-        Reply { location: Some("https://ca/o/1".into()), ..json(201, order) },
+        placed(order),
         json(200, authorization),
         json(200, &authorization.replace("\"pending\"", "\"valid\"")),
     ];
@@ -760,28 +771,21 @@ fn a_challenge_that_the_ca_looks_at_already_is_served_and_waited_for() {
 /// `Service busy` in the midst of an order is a wait, no reason to begin another one; unless it is a long one.
 #[test]
 fn a_ca_that_is_too_busy_to_tell_is_asked_again() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
-    let order = |status: &str| {
-        let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
-        format!(r#"{{"status":"{status}",{more}}}"#)
-    };
-    let authorization = r#"{"status":"pending","identifier":{"type":"dns","value":"router.example.org"},
-        "challenges":[{"type":"http-01","url":"https://ca/c","token":"t"}]}"#;
+    let brief = known(&["router.example.org"]);
     let busy = |status: u16, wait: Span| Reply {
         retry_after: Some(wait),
         ..json(status, r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"Service busy; retry later."}"#)
     };
     let answers = [
         json(200, PLAIN),
-        Reply { location: Some("https://ca/o/1".into()), ..json(201, &order("pending")) },
-        json(200, authorization),
+        placed(&order_of("pending")),
+        proof_of("pending", ""),
         json(200, "{}"),
         busy(503, Span::secs(60)),
-        json(200, &authorization.replace("\"pending\"", "\"valid\"")),
-        json(200, &order("processing")),
+        proof_of("valid", ""),
+        json(200, &order_of("processing")),
         busy(429, Span::secs(60)),
-        json(200, &order("valid")),
+        json(200, &order_of("valid")),
     ];
     match scripted(brief.clone(), &answers) {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/crt"),
@@ -801,31 +805,13 @@ fn a_ca_that_is_too_busy_to_tell_is_asked_again() {
 
 /// An order of one name, with these answers from its authorization on; `None` where one more question is asked.
 fn refusal_after(answers: &[Reply]) -> Option<Refusal> {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
-    let located = Reply { location: Some("https://ca/o/1".into()), ..json(201, &order_of("pending")) };
+    let brief = known(&["router.example.org"]);
+    let located = placed(&order_of("pending"));
     match scripted(brief, &[&[json(200, PLAIN), located], answers].concat()) {
         Turn::Call(_) => None,
         Turn::Fail(Failure::Refusal(refusal)) => Some(refusal),
         other => panic!("{other:?}"),
     }
-}
-
-fn order_of(status: &str) -> String {
-    let more = r#""authorizations":["https://ca/z"],"finalize":"https://ca/f","certificate":"https://ca/crt""#;
-    format!(r#"{{"status":"{status}",{more}}}"#)
-}
-
-fn proof_of(status: &str, more: &str) -> Reply {
-    let text = format!(
-        r#"{{"status":"{status}","identifier":{{"type":"dns","value":"router.example.org"}},
-        "challenges":[{{"type":"http-01","url":"https://ca/c","token":"t"{more}}}]}}"#
-    );
-    json(200, &text)
-}
-
-fn problem(status: u16, kind: &str) -> Reply {
-    json(status, &format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no"}}"#))
 }
 
 /// Whose fault a refusal is says whether another type of challenge may be tried, and when the next order.
@@ -864,11 +850,9 @@ fn a_request_that_was_heard_is_not_refused_for_being_heard_twice() {
     assert_eq!(after(&[LOST, no.clone(), json(200, &order_of("valid"))]), None);
     assert_eq!(after(&[LOST, problem(503, "serverInternal")]).unwrap().short(), "serverInternal");
     // What is finalized is not finalized again, whatever its status says.
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
-    let ready_order = json(200, &order_of("ready"));
-    let located = Reply { location: Some("https://ca/o/1".into()), ..ready_order.clone() };
-    match scripted(brief, &[json(200, PLAIN), located, ready_order.clone()]) {
+    let brief = known(&["router.example.org"]);
+    let ready = order_of("ready");
+    match scripted(brief, &[json(200, PLAIN), placed(&ready), json(200, &ready)]) {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/o/1"),
         other => panic!("{other:?}"),
     }
@@ -876,10 +860,9 @@ fn a_request_that_was_heard_is_not_refused_for_being_heard_twice() {
 
 #[test]
 fn as_many_authorizations_as_any_ca_may_have_are_read() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["router.example.org"]);
     let many = order_of("pending").replace("\"https://ca/z\"", &vec!["\"https://ca/z\""; 200].join(","));
-    let located = Reply { location: Some("https://ca/o/1".into()), ..json(201, &many) };
+    let located = placed(&many);
     match scripted(brief, &[json(200, PLAIN), located]) {
         Turn::Call(ask) => assert_eq!(ask.url, "https://ca/z"),
         other => panic!("{other:?}"),
@@ -931,13 +914,12 @@ fn a_key_that_is_denied_before_it_has_an_account_is_replaced() {
 
 #[test]
 fn an_order_that_is_not_ready_yet_is_finalized_later() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["router.example.org"]);
     let order = |status: &str| format!(r#"{{"status":"{status}","authorizations":[],"finalize":"https://ca/f"}}"#);
     let not_ready = json(403, r#"{"type":"urn:ietf:params:acme:error:orderNotReady"}"#);
     let answers = [
         json(200, PLAIN),
-        Reply { location: Some("https://ca/o/1".into()), ..json(201, &order("pending")) },
+        placed(&order("pending")),
         not_ready,
         json(200, &order("pending")),
         json(200, &order("ready")),
@@ -961,8 +943,7 @@ fn an_order_that_is_not_ready_yet_is_finalized_later() {
 /// What three makes of CA do when they find no answer; each is the CA's own words, and the other type is next.
 #[test]
 fn a_ca_that_found_nothing_says_so_in_its_own_way() {
-    let mut brief = Bench::new(&["router.example.org"]).brief;
-    brief.account = Some("https://ca/account".into());
+    let brief = known(&["router.example.org"]);
     let order = r#"{"status":"pending","authorizations":["https://ca/z"],"finalize":"https://ca/f"}"#;
     let problem = r#"{"type":"urn:ietf:params:acme:error:connection","detail":"nobody is there"}"#;
     let authorization = |status: &str, challenge: &str| {
@@ -974,7 +955,7 @@ fn a_ca_that_found_nothing_says_so_in_its_own_way() {
         json(200, &text)
     };
     let open = authorization("pending", r#""status":"pending""#);
-    let begun = [json(200, PLAIN), Reply { location: Some("https://ca/o/1".into()), ..json(201, order) }, open.clone()];
+    let begun = [json(200, PLAIN), placed(order), open.clone()];
     let told = json(200, "{}");
     // RFC 8555 §8.2: it looks again when it is told again, and only then.
     let left = authorization("pending", &format!(r#""status":"pending","error":{problem}"#));

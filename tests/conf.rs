@@ -562,13 +562,13 @@ fn one_virtual_host_speaks_for_an_md() {
     let host = |port: u16, days: u16, inside: &str| {
         format!("<VirtualHost *:{port}>\nServerName a.example\nMDRenewWindow {days}d\n{inside}</VirtualHost>\n")
     };
-    let (outside, inside) = ("MDomain a.example\n", "MDomain a.example\n");
+    let md = "MDomain a.example\n";
     for (text, window) in [
-        (format!("{outside}{}{}", host(80, 1, ""), host(443, 2, "")), "2d"),
-        (format!("{outside}{}{}", host(443, 1, ""), host(80, 2, "")), "1d"),
-        (format!("{outside}{}{}", host(443, 1, ""), host(443, 2, "")), "1d"),
-        (format!("{outside}{}{}", host(80, 1, ""), host(80, 2, "")), "1d"),
-        (format!("{}{}", host(80, 1, inside), host(443, 2, "")), "1d"),
+        (format!("{md}{}{}", host(80, 1, ""), host(443, 2, "")), "2d"),
+        (format!("{md}{}{}", host(443, 1, ""), host(80, 2, "")), "1d"),
+        (format!("{md}{}{}", host(443, 1, ""), host(443, 2, "")), "1d"),
+        (format!("{md}{}{}", host(80, 1, ""), host(80, 2, "")), "1d"),
+        (format!("{}{}", host(80, 1, md), host(443, 2, "")), "1d"),
     ] {
         assert_eq!(fine(&text).mds[0].window.to_string(), window, "{text}");
     }

@@ -815,7 +815,6 @@ mod tests {
         let day = NOW.plus(Span::hours(24));
         assert_eq!(long.imposed, [Imposed { ca: CA.into(), until: day }]);
 
-        let other = Want { fingerprint: [2; 8], ..want() };
         let often = (0..6).fold(Tried::default(), |tried, _| {
             settle(&want(), &tried, &refused("rateLimited", Some(Span::hours(9))), NOW, 0)
         });
@@ -825,6 +824,7 @@ mod tests {
             "it may be longer than ours as often as it likes"
         );
 
+        let other = Want { fingerprint: [2; 8], ..want() };
         let imposed = Some(day);
         assert_eq!(decide(&other, &[], &long, imposed, Some(NOW)), Step::Wait { until: day });
         assert_eq!(decide(&other, &[], &long, None, Some(NOW)), Step::Order { why: Why::Missing });

@@ -364,11 +364,11 @@ mod tests {
 
     const NOW: Unix = Unix::from_secs(1_800_000_000);
 
-    fn name() -> Name {
+    pub(super) fn name() -> Name {
         Name::parse("a.example", Labels::Two).unwrap()
     }
 
-    fn report(certs: Vec<CertReport>) -> Report {
+    pub(super) fn report(certs: Vec<CertReport>) -> Report {
         let place = Place { file: "edgemd.conf".into(), line: 1, column: 1 };
         Report::sample(Arc::new(Md::plain(name(), place)), certs)
     }

@@ -199,11 +199,11 @@ fn next(report: &Report, cert: &CertReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::status::tests::{self, name};
     use crate::words::board::StapleReport;
     use crate::words::cert::Held;
     use crate::words::config::{Md, Static};
-    use crate::words::fault::{ACME_ERROR, Hook, Place, Refusal};
-    use crate::words::name::{Labels, Name};
+    use crate::words::fault::{ACME_ERROR, Hook, Refusal};
     use crate::words::staple::Verdict;
     use crate::words::time::{Span, Unix};
     use std::sync::Arc;
@@ -211,10 +211,6 @@ mod tests {
     /// 2027-01-15T08:00:00Z.
     const NOW: Unix = Unix::from_secs(1_800_000_000);
     const AT: Unix = NOW.plus(Span::hours(1));
-
-    fn name() -> Name {
-        Name::parse("a.example", Labels::Two).unwrap()
-    }
 
     fn cert(days: u64) -> CertReport {
         let not_after = NOW.plus(Span::days(days));
@@ -232,8 +228,7 @@ mod tests {
     }
 
     fn report(cert: CertReport) -> Report {
-        let place = Place { file: "edgemd.conf".into(), line: 1, column: 1 };
-        Report::sample(Arc::new(Md::plain(name(), place)), vec![cert])
+        tests::report(vec![cert])
     }
 
     fn of(report: Report, change: impl FnOnce(&mut Md)) -> Report {
